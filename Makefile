@@ -1,0 +1,69 @@
+# `make all` trains, exports, builds, validates, benchmarks and reports; `make test` tests. Needs Python ≥ 3.11 and make.
+# Options of the stages: make train ARGS="--set train.epochs=3 --config pipeline.toml --force"
+
+STAGES := train export engine validate benchmark report
+
+# The first of these that is there and that TensorFlow has wheels for.
+PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,\
+	$(shell $(python) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $(python))))
+# The environment for a GPU where its driver answers; make EXTRAS=dev sets up the one without.
+EXTRAS ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu,dev || echo dev)
+
+comma := ,
+BIN := .venv/bin
+INSTALLED := .venv/installed-$(subst $(comma),-,$(EXTRAS))
+ARGS ?=
+
+.NOTPARALLEL:
+.PHONY: all $(STAGES) setup doctor predict test check format lint types help
+
+all: $(STAGES) ## everything, from training to the report
+
+$(STAGES): $(INSTALLED)
+	@$(BIN)/python -m pipeline $@ $(ARGS)
+
+train: ## train the Keras model, on the GPU where there is one
+export: ## export it to SavedModel and ONNX
+engine: ## build a TensorRT engine for each precision
+validate: ## compare outputs and accuracy, hop by hop
+benchmark: ## time every way to run it against the original
+report: ## write artifacts/report/report.md
+
+predict: $(INSTALLED) ## tell what images show: make predict ARGS="image.png"
+	@$(BIN)/python -m pipeline predict $(ARGS)
+
+doctor: $(INSTALLED) ## what this machine has and what each stage will use
+	@$(BIN)/python -m pipeline doctor $(ARGS)
+
+setup: $(INSTALLED) ## make or refresh .venv
+	@echo ".venv is ready: keras-tensorrt-pipeline[$(EXTRAS)]"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; make PYTHON=/path/to/python"; exit 1; }
+	@echo "setting up .venv with $(PYTHON), extras: $(EXTRAS)$(if $(findstring gpu,$(EXTRAS)), (nvidia-smi answers),\
+	 (nvidia-smi does not answer: no GPU))"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[$(EXTRAS)]' || { echo "The set-up failed; pip's words are above.$(if $(findstring gpu,$(EXTRAS)),\
+		Without the GPU packages: make EXTRAS=dev)"; exit 1; }
+	@rm -f .venv/installed-*
+	@touch $@
+
+test: $(INSTALLED) ## all tests; PIPELINE_DATA_DIR names a folder with MNIST for those that need it
+	$(BIN)/python -m pytest $(ARGS)
+
+check: lint types test ## format, lint, types and tests
+
+format: $(INSTALLED) ## rewrite the source in the project's format
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+lint: $(INSTALLED) ## format and lint, without changing anything
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+
+types: $(INSTALLED) ## mypy, strict
+	$(BIN)/mypy
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18

@@ -1,0 +1,118 @@
+"""The original model in TensorFlow: every usual way to call it, and its SavedModel."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from pipeline import models
+from pipeline.backends import Array, Artifact, Closable, Feed, LoadOptions, Outputs, TensorSpec, check_variant
+from pipeline.errors import ArtifactError, BackendUnavailable
+
+VARIANTS: dict[str, Artifact] = {
+    "predict": "keras",
+    "call": "keras",
+    "function": "keras",
+    "xla": "keras",
+    "saved_model": "saved_model",
+}
+"""`model.predict`, `model(x)`, `tf.function`, `tf.function(jit_compile=True)`, and the SavedModel's signature."""
+
+INPUT, OUTPUT = "image", "probabilities"
+
+
+class TensorFlowSession(Closable):
+    """One way to call the model: `infer` takes and returns tensors, `predict` takes and returns host arrays."""
+
+    def __init__(
+        self,
+        shape: tuple[int | None, ...],
+        classes: int | None,
+        infer: Callable[[tf.Tensor], tf.Tensor],
+        predict: Callable[[Array], Array] | None = None,
+        owner: object = None,
+    ) -> None:
+        self.inputs = (TensorSpec(INPUT, shape, np.dtype(np.uint8)),)
+        self.outputs = (TensorSpec(OUTPUT, (None, classes), np.dtype(np.float32)),)
+        gpus = tf.config.list_logical_devices("GPU")
+        self.device = gpus[0].name if gpus else "cpu"
+        self._infer, self._predict = infer, predict
+        self._owner = owner  # a SavedModel's signature does not keep its variables alive
+
+    def run(self, feed: Feed) -> Outputs:
+        """Infer from host array to host array."""
+        self.check_open()
+        images = feed[INPUT]
+        if self._predict is not None:
+            return {OUTPUT: self._predict(images)}
+        # A copy: on a CPU, numpy() may be a view of memory that TensorFlow owns.
+        return {OUTPUT: self._infer(tf.constant(images)).numpy().copy()}
+
+    def bind(self, feed: Feed) -> Callable[[], None]:
+        """Put the images on the device; each call infers once and waits for the device."""
+        self.check_open()
+        if self._predict is not None:
+            raise BackendUnavailable("model.predict always takes and returns host arrays")
+        images = tf.identity(tf.constant(feed[INPUT]))
+
+        def call() -> None:
+            self.check_open()
+            self._infer(images)
+            tf.test.experimental.sync_devices()
+
+        return call
+
+
+def probe(variant: str) -> None:
+    """Check the name only: TensorFlow runs everywhere, on the CPU where it finds no GPU."""
+    check_variant("tensorflow", variant, VARIANTS)
+
+
+@contextmanager
+def load(model: Path, options: LoadOptions) -> Iterator[TensorFlowSession]:
+    """Load a `.keras` file or a SavedModel folder.
+
+    Raises:
+        ArtifactError: it cannot be loaded.
+    """
+    probe(options.variant)
+    tf.config.experimental.enable_tensor_float_32_execution(options.allow_tf32)
+    for gpu in tf.config.list_physical_devices("GPU"):
+        # TensorRT and ONNX Runtime need memory on the same GPU, and TensorFlow takes all of it otherwise.
+        tf.config.experimental.set_memory_growth(gpu, True)
+    session = _saved_model(model) if options.variant == "saved_model" else _keras(model, options.variant)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def _keras(path: Path, variant: str) -> TensorFlowSession:
+    model = models.load(path)
+    shape = tuple(model.inputs[0].shape)
+    classes = model.outputs[0].shape[-1]
+
+    def call(images: tf.Tensor) -> tf.Tensor:
+        return model(images, training=False)
+
+    if variant == "predict":
+        return TensorFlowSession(
+            shape, classes, call, predict=lambda images: model.predict(images, batch_size=len(images), verbose=0)
+        )
+    if variant == "call":
+        return TensorFlowSession(shape, classes, call)
+    signature = [tf.TensorSpec(shape, tf.uint8)]
+    return TensorFlowSession(shape, classes, tf.function(call, input_signature=signature, jit_compile=variant == "xla"))
+
+
+def _saved_model(path: Path) -> TensorFlowSession:
+    try:
+        loaded = tf.saved_model.load(str(path))
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise ArtifactError(f"{path} cannot be loaded as a SavedModel: {error}", "Run `make export`.") from error
+    signature = loaded.signatures["serving_default"]
+    shape = tuple(signature.structured_input_signature[1][INPUT].shape)
+    classes = signature.structured_outputs[OUTPUT].shape[-1]
+    return TensorFlowSession(shape, classes, lambda images: signature(**{INPUT: images})[OUTPUT], owner=loaded)

@@ -1,0 +1,117 @@
+"""The commands. Errors become exit codes here; nothing heavy is imported before a command needs it."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline import __version__
+from pipeline.errors import PipelineError
+from pipeline.stages import STAGES
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+
+app = typer.Typer(
+    help="From a Keras model to a verified, timed TensorRT engine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="TOML file; `config` prints one with every key.")
+]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key, as train.epochs=3. Repeatable.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Run even where the artifacts are up to date.")]
+
+
+def _load(config: Path | None, assignments: list[str] | None) -> "Config":
+    from pipeline.config import load
+
+    return load(config, assignments or ())
+
+
+def _stage_command(name: str) -> Any:
+    def command(config: ConfigFile = None, assignments: Assignments = None, force: Force = False) -> None:
+        from rich.console import Console
+
+        from pipeline import runner
+
+        # Where nobody watches (a log, CI) there is no width to find out: wide enough for the tables.
+        console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+        runner.run(STAGES[name], _load(config, assignments), console, force=force)
+
+    return command
+
+
+for _stage in STAGES.values():
+    app.command(_stage.name, help=_stage.help)(_stage_command(_stage.name))
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="PNG, JPEG or .npy files.")],
+    backend: Annotated[str, typer.Option(help="auto, or a backend's name.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Precision of the typed graph or engine.")] = "fp32",
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+) -> None:
+    """Tell what images show, by the exported model or an engine."""
+    from pipeline import prediction
+
+    for line in prediction.predict(images, backend, precision, _load(config, assignments)):
+        typer.echo(line)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+) -> None:
+    """Tell what this machine has, and what each stage will therefore use."""
+    from pipeline import diagnosis
+
+    found = diagnosis.examine(_load(config, assignments))
+    typer.echo(diagnosis.to_json(found) if as_json else diagnosis.to_text(found))
+
+
+@app.command("config")
+def show_config(config: ConfigFile = None, assignments: Assignments = None) -> None:
+    """Print the configuration as TOML, every key with its meaning."""
+    from pipeline.config import to_toml
+
+    typer.echo(to_toml(_load(config, assignments)), nl=False)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line: exit code 0, or the error's (pipeline.errors); 130 after Ctrl-C."""
+    sys.path.insert(0, "")  # model.source and data.source name modules of the working directory
+    try:
+        app()
+    except PipelineError as error:
+        typer.secho(f"error: {error.message}", fg="red", err=True)
+        if error.hint:
+            typer.echo(f"  {error.hint}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; what was published before is unharmed", err=True)
+        sys.exit(130)

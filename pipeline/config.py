@@ -1,0 +1,246 @@
+"""The one configuration: typed, from defaults, a TOML file and `--set section.key=value`, in that order.
+
+`python -m pipeline config` prints it with every key's meaning.
+"""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pipeline import precisions
+from pipeline.errors import ConfigError
+
+
+def _from_commas(value: Any) -> Any:
+    """Accept `a,b` and a single value where a list is wanted, as typed on a command line."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return [value] if isinstance(value, int) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_from_commas)]
+BatchSizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_from_commas), Field(min_length=1)]
+ImportPath = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+
+
+class Section(BaseModel):
+    """A table of the configuration: unknown keys are errors, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """Which samples: the images, their labels, and how they are split."""
+
+    name: Literal["auto", "mnist", "digits"] = Field(
+        "auto", description="auto is MNIST when it can be had, else the embedded digits, loudly"
+    )
+    source: str = Field(
+        "", pattern=f"^$|{ImportPath}", description="own data instead, as package.module:function (docs/own-models.md)"
+    )
+    dir: Path | None = Field(
+        None, description="folder with MNIST's four IDX files, gzip or not; else the variable PIPELINE_DATA_DIR"
+    )
+    download_timeout_s: float = Field(60.0, gt=0, description="seconds for the whole download of MNIST")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Data":
+        if self.source and self.name != "auto":
+            raise ValueError("set data.name or data.source, not both")
+        return self
+
+
+class Model(Section):
+    """Which network."""
+
+    source: str = Field(
+        "article-cnn",
+        pattern=f"^article-cnn$|{ImportPath}",
+        description="article-cnn, or package.module:function that builds one (docs/own-models.md)",
+    )
+
+
+class Train(Section):
+    """How it is trained."""
+
+    epochs: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="auto: 5, as in the article, or as many as make 1,000 steps on a small data set"
+    )
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(1e-3, gt=0, description="of Adam")
+    seed: int = Field(0, ge=0)
+
+
+class Export(Section):
+    """How the trained model is exported."""
+
+    opset: int = Field(18, ge=13, le=18, description="ONNX operator set; 18 is tf2onnx's highest")
+
+
+class Engine(Section):
+    """Which engines are built, and for what."""
+
+    precisions: Names = Field(("fp32", "tf32", "fp16"), min_length=1, description=f"of {', '.join(precisions.NAMES)}")
+    flavour: Literal["auto", "tensorrt", "tensorrt-rtx"] = Field(
+        "auto", description="auto: tensorrt where its library and a GPU are there, else tensorrt-rtx"
+    )
+    targets: Names = Field((), description="GPU generations for tensorrt-rtx, as sm86, sm89, sm120; empty: its default")
+    batch_min: int = Field(1, ge=1)
+    batch_opt: int = Field(64, ge=1, description="the batch size the engine is tuned for")
+    batch_max: int = Field(1024, ge=1)
+    workspace_mib: int | None = Field(None, ge=1, description="limit of the builder's workspace; none: its own")
+    optimization_level: int | None = Field(None, ge=0, le=5, description="builder effort; none: its own")
+
+    @field_validator("precisions")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in precisions.NAMES:
+                raise ValueError(f"unknown precision {name!r}; choose from {', '.join(precisions.NAMES)}")
+        return tuple(dict.fromkeys(names))
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Engine":
+        if not self.batch_min <= self.batch_opt <= self.batch_max:
+            raise ValueError(
+                "the batch profile must have batch_min ≤ batch_opt ≤ batch_max, "
+                f"not {self.batch_min}, {self.batch_opt}, {self.batch_max}"
+            )
+        return self
+
+
+class Validate(Section):
+    """When a candidate counts as equal to the original model."""
+
+    accuracy_budget_pp: float = Field(0.5, ge=0, description="accuracy that may be lost, in percentage points")
+    batch_size: int = Field(256, ge=1, description="samples per inference")
+    batch_sizes: BatchSizes = Field((1, 7, 64), description="an image's result must not depend on which of these")
+
+
+class Benchmark(Section):
+    """What is timed, and for how long."""
+
+    batch_sizes: BatchSizes = Field((1, 64, 1024))
+    warmup_s: float = Field(0.1, ge=0, description="seconds before the samples of a cell count, in every round")
+    min_duration_s: float = Field(0.6, gt=0, description="seconds of samples per cell, over all rounds")
+    min_samples: int = Field(30, ge=1, description="samples per cell, over all rounds")
+    rounds: int = Field(
+        3, ge=1, description="every cell is timed in turn this many times, so that drift hits all alike"
+    )
+    allow_failed: bool = Field(False, description="time a model that failed validation")
+
+
+class Config(Section):
+    """Everything that can be set."""
+
+    artifacts: Path = Field(Path("artifacts"), description="where stages publish")
+    data: Data = Data()
+    model: Model = Model()
+    train: Train = Train()
+    export: Export = Export()
+    engine: Engine = Engine()
+    validate_: Validate = Field(Validate(), alias="validate")
+    benchmark: Benchmark = Benchmark()
+
+    def section(self, name: str) -> dict[str, Any]:
+        """Return one section as plain data, for manifests."""
+        return dict(self.model_dump(mode="json", by_alias=True)[name])
+
+
+def sections() -> Iterator[tuple[str, type[Section]]]:
+    """Yield the name and the class of every section."""
+    for field, info in Config.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
+            yield info.alias or field, info.annotation
+
+
+def load(file: Path | None = None, assignments: Iterable[str] = ()) -> Config:
+    """Read the configuration.
+
+    Args:
+        file: a TOML file with any of the keys.
+        assignments: `section.key=value`, each value in TOML, or a bare word, or words with commas for a list.
+
+    Raises:
+        ConfigError: names the key, the value received, and what is allowed.
+    """
+    tree: dict[str, Any] = {}
+    if file is not None:
+        try:
+            tree = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(
+                f"cannot read {file}: {error.strerror}", "Give --config an existing TOML file."
+            ) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file} is not TOML: {error}", "See docs/configuration.md.") from error
+    for assignment in assignments:
+        _assign(tree, assignment)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(
+            "\n".join(_explain(detail) for detail in error.errors()),
+            "`python -m pipeline config` lists every key with its meaning.",
+        ) from error
+
+
+def _assign(tree: dict[str, Any], assignment: str) -> None:
+    key, equals, text = assignment.partition("=")
+    *parents, last = key.strip().split(".")
+    if not equals or not all((*parents, last)):
+        raise ConfigError(f"--set {assignment!r} is not section.key=value", "Write it like --set train.epochs=3.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word, as in --set data.name=mnist
+    for parent in parents:
+        child = tree.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {assignment!r}: {parent!r} is a value, not a section")
+        tree = child
+    tree[last] = value
+
+
+def _explain(detail: Any) -> str:
+    """Turn one of pydantic's complaints into a line that names the key, the value and what is allowed."""
+    loc = [str(part) for part in detail["loc"]]
+    known = dict(sections())
+    if detail["type"] == "extra_forbidden":
+        inside = known.get(loc[0]) if len(loc) > 1 else None
+        allowed = (
+            list(inside.model_fields) if inside else [info.alias or name for name, info in Config.model_fields.items()]
+        )
+        close = difflib.get_close_matches(loc[-1], allowed, n=1)
+        meant = f" (did you mean {close[0]!r}?)" if close else ""
+        return f"unknown key {'.'.join(loc)!r}{meant}; allowed: {', '.join(allowed)}"
+    if detail["type"] == "string_pattern_mismatch":
+        built_in = "'article-cnn' or " if loc[0] == "model" else ""
+        return f"{'.'.join(loc)} = {detail['input']!r}: must be {built_in}an import path like package.module:function"
+    key = ".".join(loc[:2])  # what follows names pydantic's branches, not the user's keys
+    shown = "" if isinstance(detail["input"], dict | BaseModel) else f" = {detail['input']!r}"
+    return f"{key}{shown}: {detail['msg'].removeprefix('Value error, ')}"
+
+
+def to_toml(config: Config) -> str:
+    """Return the configuration as TOML, every key with its meaning: a file for `--config`."""
+    tree = config.model_dump(mode="json", by_alias=True)
+    lines: list[str] = []
+
+    def entry(key: str, value: Any, description: str | None) -> None:
+        comment = f"  # {description}" if description else ""
+        # JSON's numbers, strings, booleans and lists are TOML's; a key without a value is left out of TOML.
+        shown = "…" if value is None else json.dumps(value, ensure_ascii=False)
+        lines.append(f"{'# ' if value is None else ''}{key} = {shown}{comment}")
+
+    entry("artifacts", tree["artifacts"], Config.model_fields["artifacts"].description)
+    for name, section in sections():
+        lines += ["", f"# {section.__doc__}", f"[{name}]"]
+        for key, info in section.model_fields.items():
+            entry(key, tree[name][key], info.description)
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,140 @@
+"""What this machine has, found without importing a framework."""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+DISTRIBUTIONS = (
+    "tensorflow",
+    "keras",
+    "numpy",
+    "onnx",
+    "tf2onnx",
+    "onnxslim",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tensorrt-cu12",
+    "tensorrt-cu13",
+    "tensorrt",
+    "tensorrt-rtx-cu12",
+    "tensorrt-rtx-cu13",
+    "tensorrt-rtx",
+    "cuda-core",
+    "cuda-bindings",
+    "nvidia-cudnn-cu12",
+    "nvidia-cudnn-cu13",
+    "scikit-learn",
+    "scipy",
+)
+"""The packages whose versions can change a result."""
+
+
+class Gpu(NamedTuple):
+    """One NVIDIA GPU as nvidia-smi tells it."""
+
+    name: str
+    driver: str
+    memory_mib: int
+    compute_capability: str
+
+
+@cache
+def gpus() -> tuple[Gpu, ...]:
+    """Return the NVIDIA GPUs that this process may use; empty where nvidia-smi does not answer.
+
+    CUDA_VISIBLE_DEVICES is honoured where it hides all of them, as `CUDA_VISIBLE_DEVICES=-1 make all` does.
+    """
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return ()
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,compute_cap", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    found = []
+    for line in answer.stdout.splitlines():
+        name, driver, memory, capability = (part.strip() for part in line.split(","))
+        # Unified-memory GPUs answer "[N/A]" for their memory.
+        found.append(Gpu(name, driver, int(memory) if memory.isdigit() else 0, capability))
+    return tuple(found)
+
+
+def version(distribution: str) -> str | None:
+    """Return the installed version of a distribution, or None."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of every installed package that can change a result."""
+    found = {name: version(name) for name in DISTRIBUTIONS}
+    return {"python": platform.python_version()} | {name: text for name, text in found.items() if text}
+
+
+@cache
+def cpu_name() -> str:
+    """Return the processor's name as the system tells it."""
+    if Path("/proc/cpuinfo").exists():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def cpu_count() -> int:
+    """Return how many processors this process may use, which in a container is fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine() -> dict[str, object]:
+    """Return what results depend on and no package tells: processor, cores, system, GPUs with their drivers."""
+    return {
+        "cpu": cpu_name(),
+        "cores": cpu_count(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "gpus": [gpu._asdict() for gpu in gpus()],
+    }
+
+
+def describe_machine(described: dict[str, object]) -> str:
+    """Return a line for people about a machine as `machine()` returns it."""
+    names = [f"{gpu['name']} (driver {gpu['driver']})" for gpu in described["gpus"]]  # type: ignore[attr-defined]
+    return f"{described['cpu']}, {described['cores']} cores; GPU: {', '.join(names) or 'none'}"
+
+
+def quiet_tensorflow() -> None:
+    """Silence TensorFlow's start-up log, before it is imported; what the user has set stays."""
+    # Without a GPU TensorFlow logs an ERROR that there is none, which here is a fact already told in a plain line.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if gpus() else "3")
+
+
+@contextmanager
+def native_log_hidden() -> Iterator[None]:
+    """Keep what libraries write straight to the process's standard error, unless the block raises.
+
+    TensorFlow's import writes a dozen lines before its log level can be set.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as hidden:
+        os.dup2(hidden.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            hidden.seek(0)
+            os.write(saved, hidden.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

@@ -1,0 +1,65 @@
+"""What can go wrong, each kind with its exit code.
+
+    PipelineError            message + hint: what happened, what to do
+    ├ ConfigError        2   an option, a key, a value
+    │ └ DataError        2   a dataset or an image that cannot be used as it is
+    ├ ArtifactError      3   missing, stale, changed since it was published, or could not be written
+    ├ BackendUnavailable 4   asked for by name and not to be had on this machine
+    ├ BuildError         5   a graph or an engine that cannot be built, with the builder's own words
+    └ ParityError        6   accuracy outside its budget
+
+Anything else that is raised is a bug of the pipeline: traceback, exit 1.
+"""
+
+from typing import ClassVar
+
+
+class PipelineError(Exception):
+    """Base of every expected failure.
+
+    `message` says what happened, in one or more lines; `hint` says what to do about it.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class ConfigError(PipelineError):
+    """An unknown key, a bad value, a name that does not exist."""
+
+    exit_code = 2
+
+
+class DataError(ConfigError):
+    """A dataset, an image or a user's function that cannot be used as it is."""
+
+
+class ArtifactError(PipelineError):
+    """An artifact that is missing, stale, changed since it was published, or could not be written."""
+
+    exit_code = 3
+
+
+class BackendUnavailable(PipelineError):  # noqa: N818  the design's name; reads better where it is caught
+    """A way to run a model that this machine does not offer."""
+
+    exit_code = 4
+
+
+class BuildError(PipelineError):
+    """A typed graph or an engine that cannot be built as asked."""
+
+    exit_code = 5
+
+
+class ParityError(PipelineError):
+    """A candidate whose outputs or accuracy differ more than allowed."""
+
+    exit_code = 6

@@ -1,0 +1,110 @@
+"""What images show, told by an exported model or an engine: for trying a model out, one image at a time."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from pipeline import artifacts, backends, data, environment, precisions
+from pipeline.backends import LoadOptions, Session
+from pipeline.config import Config
+from pipeline.errors import BackendUnavailable, ConfigError, DataError
+
+BACKENDS = ("auto", *(name for name in backends.NAMES if name != "null"))
+
+
+def predict(images: Sequence[Path], backend: str, precision: str, config: Config) -> list[str]:
+    """Return a line for each image: its label and the probability.
+
+    `backend` auto takes the engine where it runs on this machine, else ONNX Runtime.
+
+    Raises:
+        PipelineError: an unknown name, an unreadable image, no artifact, or a backend this machine does not offer.
+    """
+    if backend not in BACKENDS:
+        raise ConfigError(f"unknown backend {backend!r}", f"Choose one of: {', '.join(BACKENDS)}.")
+    chosen = precisions.get(precision)
+    store = artifacts.Store(config.artifacts)
+    record = artifacts.read_json(store.verified_file("train/dataset.json"))
+    arrays = [read_image(path, tuple(record["image_shape"])) for path in images]
+    with _open(store, backend, chosen, config) as session:
+        # One at a time: a static batch or a small profile takes them too, and no image can depend on another.
+        scores = [session.run({session.inputs[0].name: array[None]}) for array in arrays]
+    lines = [f"{backend_line(session)}, {chosen.name}"]
+    for path, outputs in zip(images, scores, strict=True):
+        probabilities = next(iter(outputs.values()))[0]
+        top = int(probabilities.argmax())
+        lines.append(f"{path}: {record['class_names'][top]} ({probabilities[top]:.4f})")
+    return lines
+
+
+def backend_line(session: Session) -> str:
+    """Tell where a session ran."""
+    return f"ran on {session.device}"
+
+
+def _open(
+    store: artifacts.Store, backend: str, precision: precisions.Precision, config: Config
+) -> AbstractContextManager[Session]:
+    if backend in ("auto", "tensorrt"):
+        try:
+            return _engine(store, precision)
+        except BackendUnavailable:
+            if backend == "tensorrt":
+                raise
+    if backend == "tensorflow":
+        if precision.name != "fp32":
+            raise ConfigError(f"backend tensorflow runs fp32, not {precision.name}", "Use --backend onnxruntime.")
+        if config.model.source != "article-cnn":
+            data.import_function(config.model.source, "model.source")
+        return backends.get("tensorflow").load(store.verified_file("train/model.keras"), LoadOptions("function"))
+    path = f"engine/{precision.name}/model.onnx"
+    variant = "cuda" if environment.gpus() else "cpu"
+    options = LoadOptions(variant, allow_tf32=precision.allow_tf32)
+    runtime = backends.get("onnxruntime")
+    try:
+        runtime.probe(variant)
+    except BackendUnavailable:
+        options = LoadOptions("cpu")
+    return runtime.load(store.verified_file(path), options)
+
+
+def _engine(store: artifacts.Store, precision: precisions.Precision) -> AbstractContextManager[Session]:
+    folder = f"engine/{precision.name}"
+    sidecar: dict[str, Any] = artifacts.read_json(store.verified_file(f"{folder}/engine.json"))
+    if sidecar["status"] != "built":
+        raise BackendUnavailable(f"there is no {precision.name} engine: {sidecar['reason']}", "Run `make engine`.")
+    runtime = backends.get("tensorrt")
+    runtime.probe(sidecar["flavour"])
+    path = store.verified_file(f"{folder}/model.engine")
+    return runtime.load(path, LoadOptions(sidecar["flavour"], sha256=sidecar["engine"]["sha256"]))
+
+
+def read_image(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Read a PNG or JPEG, or an array saved as .npy, as the model wants it: uint8 [height, width, channels].
+
+    Pictures are turned to grey or RGB and resized as needed. Arrays must fit as they are: the pipeline does not guess
+    what their values mean.
+
+    Raises:
+        DataError: there is no such file, it is no image, or the array does not fit.
+    """
+    wanted = f"uint8 {list(shape)}"
+    try:
+        if path.suffix == ".npy":
+            array = np.load(path, allow_pickle=False)
+            if array.dtype != np.uint8 or (array.shape != shape and (*array.shape, 1) != shape):
+                raise DataError(f"{path} is {array.dtype} {list(array.shape)}; the model takes {wanted}")
+            return np.asarray(array, np.uint8).reshape(shape)
+        with Image.open(path) as image:
+            height, width, channels = shape
+            picture = image.convert("L" if channels == 1 else "RGB").resize((width, height))
+            return np.asarray(picture, np.uint8).reshape(shape)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist", "Give paths of PNG, JPEG or .npy files.") from error
+    except (UnidentifiedImageError, ValueError, OSError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is not a readable image: {error}", f"The model takes {wanted}.") from error

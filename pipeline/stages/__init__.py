@@ -1,0 +1,70 @@
+"""The stages in their order: what each reads, and which part of the configuration it obeys."""
+
+from typing import NamedTuple
+
+
+class Stage(NamedTuple):
+    """One step. `needs` are prefixes of the artifacts it reads; `sections` those of the configuration it obeys."""
+
+    name: str
+    entry: str
+    needs: tuple[str, ...]
+    sections: tuple[str, ...]
+    hardware: bool
+    """Whether another GPU or driver makes it run again."""
+    help: str
+
+
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            name="train",
+            entry="pipeline.stages.train:run",
+            needs=(),
+            sections=("data", "model", "train"),
+            hardware=False,
+            help="Train the Keras model, on the GPU where there is one.",
+        ),
+        Stage(
+            name="export",
+            entry="pipeline.stages.export:run",
+            needs=("train/model.keras",),
+            sections=("model", "export"),
+            hardware=False,
+            help="Export it to SavedModel and ONNX.",
+        ),
+        Stage(
+            name="engine",
+            entry="pipeline.stages.engine:run",
+            needs=("export/model.onnx",),
+            sections=("engine",),
+            hardware=True,
+            help="Build a TensorRT engine for each precision.",
+        ),
+        Stage(
+            name="validate",
+            entry="pipeline.stages.validate:run",
+            needs=("train/model.keras", "train/dataset.json", "export/", "engine/"),
+            sections=("model", "validate"),
+            hardware=True,
+            help="Compare outputs and accuracy, hop by hop, with the original model.",
+        ),
+        Stage(
+            name="benchmark",
+            entry="pipeline.stages.benchmark:run",
+            needs=("train/model.keras", "train/dataset.json", "export/", "engine/", "validate/"),
+            sections=("model", "benchmark"),
+            hardware=True,
+            help="Time every way to run the model against the original.",
+        ),
+        Stage(
+            name="report",
+            entry="pipeline.stages.report:run",
+            needs=("train/", "export/", "engine/", "validate/", "benchmark/"),
+            sections=(),
+            hardware=False,
+            help="Write down what ran where, how accurate and how fast.",
+        ),
+    )
+}

@@ -1,0 +1,347 @@
+"""Stage 5: time every way to run the model, under one clock and in turn, against the original."""
+
+import gc
+import random
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from pipeline import backends, data, environment, latency, precisions
+from pipeline.backends import LoadOptions, Outputs, Session
+from pipeline.config import Benchmark
+from pipeline.errors import BackendUnavailable, ParityError
+from pipeline.runner import Context, Outcome
+
+MODES = ("end_to_end", "compute")
+"""Host array to host array; or inputs resident on the device, the call and the wait for its end."""
+
+ORIGINAL = "tensorflow"
+CPU_ONLY_FP32 = "a CPU has no TF32: this would be the fp32 row again"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to run the model, in one precision."""
+
+    backend: str
+    variant: str
+    precision: str
+    path: Path
+    options: LoadOptions
+    skip: str = ""
+
+
+@dataclass
+class Cell:
+    """One contender with one batch size in one mode; `rounds` holds its samples in ns."""
+
+    contender: Contender
+    batch: int
+    mode: str
+    device: str | None = None
+    status: str = "skipped"
+    reason: str = ""
+    call: Callable[[], object] | None = None
+    rounds: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        """Name the cell in `samples.npz`."""
+        contender = self.contender
+        return f"{contender.backend}/{contender.variant}/{contender.precision}/{self.batch}/{self.mode}"
+
+    def row(self) -> dict[str, Any]:
+        """Return the cell as it stands in `results.json`."""
+        row = {
+            "backend": self.contender.backend,
+            "variant": self.contender.variant,
+            "precision": self.contender.precision,
+            "device": self.device,
+            "batch": self.batch,
+            "mode": self.mode,
+            "status": self.status,
+            "reason": self.reason,
+        }
+        if self.status != "ok":
+            measures = [name for name in latency.Summary.__dataclass_fields__ if name != "samples"]
+            return row | {"samples": 0, **dict.fromkeys(measures)}
+        return row | asdict(latency.summarise(np.concatenate(self.rounds), self.batch))
+
+
+def run(context: Context) -> Outcome:
+    """Publish `results.json` and `samples.npz`."""
+    options = context.config.benchmark
+    _check_validated(context)
+    dataset = data.reload(context.read_json("train/dataset.json"), context.config.data)
+    if context.config.model.source != "article-cnn":
+        data.import_function(context.config.model.source, "model.source")  # registers the model's own layers
+    cells: list[Cell] = []
+    with ExitStack() as stack:
+        sessions: list[tuple[Contender, Session | None, str]] = [
+            (contender, *_open(stack, contender)) for contender in _contenders(context)
+        ]
+        for batch in options.batch_sizes:
+            # Real images, over and over where the batch is larger than the test set.
+            images = np.resize(dataset.test.images, (batch, *dataset.test.images.shape[1:]))
+            prepared = _prepare(sessions, images, batch)
+            timed = [cell for cell in prepared if cell.call is not None]
+            context.say(f"batch {batch}: timing {len(timed)} cells in {options.rounds} rounds")
+            _time(timed, options)
+            for cell in timed:
+                cell.call = None  # frees the device memory that it holds
+            cells += prepared
+    speedups = _speedups(cells)
+    context.write_json(
+        "results.json",
+        {
+            "schema": 1,
+            "environment": {
+                "machine": environment.machine(),
+                "versions": environment.versions(),
+                "dataset": dataset.name,
+                "clock": "time.perf_counter_ns",
+                "settings": options.model_dump(),
+            },
+            "cells": [cell.row() for cell in cells],
+            "speedups": speedups,
+        },
+    )
+    samples = {
+        f"{cell.key}/round{index}": round_ns
+        for cell in cells
+        if cell.status == "ok"
+        for index, round_ns in enumerate(cell.rounds)
+    }
+    np.savez_compressed(context.output / "samples.npz", allow_pickle=False, **samples)
+    _show(context, cells, speedups)
+    return Outcome()
+
+
+def _check_validated(context: Context) -> None:
+    verdict = context.read_json("validate/parity.json")["verdict"]
+    if verdict == "fail":
+        if not context.config.benchmark.allow_failed:
+            raise ParityError(
+                "the model failed validation; a fast wrong answer is not timed",
+                "See artifacts/validate/parity.json, or insist with --set benchmark.allow_failed=true.",
+            )
+        context.warn("timing a model that FAILED validation, as benchmark.allow_failed says")
+
+
+def _contenders(context: Context) -> list[Contender]:
+    """Return what is to be timed, the original model's variants first."""
+    original = backends.get(ORIGINAL)
+    places = {"keras": "train/model.keras", "saved_model": "export/saved_model"}
+    found = [
+        Contender(ORIGINAL, variant, "fp32", context.artifact(places[consumes]), LoadOptions(variant))
+        for variant, consumes in original.VARIANTS.items()
+    ]
+    exported = context.artifact("export/model.onnx")
+    found.append(Contender("null", "harness", "fp32", exported, LoadOptions("harness")))
+    for sidecar in context.engine_sidecars():
+        precision = precisions.get(sidecar["precision"])
+        folder = f"engine/{precision.name}"
+        typed = context.artifact(f"{folder}/model.onnx")
+        for variant in ("cpu", "cuda"):
+            skip = "" if sidecar["onnx"] else f"no typed graph: {sidecar['reason']}"
+            if variant == "cpu" and precision.allow_tf32:
+                skip = CPU_ONLY_FP32
+            sha256 = context.sha256(f"{folder}/model.onnx") if sidecar["onnx"] else None
+            options = LoadOptions(variant, allow_tf32=precision.allow_tf32, sha256=sha256)
+            found.append(Contender("onnxruntime", variant, precision.name, typed, options, skip))
+        built = sidecar["status"] == "built"
+        engine = f"{folder}/model.engine"
+        options = LoadOptions(
+            sidecar["flavour"] or "tensorrt", precision.allow_tf32, sha256=context.sha256(engine) if built else None
+        )
+        skip = "" if built else f"no engine: {sidecar['reason']}"
+        found.append(Contender("tensorrt", options.variant, precision.name, context.artifact(engine), options, skip))
+    return found
+
+
+def _open(stack: ExitStack, contender: Contender) -> tuple[Session | None, str]:
+    """Load a contender for as long as the stage runs, or return why it cannot."""
+    if contender.skip:
+        return None, contender.skip
+    try:
+        backend = backends.get(contender.backend)
+        backend.probe(contender.options.variant)
+        return stack.enter_context(backend.load(contender.path, contender.options)), ""
+    except BackendUnavailable as error:
+        return None, error.message
+
+
+def _prepare(sessions: list[tuple[Contender, Session | None, str]], images: np.ndarray, batch: int) -> list[Cell]:
+    """Return a cell for each contender and mode, with its call, after checking the outputs once."""
+    cells: list[Cell] = []
+    reference: np.ndarray | None = None
+    for contender, session, reason in sessions:
+        if session is None:
+            cells += [Cell(contender, batch, mode, reason=reason) for mode in MODES]
+            continue
+        feed = {session.inputs[0].name: images}
+        try:
+            outputs = session.run(feed)  # compiles what is compiled on first use
+        except BackendUnavailable as error:
+            cells += [Cell(contender, batch, mode, session.device, reason=error.message) for mode in MODES]
+            continue
+        scores = next(iter(outputs.values()))
+        wrong = "" if contender.backend == "null" else _wrong(scores, reference, precisions.get(contender.precision))
+        if reference is None:
+            reference = scores
+        for mode in MODES:
+            cell = Cell(contender, batch, mode, session.device, reason=wrong)
+            cells.append(cell)
+            if wrong:
+                cell.status = "failed"
+                continue
+            try:
+                cell.call = _run_call(session, feed) if mode == "end_to_end" else session.bind(feed)
+                cell.status = "ok"
+            except BackendUnavailable as error:
+                cell.reason = error.message
+    return cells
+
+
+def _run_call(session: Session, feed: dict[str, np.ndarray]) -> Callable[[], Outputs]:
+    return lambda: session.run(feed)
+
+
+def _wrong(scores: np.ndarray, reference: np.ndarray | None, precision: precisions.Precision) -> str:
+    """Return what is wrong with a contender's outputs on this batch, measured against the original model's."""
+    if not np.isfinite(scores).all():
+        return "NaN or Inf in the outputs"
+    if reference is None or precisions.within(scores, reference, precision.tolerance):
+        return ""
+    agreement = float((scores.argmax(axis=1) == reference.argmax(axis=1)).mean())
+    # Beyond its numeric tolerance a precision has been judged by its accuracy, in the validate stage. What is looked
+    # for here is another thing: a session that computes something else altogether.
+    return "" if agreement >= 0.9 else f"only {agreement:.0%} of the batch agrees with the original model"
+
+
+def _time(cells: list[Cell], options: Benchmark) -> None:
+    """Fill every cell's rounds, all cells in turn in each round and in another order each time."""
+    order = random.Random(0)  # noqa: S311  an order, not a secret
+    for _ in range(options.rounds):
+        for cell in order.sample(cells, len(cells)):
+            assert cell.call is not None
+            cell.rounds.append(
+                measure(
+                    cell.call,
+                    warmup_s=options.warmup_s,
+                    min_duration_s=options.min_duration_s / options.rounds,
+                    min_samples=-(-options.min_samples // options.rounds),
+                )
+            )
+
+
+def measure(call: Callable[[], object], *, warmup_s: float, min_duration_s: float, min_samples: int) -> np.ndarray:
+    """Return the durations of single calls, int64 [samples] in ns.
+
+    Calls at least once, and for `warmup_s`, before it counts; then until both `min_duration_s` and `min_samples` are
+    reached. Garbage collection waits meanwhile.
+    """
+    samples: list[int] = []
+    clock = time.perf_counter_ns
+    gc.collect()
+    gc.disable()
+    try:
+        end = clock() + int(warmup_s * 1e9)
+        call()
+        while clock() < end:
+            call()
+        start = clock()
+        end = start + int(min_duration_s * 1e9)
+        while start < end or len(samples) < min_samples:
+            call()
+            now = clock()
+            samples.append(now - start)
+            start = now
+    finally:
+        gc.enable()
+    return np.asarray(samples, np.int64)
+
+
+def _speedups(cells: list[Cell]) -> list[dict[str, Any]]:
+    """Return how much faster each other backend is than each variant of the original, the strongest baseline first."""
+    ok = [cell for cell in cells if cell.status == "ok"]
+    found = []
+    for cell in ok:
+        if cell.contender.backend in (ORIGINAL, "null"):
+            continue
+        baselines = [
+            base
+            for base in ok
+            if base.contender.backend == ORIGINAL and (base.batch, base.mode) == (cell.batch, cell.mode)
+        ]
+        rows = [
+            {
+                "backend": cell.contender.backend,
+                "variant": cell.contender.variant,
+                "precision": cell.contender.precision,
+                "batch": cell.batch,
+                "mode": cell.mode,
+                "over": f"{base.contender.backend} {base.contender.variant}",
+                "over_device": base.device,
+                "device": cell.device,
+            }
+            | latency.speedup(base.rounds, cell.rounds)
+            for base in baselines
+        ]
+        found += sorted(rows, key=lambda row: float(str(row["ratio"])))
+    return found
+
+
+def _show(context: Context, cells: list[Cell], speedups: list[dict[str, Any]]) -> None:
+    table = Table(title="Latency, host to host", title_justify="left")
+    for column in (
+        "batch",
+        "model run by",
+        "precision",
+        "device",
+        "p50 µs",
+        "p99 µs",
+        "images/s",
+        "over the strongest",
+    ):
+        table.add_column(column)
+    for cell in cells:
+        if cell.status != "ok" or cell.mode != "end_to_end":
+            continue
+        row, contender = cell.row(), cell.contender
+        own = [
+            speedup
+            for speedup in speedups
+            if all(speedup[key] == row[key] for key in ("backend", "variant", "precision", "batch", "mode"))
+        ]
+        table.add_row(
+            str(cell.batch),
+            f"{contender.backend} {contender.variant}",
+            contender.precision,
+            str(cell.device),
+            _number(row["p50_us"]),
+            _number(row["p99_us"]),
+            _number(row["items_per_s"]) if contender.backend != "null" else "",
+            f"{own[0]['ratio']:.1f}× {own[0]['over']}" if own else "",
+        )
+    context.console.print(table)
+    for cell in cells:
+        if cell.status == "failed":
+            context.warn(f"{cell.key}: {cell.reason}")
+    skipped: dict[str, list[str]] = {}
+    for cell in cells:
+        if cell.status == "skipped" and cell.mode == "end_to_end":
+            name = f"{cell.contender.backend} {cell.contender.variant} {cell.contender.precision}"
+            skipped.setdefault(cell.reason, []).append(name)
+    for reason, names in skipped.items():
+        context.say(f"skipped {', '.join(dict.fromkeys(names))}: {reason}")
+
+
+def _number(value: float | None) -> str:
+    return "too few samples" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"

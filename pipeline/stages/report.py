@@ -1,0 +1,216 @@
+"""Stage 6: write down, from the artifacts alone, what ran where, how accurate and how fast, and what did not run."""
+
+from typing import Any
+
+from pipeline import environment
+from pipeline.runner import Context, Outcome
+
+
+def run(context: Context) -> Outcome:
+    """Publish `report.md`."""
+    history = context.read_json("train/history.json")
+    dataset = context.read_json("train/dataset.json")
+    parity = context.read_json("validate/parity.json")
+    results = context.read_json("benchmark/results.json")
+    sidecars = context.engine_sidecars()
+    sections = [
+        _head(context, dataset, history),
+        _engines(sidecars),
+        _parity(parity),
+        _speed(results),
+        _skipped(sidecars, parity, results),
+        _versions(results),
+    ]
+    text = "\n\n".join(sections) + "\n"
+    (context.output / "report.md").write_text(text, encoding="utf-8")
+    _summary(context, dataset, history, sidecars, parity, results)
+    return Outcome()
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _head(context: Context, dataset: dict[str, Any], history: dict[str, Any]) -> str:
+    lines = ["# From Keras to TensorRT: what was measured", ""]
+    if dataset["substitute"]:
+        lines += [f"> **Not MNIST.** {dataset['substitute']}. Every figure here is of {dataset['origin']}.", ""]
+    samples = dataset["samples"]
+    lines += [
+        f"- Data: {dataset['name']} ({dataset['origin']}): {samples['train']:,} training, {samples['validation']:,} "
+        f"validation and {samples['test']:,} test images.",
+        f"- Training: {history['epochs']} epochs of {history['steps_per_epoch']} steps in {history['seconds']:.1f} s "
+        f"({history['images_per_s']:,.0f} images/s) on {history['device']}; test accuracy "
+        f"{history['test_accuracy']:.4f} on {history['test_samples']:,} images.",
+    ]
+    for stage, manifest in context.manifests.items():
+        lines.append(
+            f"- {stage}: {manifest.created:%Y-%m-%d %H:%M} UTC, {manifest.seconds:.1f} s, on "
+            f"{environment.describe_machine(manifest.machine)}."
+        )
+    return "\n".join(lines)
+
+
+def _engines(sidecars: list[dict[str, Any]]) -> str:
+    rows = []
+    for sidecar in sidecars:
+        types = ", ".join(f"{count} × {kind}" for kind, count in sidecar["compute_types"].items())
+        status = sidecar["status"] + (f": {sidecar['reason']}" if sidecar["reason"] else "")
+        rows.append(
+            [
+                sidecar["precision"],
+                types,
+                f"{sidecar['onnx']['bytes']:,}" if sidecar["onnx"] else "",
+                f"{sidecar['flavour']} {sidecar['version']}" if sidecar["flavour"] else "none",
+                f"{sidecar['engine']['bytes']:,}" if sidecar["engine"] else "",
+                status.replace("\n", " "),
+                "yes" if sidecar["runs_here"] else "no",
+            ]
+        )
+    header = ["precision", "Conv, Gemm, MatMul compute in", "graph, bytes", "built by", "engine, bytes", "status"]
+    return "## Engines\n\n" + _table([*header, "ran on the machine that built it"], rows)
+
+
+def _parity(parity: dict[str, Any]) -> str:
+    dataset = parity["dataset"]
+    rows = [_parity_row(row) for row in (*parity["hops"], *parity["totals"]) if row["executed"]]
+    largest = max((row["max_abs"] or 0.0 for row in parity["batch_invariance"]), default=0.0)
+    sizes = parity["batch_invariance"][0]["batch_sizes"] if parity["batch_invariance"] else []
+    return "\n".join(
+        [
+            f"## Accuracy: {parity['verdict']}",
+            "",
+            f"On the {dataset['samples']:,} {dataset['split']} images of {dataset['name']}. Budget: "
+            f"{parity['accuracy_budget_pp']:g} points. Interval: {parity['interval']}.",
+            "",
+            _table(
+                ["hop", "run by", "max |Δ|", "top-1 agreement", "accuracy", "drop, points", "McNemar p", "verdict"],
+                rows,
+            ),
+            "",
+            f"The result of an image in batches of {', '.join(map(str, sizes))} differs by at most {largest:.1e}.",
+        ]
+    )
+
+
+def _parity_row(row: dict[str, Any]) -> list[str]:
+    if row["samples"] == 0:
+        return [f"{row['reference']} → {row['candidate']}", row["backend"], "", "", "", "", "", "skipped"]
+    low, high = row["accuracy_drop_ci95_pp"]
+    return [
+        f"{row['reference']} → {row['candidate']}",
+        f"{row['backend']} on {row['device']}",
+        "not finite" if row["max_abs"] is None else f"{row['max_abs']:.1e}",
+        f"{row['top1_agreement']:.4f}",
+        f"{row['accuracy_candidate']:.4f}",
+        f"{row['accuracy_drop_pp']:+.2f} ({low:+.2f} to {high:+.2f})",
+        f"{row['mcnemar_p']:.3g}",
+        f"**{row['verdict']}**: {row['reason']}",
+    ]
+
+
+def _speed(results: dict[str, Any]) -> str:
+    settings, clock = results["environment"]["settings"], results["environment"]["clock"]
+    lines = [
+        "## Speed",
+        "",
+        f"{environment.describe_machine(results['environment']['machine'])}. One clock (`{clock}`), "
+        f"{settings['rounds']} rounds in which every row is timed in turn, {settings['warmup_s']:g} s of warm-up each. "
+        "A percentile that the number of samples cannot support is left out.",
+    ]
+    for mode, meaning in (("end_to_end", "host array to host array"), ("compute", "inputs resident on the device")):
+        rows = [
+            [
+                str(cell["batch"]),
+                f"{cell['backend']} {cell['variant']}",
+                cell["precision"],
+                cell["device"],
+                f"{cell['samples']:,}",
+                *(_microseconds(cell[key]) for key in ("p50_us", "p90_us", "p95_us", "p99_us")),
+                "" if cell["backend"] == "null" else f"{cell['items_per_s']:,.0f}",
+            ]
+            for cell in results["cells"]
+            if cell["status"] == "ok" and cell["mode"] == mode
+        ]
+        header = ["batch", "run by", "precision", "device", "samples", "p50 µs", "p90", "p95", "p99", "images/s"]
+        lines += ["", f"### {mode}: {meaning}", "", _table(header, rows)]
+    rows = [
+        [
+            str(row["batch"]),
+            row["mode"],
+            f"{row['backend']} {row['variant']} {row['precision']} ({row['device']})",
+            f"{row['over']} ({row['over_device']})",
+            f"{row['ratio']:.2f}× ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})",
+        ]
+        for row in results["speedups"]
+    ]
+    lines += [
+        "",
+        "### Speed-up over the original model",
+        "",
+        "Ratio of medians, the strongest baseline first; in brackets the least and greatest ratio of a single round.",
+        "",
+        _table(["batch", "mode", "of", "over", "ratio"], rows),
+    ]
+    return "\n".join(lines)
+
+
+def _microseconds(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _skipped(sidecars: list[dict[str, Any]], parity: dict[str, Any], results: dict[str, Any]) -> str:
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for sidecar in sidecars:
+        if sidecar["status"] != "built":
+            reasons.setdefault(("engine", sidecar["reason"]), []).append(sidecar["precision"])
+    for row in parity["hops"]:
+        if row["verdict"] == "skipped":
+            reasons.setdefault(("validate", row["reason"]), []).append(row["candidate"])
+    for cell in results["cells"]:
+        if cell["status"] != "ok":
+            name = f"{cell['backend']} {cell['variant']} {cell['precision']}"
+            if cell["backend"] == "tensorflow":
+                name += f" {cell['mode']}"
+            reasons.setdefault(("benchmark", cell["reason"]), []).append(name)
+    rows = [[stage, ", ".join(dict.fromkeys(names)), why.replace("\n", " ")] for (stage, why), names in reasons.items()]
+    return "## What did not run, and why\n\n" + (_table(["stage", "what", "why"], rows) if rows else "Everything ran.")
+
+
+def _versions(results: dict[str, Any]) -> str:
+    versions = results["environment"]["versions"]
+    return "## Versions\n\n" + ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _summary(
+    context: Context,
+    dataset: dict[str, Any],
+    history: dict[str, Any],
+    sidecars: list[dict[str, Any]],
+    parity: dict[str, Any],
+    results: dict[str, Any],
+) -> None:
+    """Print the few lines that a newcomer reads after `make all`."""
+    if dataset["substitute"]:
+        context.warn(f"the figures below are of {dataset['origin']}, NOT of MNIST")
+    context.say(f"  trained    accuracy {history['test_accuracy']:.4f} on {history['test_samples']:,} test images")
+    built = [
+        sidecar["precision"] + ("" if sidecar["runs_here"] else " (not run here)")
+        for sidecar in sidecars
+        if sidecar["status"] == "built"
+    ]
+    context.say(f"  engines    {', '.join(built) or 'none'}")
+    executed = sum(row["executed"] for row in parity["hops"])
+    context.say(f"  accuracy   {parity['verdict']} ({executed} of {len(parity['hops'])} hops ran)")
+    strongest: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in results["speedups"]:
+        if row["mode"] == "end_to_end":  # the rows of one contender begin with its strongest baseline
+            strongest.setdefault((row["batch"], row["backend"], row["variant"], row["precision"]), row)
+    for batch in dict.fromkeys(row["batch"] for row in strongest.values()):
+        row = max((row for row in strongest.values() if row["batch"] == batch), key=lambda row: row["ratio"])
+        context.say(
+            f"  batch {batch:<5} {row['backend']} {row['variant']} {row['precision']} on {row['device']}: "
+            f"{row['ratio']:.2f}× the strongest original ({row['over']} on {row['over_device']})"
+        )
+    context.say(f"  report     {context.root / 'report' / 'report.md'}")

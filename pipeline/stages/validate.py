@@ -1,0 +1,271 @@
+"""Stage 4: compare outputs and accuracy hop by hop, so that where something is lost has a name."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from rich.table import Table
+
+from pipeline import backends, data, graphs, parity, precisions
+from pipeline.backends import LoadOptions, Session
+from pipeline.config import Validate
+from pipeline.errors import BackendUnavailable, ParityError
+from pipeline.precisions import Precision
+from pipeline.runner import Context, Outcome
+
+BATCH_SAMPLES = 128
+"""Test images whose results are compared between batch sizes, each a multiple of none of them but of most."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to run the model, and the one before it in the chain. `note` says what a reader must know about it."""
+
+    name: str
+    reference: str
+    precision: Precision
+    backend: str
+    options: LoadOptions
+    path: Path
+    note: str = ""
+    emulate: bool = False
+    skip: str = ""
+
+
+def run(context: Context) -> Outcome:
+    """Publish `parity.json`."""
+    options = context.config.validate_
+    dataset_record = context.read_json("train/dataset.json")
+    dataset = data.reload(dataset_record, context.config.data)
+    test = dataset.test
+    outputs: dict[str, np.ndarray] = {}
+    hops, invariance, totals = [], [], []
+    chain = _chain(context)
+    for candidate in chain:
+        row: dict[str, Any] = {
+            "reference": candidate.reference,
+            "candidate": candidate.name,
+            "precision": candidate.precision.name,
+            "backend": candidate.backend,
+            "device": None,
+            "executed": False,
+        }
+        try:
+            if candidate.skip:
+                raise BackendUnavailable(candidate.skip)
+            with _loaded(candidate) as session:
+                found = _infer(session, test.images, options.batch_size)
+                different = _batch_invariance(session, candidate, test.images, options)
+        except BackendUnavailable as error:
+            if candidate.reference:
+                hops.append(row | _not_compared(error.message))
+            continue
+        outputs[candidate.name] = found
+        invariance.append(different)
+        if not candidate.reference:
+            continue
+        row |= {"device": session.device, "executed": True}
+        hops.append(row | _compared(candidate, outputs, candidate.reference, test.labels, options))
+        if candidate.name.startswith(("typed", "engine")):
+            totals.append(row | {"reference": "keras"} | _compared(candidate, outputs, "keras", test.labels, options))
+
+    verdict = _overall([row["verdict"] for row in (*hops, *totals, *invariance)])
+    context.write_json(
+        "parity.json",
+        {
+            "schema": 1,
+            "verdict": verdict,
+            "dataset": {
+                "name": dataset.name,
+                "split": "test",
+                "samples": len(test),
+                "origin": dataset.origin,
+                "substitute": dataset_record["substitute"],
+            },
+            "accuracy_budget_pp": options.accuracy_budget_pp,
+            "interval": "Tango's score interval for paired proportions (Statistics in Medicine 17, 1998), 95 %",
+            "hops": hops,
+            "totals": totals,
+            "batch_invariance": invariance,
+        },
+    )
+    _show(context, dataset_record, hops, invariance)
+    return Outcome(failure=_failure(hops, totals, invariance))
+
+
+def _chain(context: Context) -> list[Candidate]:
+    """Return the candidates in order: Keras → SavedModel → ONNX → typed ONNX per precision → engine."""
+    if context.config.model.source != "article-cnn":
+        data.import_function(context.config.model.source, "model.source")  # registers the model's own layers
+    fp32 = precisions.get("fp32")
+    chain = [
+        Candidate("keras", "", fp32, "tensorflow", LoadOptions("call"), context.artifact("train/model.keras")),
+        Candidate(
+            "saved_model",
+            "keras",
+            fp32,
+            "tensorflow",
+            LoadOptions("saved_model"),
+            context.artifact("export/saved_model"),
+        ),
+        Candidate(
+            "onnx",
+            "saved_model",
+            fp32,
+            "onnxruntime",
+            LoadOptions("cpu", exact=True, sha256=context.sha256("export/model.onnx")),
+            context.artifact("export/model.onnx"),
+        ),
+    ]
+    for sidecar in context.engine_sidecars():
+        precision = precisions.get(sidecar["precision"])
+        typed, engine = f"typed {precision.name}", f"engine {precision.name}"
+        folder = f"engine/{precision.name}"
+        emulate = precision.emulate is not None
+        chain.append(
+            Candidate(
+                typed,
+                "onnx",
+                precision,
+                "onnxruntime",
+                LoadOptions("cpu", exact=True, sha256=sidecar["onnx"] and context.sha256(f"{folder}/model.onnx")),
+                context.artifact(f"{folder}/model.onnx"),
+                note=f"{precision.name} emulated on the CPU by rounding operands in FP32" if emulate else "",
+                emulate=emulate,
+                skip="" if sidecar["onnx"] else f"no typed graph: {sidecar['reason']}",
+            )
+        )
+        built = sidecar["status"] == "built"
+        chain.append(
+            Candidate(
+                engine,
+                typed,
+                precision,
+                "tensorrt",
+                LoadOptions(
+                    sidecar["flavour"] or "tensorrt",
+                    allow_tf32=precision.allow_tf32,
+                    sha256=context.sha256(f"{folder}/model.engine") if built else None,
+                ),
+                context.artifact(f"{folder}/model.engine"),
+                skip="" if built else f"no engine: {sidecar['reason']}",
+            )
+        )
+    return chain
+
+
+@contextmanager
+def _loaded(candidate: Candidate) -> Iterator[Session]:
+    backend = backends.get(candidate.backend)
+    if not candidate.emulate:
+        with backend.load(candidate.path, candidate.options) as session:
+            yield session
+        return
+    assert candidate.precision.emulate is not None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "emulated.onnx"
+        onnx.save(candidate.precision.emulate(graphs.load(candidate.path)), path)
+        with backend.load(path, LoadOptions("cpu", exact=True)) as session:
+            yield session
+
+
+def _infer(session: Session, images: np.ndarray, batch: int) -> np.ndarray:
+    """Return the class scores [samples, classes] of all images, inferred in batches."""
+    name = session.inputs[0].name
+    chunks = [
+        next(iter(session.run({name: images[start : start + batch]}).values()))
+        for start in range(0, len(images), batch)
+    ]
+    return np.concatenate(chunks)
+
+
+def _batch_invariance(session: Session, candidate: Candidate, images: np.ndarray, options: Validate) -> dict[str, Any]:
+    """Tell whether an image's result depends on the size of the batch it came in."""
+    images = images[:BATCH_SAMPLES]
+    results = [_infer(session, images, size) for size in options.batch_sizes]
+    max_abs = max(float(np.abs(result - results[0]).max()) for result in results)
+    tolerance = candidate.precision.tolerance
+    same = all(precisions.within(result, results[0], tolerance) for result in results)
+    return {
+        "candidate": candidate.name,
+        "batch_sizes": list(options.batch_sizes),
+        "samples": len(images),
+        "max_abs": max_abs if np.isfinite(max_abs) else None,
+        "verdict": "pass" if same else "fail",
+        "reason": f"results within {tolerance}" if same else f"results differ by more than {tolerance}",
+    }
+
+
+def _compared(
+    candidate: Candidate, outputs: dict[str, np.ndarray], reference: str, labels: np.ndarray, options: Validate
+) -> dict[str, Any]:
+    if reference not in outputs:
+        return _not_compared(f"{reference} did not run")
+    comparison = parity.compare(
+        outputs[reference], outputs[candidate.name], labels, candidate.precision.tolerance, options.accuracy_budget_pp
+    )
+    row = asdict(comparison) | {"accuracy_drop_ci95_pp": list(comparison.accuracy_drop_ci95_pp)}
+    return row | {"reason": "; ".join(filter(None, (comparison.reason, candidate.note)))}
+
+
+def _not_compared(reason: str) -> dict[str, Any]:
+    measures = [name for name in parity.Comparison.__dataclass_fields__ if name not in ("samples", "verdict", "reason")]
+    return {"samples": 0, **dict.fromkeys(measures), "verdict": "skipped", "reason": reason}
+
+
+def _overall(verdicts: list[str]) -> str:
+    return next((verdict for verdict in ("fail", "inconclusive") if verdict in verdicts), "pass")
+
+
+def _failure(*tables: list[dict[str, Any]]) -> ParityError | None:
+    failing = [
+        f"{row.get('reference', 'itself in other batches')} → {row['candidate']}: {row['reason']}"
+        for table in tables
+        for row in table
+        if row["verdict"] == "fail"
+    ]
+    if not failing:
+        return None
+    return ParityError(
+        "\n".join(failing),
+        "parity.json has the numbers. Leave the precision out with --set engine.precisions=…, "
+        "or raise validate.accuracy_budget_pp if the loss is acceptable.",
+    )
+
+
+def _show(
+    context: Context, dataset: dict[str, Any], hops: list[dict[str, Any]], invariance: list[dict[str, Any]]
+) -> None:
+    samples = dataset["samples"]["test"]
+    table = Table(title=f"Parity on {samples:,} test images of {dataset['name']}", title_justify="left")
+    for column in ("hop", "max |Δ|", "top-1 agreement", "accuracy", "drop, points (95 %)", "verdict"):
+        table.add_column(column)
+    for row in hops:
+        hop = f"{row['reference']} → {row['candidate']}"
+        if row["executed"]:
+            low, high = row["accuracy_drop_ci95_pp"]
+            table.add_row(
+                hop,
+                "not finite" if row["max_abs"] is None else f"{row['max_abs']:.1e}",
+                f"{row['top1_agreement']:.4f}",
+                f"{row['accuracy_candidate']:.4f}",
+                f"{row['accuracy_drop_pp']:+.2f} ({low:+.2f} to {high:+.2f})",
+                row["verdict"],
+            )
+        else:
+            table.add_row(hop, "", "", "", "", "skipped")
+    context.console.print(table)
+    for reason in dict.fromkeys(row["reason"] for row in hops if not row["executed"]):
+        names = ", ".join(row["candidate"] for row in hops if row["reason"] == reason)
+        context.say(f"skipped {names}: {reason}")
+    for row in hops:
+        if row["verdict"] == "inconclusive":
+            context.warn(f"{row['reference']} → {row['candidate']}: inconclusive: {row['reason']}")
+    largest = max((row["max_abs"] or 0.0 for row in invariance), default=0.0)
+    sizes = ", ".join(str(size) for size in context.config.validate_.batch_sizes)
+    context.say(f"batches of {sizes}: results of an image differ by at most {largest:.1e}")

@@ -1,0 +1,474 @@
+"""The TensorRT backend: real builds with TensorRT for RTX, which needs no GPU, and every API name the module uses."""
+
+import ast
+import hashlib
+import importlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from pipeline.backends import LoadOptions, TensorSpec, tensorrt
+from pipeline.errors import ArtifactError, BackendUnavailable, BuildError, ConfigError
+
+RTX = tensorrt.BuildOptions("tensorrt-rtx", allow_tf32=False, batch=(1, 4, 16), targets=("sm89", "SM120"))
+
+needs_rtx = pytest.mark.skipif(
+    tensorrt.installed_version("tensorrt-rtx") is None, reason="TensorRT for RTX is not installed"
+)
+
+
+def cnn(activation: str = "Relu", shape: tuple[str | int, ...] = ("batch", 8, 8, 1)) -> onnx.ModelProto:
+    """Return a small CNN like those the pipeline exports: uint8 [batch, 8, 8, 1] to probabilities [batch, 10]."""
+    random = np.random.default_rng(0)
+    constants = {
+        "scale": np.float32(1 / 255),
+        "kernel": random.standard_normal((4, 1, 3, 3), dtype=np.float32),
+        "bias": random.standard_normal(4, dtype=np.float32),
+        "dense": random.standard_normal((64, 10), dtype=np.float32) / 8,
+        "dense_bias": random.standard_normal(10, dtype=np.float32),
+    }
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["float", "scale"], ["scaled"]),
+        helper.make_node("Transpose", ["scaled"], ["nchw"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["nchw", "kernel", "bias"], ["conv"], pads=[1, 1, 1, 1]),
+        helper.make_node(activation, ["conv"], ["active"], name="the_activation"),
+        helper.make_node("MaxPool", ["active"], ["pooled"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "dense", "dense_bias"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "cnn",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, shape)],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [shape[0], 10])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def saved(model: onnx.ModelProto, folder: Path) -> Path:
+    path = folder / "model.onnx"
+    onnx.save(model, path)
+    return path
+
+
+# --- building ---------------------------------------------------------------------------------------------------------
+
+
+@needs_rtx
+def test_builds_without_a_gpu_and_the_same_bytes_each_time(tmp_path: Path) -> None:
+    model = saved(cnn(), tmp_path)
+    first, second = tensorrt.build(model, RTX), tensorrt.build(model, RTX)
+    assert first.engine == second.engine
+    assert len(first.engine) > 10_000
+    assert first.messages == ()
+    assert first.version == tensorrt.installed_version("tensorrt-rtx")
+
+
+@needs_rtx
+def test_tf32_is_a_different_engine(tmp_path: Path) -> None:
+    model = saved(cnn(), tmp_path)
+    assert tensorrt.build(model, replace(RTX, allow_tf32=True)).engine != tensorrt.build(model, RTX).engine
+
+
+@needs_rtx
+def test_builds_with_every_option_and_without_any(tmp_path: Path) -> None:
+    model = saved(cnn(), tmp_path)
+    assert tensorrt.build(model, replace(RTX, workspace_bytes=2**30, optimization_level=2)).engine
+    assert tensorrt.build(model, replace(RTX, targets=())).engine
+
+
+@needs_rtx
+def test_a_static_batch_needs_no_profile(tmp_path: Path) -> None:
+    assert tensorrt.build(saved(cnn(shape=(2, 8, 8, 1)), tmp_path), RTX).engine
+
+
+@needs_rtx
+def test_weights_beside_the_model_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(cnn(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert (tmp_path / "weights.bin").stat().st_size > 2000
+    assert tensorrt.build(path, RTX).engine
+
+
+@needs_rtx
+def test_an_unknown_operator_is_told_in_the_parsers_words(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"Frobnicate node 'the_activation': .*Plugin not found"):
+        tensorrt.build(saved(cnn("Frobnicate"), tmp_path), RTX)
+
+
+@needs_rtx
+@pytest.mark.parametrize(("content", "words"), [(b"", "the graph is empty"), (b"junk", "Failed to parse")])
+def test_a_file_that_is_no_model_is_refused(content: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(BuildError, match=words):
+        tensorrt.build(path, RTX)
+
+
+@needs_rtx
+def test_a_failed_build_carries_the_builders_words(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"cannot build an engine:\n(error|internal error): "):
+        tensorrt.build(saved(cnn(), tmp_path), replace(RTX, workspace_bytes=2**10))
+
+
+@needs_rtx
+def test_only_the_batch_may_be_dynamic(tmp_path: Path) -> None:
+    model = cnn(shape=("batch", "height", 8, 1))
+    with pytest.raises(BuildError, match=r"input image has shape \(-1, -1, 8, 1\): only the first dimension"):
+        tensorrt.build(saved(model, tmp_path), RTX)
+
+
+@needs_rtx
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"targets": ("sm89", "sm90")}, r"(?s)unknown targets: sm90.*sm75, .*sm89, .*sm120"),
+        ({"targets": ("none",)}, "unknown targets: none"),
+        ({"targets": ("current", "sm89")}, "refuses target"),
+        ({"optimization_level": 9}, "optimization level 9"),
+        ({"optimization_level": -1}, "optimization level -1"),
+    ],
+)
+def test_options_outside_what_tensorrt_accepts(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=words):
+        tensorrt.build(saved(cnn(), tmp_path), replace(RTX, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"flavour": "tensorrt"}, "tensorrt takes no targets, got sm89"),
+        ({"flavour": "tensorflow-trt"}, "no variant 'tensorflow-trt'"),
+        ({"batch": (4, 2, 8)}, "batch"),
+        ({"batch": (0, 1, 8)}, "batch"),
+        ({"workspace_bytes": 0}, "workspace"),
+    ],
+)
+def test_impossible_options_are_refused_where_they_are_written(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        replace(RTX, **changes)
+
+
+def test_a_missing_model_is_an_artifact_error(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="does not exist"):
+        tensorrt.build(tmp_path / "model.onnx", RTX)
+
+
+# --- what this machine offers -----------------------------------------------------------------------------------------
+
+
+def has_gpu() -> bool:
+    try:
+        tensorrt._device()
+    except BackendUnavailable:
+        return False
+    return True
+
+
+@needs_rtx
+def test_rtx_builds_wherever_it_is_installed() -> None:
+    tensorrt.probe_build("tensorrt-rtx")
+
+
+@pytest.mark.parametrize("probe", [tensorrt.probe, tensorrt.probe_build])
+def test_probe_of_an_unknown_name(probe: Callable[[str], None]) -> None:
+    with pytest.raises(ConfigError, match="no variant"):
+        probe("tensorrt-lite")
+
+
+@pytest.mark.parametrize("variant", tensorrt.VARIANTS)
+def test_probe_tells_in_a_line_why_an_engine_cannot_run(variant: str) -> None:
+    if has_gpu():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(BackendUnavailable) as caught:
+        tensorrt.probe(variant)
+    assert caught.value.message
+    assert "\n" not in caught.value.message
+    assert caught.value.hint
+
+
+def test_probe_build_without_the_package() -> None:
+    if tensorrt.installed_version("tensorrt") is not None:
+        pytest.skip("TensorRT is installed here")
+    with pytest.raises(BackendUnavailable, match="No module named 'tensorrt'"):
+        tensorrt.probe_build("tensorrt")
+
+
+# --- loading, as far as it goes without a GPU -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "sha256", "words"),
+    [
+        (b"an engine", None, "executable content"),
+        (b"an engine", hashlib.sha256(b"another").hexdigest(), "was changed"),
+        (b"an eng", hashlib.sha256(b"an engine").hexdigest(), "was changed"),
+        (b"", hashlib.sha256(b"").hexdigest(), "is empty"),
+        (None, hashlib.sha256(b"").hexdigest(), "does not exist"),
+    ],
+    ids=["no digest", "another digest", "truncated", "empty", "missing"],
+)
+def test_only_what_was_published_is_loaded(
+    content: bytes | None, sha256: str | None, words: str, tmp_path: Path
+) -> None:
+    engine = tmp_path / "model.engine"
+    if content is not None:
+        engine.write_bytes(content)
+    with (
+        pytest.raises(ArtifactError, match=words) as caught,
+        tensorrt.load(engine, LoadOptions("tensorrt-rtx", sha256=sha256)),
+    ):
+        pass
+    assert str(engine) in caught.value.message
+    assert "make engine" in caught.value.hint
+
+
+SPECS = (TensorSpec("image", (None, 8, 8, 1), np.dtype(np.uint8)),)
+
+
+@pytest.mark.parametrize(
+    ("feed", "words"),
+    [
+        ({}, "takes"),
+        ({"image": np.zeros((1, 8, 8, 1), np.uint8), "mask": np.zeros(1)}, "mask"),
+        ({"image": np.zeros((1, 8, 8, 1), np.float32)}, "float32"),
+        ({"image": np.zeros((1, 8, 9, 1), np.uint8)}, r"\(1, 8, 9, 1\)"),
+        ({"image": np.zeros((8, 8, 1), np.uint8)}, r"\(8, 8, 1\)"),
+    ],
+)
+def test_a_feed_that_does_not_fit_is_refused(feed: dict[str, np.ndarray], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        tensorrt._check_feed(feed, SPECS)
+    tensorrt._check_feed({"image": np.zeros((3, 8, 8, 1), np.uint8)}, SPECS)
+
+
+# --- running, on a GPU ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("flavour", tensorrt.FLAVOURS)
+def test_runs_like_onnx_runtime(flavour: str, tmp_path: Path) -> None:
+    if tensorrt.installed_version(flavour) is None:
+        pytest.skip(f"{flavour} is not installed")
+    if flavour == "tensorrt-rtx":
+        major, minor = tensorrt._device().compute_capability
+        if f"SM{major}{minor}" not in importlib.import_module("tensorrt_rtx").ComputeCapability.__members__:
+            pytest.skip(f"TensorRT for RTX has no target SM{major}{minor}")
+    import onnxruntime
+
+    model = saved(cnn(), tmp_path)
+    built = tensorrt.build(model, tensorrt.BuildOptions(flavour, allow_tf32=False, batch=(1, 4, 16)))
+    path = tmp_path / "model.engine"
+    path.write_bytes(built.engine)
+    options = LoadOptions(flavour, sha256=hashlib.sha256(built.engine).hexdigest())
+    reference = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    images = np.random.default_rng(1).integers(0, 256, (17, 8, 8, 1), np.uint8)
+
+    with tensorrt.load(path, options) as session:
+        assert session.inputs == SPECS
+        assert session.outputs == (TensorSpec("probabilities", (None, 10), np.dtype(np.float32)),)
+        assert session.device
+        answers = {}
+        for batch in (2, 16, 3):  # growing, then shrinking
+            feed = {"image": images[:batch]}
+            answers[batch] = session.run(feed)["probabilities"]
+            np.testing.assert_allclose(answers[batch], reference.run(None, feed)[0], rtol=0, atol=1e-5)
+        kept = answers[2].copy()
+        call = session.bind({"image": images[:4]})
+        call()
+        other = session.run({"image": images[5:7]})["probabilities"]
+        call()
+        np.testing.assert_array_equal(answers[2], kept)
+        assert not np.array_equal(other, kept)
+        for bad in (images[:17], images[:0]):
+            with pytest.raises(ConfigError, match="outside the engine's"):
+                session.run({"image": bad})
+        np.testing.assert_array_equal(session.run({"image": images[:2]})["probabilities"], kept)
+        assert all("Name" in layer for layer in tensorrt.inspect(session))
+    for use in (call, lambda: session.run({"image": images[:2]}), lambda: session.bind({"image": images[:2]})):
+        with pytest.raises(RuntimeError, match="closed"):
+            use()
+
+
+# --- the names of the API ---------------------------------------------------------------------------------------------
+
+VARIABLES = {
+    "builder": "Builder",
+    "config": "IBuilderConfig",
+    "network": "INetworkDefinition",
+    "parser": "OnnxParser",
+    "parser_error": "ParserError",
+    "profile": "IOptimizationProfile",
+    "tensor": "ITensor",
+    "serialized": "IHostMemory",
+    "runtime": "Runtime",
+    "engine": "ICudaEngine",
+    "context": "IExecutionContext",
+    "inspector": "EngineInspector",
+    "logger": "ILogger",
+    "device": "Device",
+    "stream": "Stream",
+    "pinned": "LegacyPinnedMemoryResource",
+    "buffer": "Buffer",
+    "on_device": "Buffer",
+    "on_host": "Buffer",
+    "source": "Buffer",
+    "destination": "Buffer",
+}
+"""What a variable, a parameter or a private attribute of this name holds, wherever it stands in the module."""
+
+OURS = {"logger": {"words"}}
+"""Attributes that the module's own subclass adds."""
+
+PLAIN = {"operator", "name", "missing", "dims", "size"}
+"""Variables for results of TensorRT that are plain Python values or sequences of them."""
+
+PYTHONS = {"__init__", "__members__", "__version__"}
+"""Python's own names, which the recorded lists leave out."""
+
+RTX_ONLY = "_set_targets"
+"""The one function that may use what only TensorRT for RTX has."""
+
+Api = Mapping[str, "list[str] | str"]
+SOURCE = Path(tensorrt.__file__).read_text(encoding="utf-8")
+RECORDED = json.loads((Path(__file__).parents[1] / "data" / "tensorrt_api_names.json").read_text(encoding="utf-8"))
+TENSORRT, RTX_EXTRA, CUDA = (
+    RECORDED[key] for key in ("tensorrt 11.4.0.106", "tensorrt_rtx 1.7.1.116", "cuda.core 1.2.2")
+)
+
+
+def installed_api(module: ModuleType) -> dict[str, list[str]]:
+    return {name: dir(getattr(module, name)) for name in dir(module)}
+
+
+def holder(node: ast.expr) -> str | None:
+    """Return the table's name of the object that an expression stands for, as `engine` for `self._engine`."""
+    name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+    name = name.lstrip("_")
+    return name if name == "trt" or name in VARIABLES else "buffer" if name == "Buffer" else None
+
+
+def results(node: ast.expr, makers: set[str]) -> Iterator[ast.Call]:
+    """Yield the calls, on such objects or of `makers` of them, whose results may be an expression's value."""
+    parts: list[ast.expr] = []
+    if isinstance(node, ast.IfExp):
+        parts = [node.body, node.orelse]
+    elif isinstance(node, ast.Tuple | ast.List):
+        parts = node.elts
+    elif isinstance(node, ast.GeneratorExp | ast.ListComp):
+        parts = [node.elt]
+    elif isinstance(node, ast.Call):
+        method = isinstance(node.func, ast.Attribute) and holder(node.func.value)
+        if method or ast.unparse(node.func) in makers:
+            yield node
+    for part in parts:
+        yield from results(part, makers)
+
+
+def problems(source: str, api: Api, rtx_extra: Api) -> list[str]:
+    """Return every name used on an object of TensorRT or cuda.core that `api` lacks, and every use it cannot judge."""
+    found = []
+    tree = ast.parse(source)
+    special = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == RTX_ONLY)
+    within = set(ast.walk(special))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    makers = {node.name for node in functions if isinstance(node.returns, ast.Name) and node.returns.id == "Any"}
+
+    def names(kind: str, node: ast.AST) -> set[str]:
+        extra = rtx_extra.get(kind, ()) if node in within else ()
+        return {*api.get(kind, ()), *extra} | PYTHONS
+
+    def report(node: ast.AST, what: str) -> None:
+        found.append(f"line {getattr(node, 'lineno', '?')}: {what}: {ast.unparse(node)}")
+
+    for node in ast.walk(tree):
+        # Each access on a known object, `trt` and the members of its classes included.
+        if isinstance(node, ast.Attribute):
+            owner = holder(node.value)
+            if owner == "trt":
+                if node.attr not in {*api, *(rtx_extra if node in within else ())} | PYTHONS:
+                    report(node, "the module has no such name")
+            elif owner and not (isinstance(node.value, ast.Attribute) and holder(node.value.value) == "trt"):
+                if node.attr not in names(VARIABLES[owner], node) | OURS.get(owner, set()):
+                    report(node, f"{VARIABLES[owner]} has no such name")
+            elif isinstance(node.value, ast.Attribute) and holder(node.value.value) == "trt":
+                if node.value.attr not in PYTHONS and node.attr not in names(node.value.attr, node):
+                    report(node, f"{node.value.attr} has no such name")
+            elif any(results(node.value, makers)) or (
+                isinstance(node.value, ast.Attribute) and holder(node.value.value)
+            ):
+                report(node, "give this object a name of its own, so that it can be checked")
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"getattr", "setattr"} and holder(node.args[0]):
+            report(node, "write the name out, so that it can be checked")
+        # Each way an object gets a name: the name must be one that is followed.
+        bound: list[tuple[ast.expr, ast.expr]] = []
+        if isinstance(node, ast.Assign):
+            bound = [(target, node.value) for target in node.targets]
+        elif isinstance(node, ast.NamedExpr | ast.AnnAssign) and node.value is not None:
+            bound = [(node.target, node.value)]
+        elif isinstance(node, ast.For | ast.comprehension):
+            bound = [(node.target, node.iter)]
+        for target, value in bound:
+            if any(results(value, makers)):
+                for name in target.elts if isinstance(target, ast.Tuple) else [target]:
+                    if not holder(name) and ast.unparse(name) not in PLAIN:
+                        report(name, "enter this variable in the table")
+        # What has no type for mypy is one of these objects too.
+        if isinstance(node, ast.arg | ast.AnnAssign) and isinstance(node.annotation, ast.Name):
+            variable = node.arg if isinstance(node, ast.arg) else ast.unparse(node.target).removeprefix("self.")
+            if node.annotation.id == "Any" and variable.lstrip("_") not in {"trt", *VARIABLES}:
+                report(node, "enter this variable in the table")
+    return found
+
+
+def test_every_name_is_in_the_recorded_api() -> None:
+    assert problems(SOURCE, TENSORRT | CUDA, RTX_EXTRA) == []
+
+
+@pytest.mark.parametrize("module", tensorrt.FLAVOURS.values())
+def test_every_name_is_in_the_installed_api(module: str) -> None:
+    api = installed_api(pytest.importorskip(module, reason=f"{module} is not installed"))
+    assert problems(SOURCE, api | CUDA, RTX_EXTRA if module == "tensorrt" else {}) == []
+
+
+def test_every_name_is_in_the_installed_cuda_core() -> None:
+    cuda = installed_api(pytest.importorskip("cuda.core", reason="cuda.core is not installed"))
+    assert problems(SOURCE, TENSORRT | {kind: cuda[kind] for kind in CUDA}, RTX_EXTRA) == []
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("context.set_input_shape", "context.set_binding_shape"),
+        ("self._context.execute_async_v3", "self._context.execute_async_v2"),
+        ("trt.BuilderFlag.TF32", "trt.BuilderFlag.FP16"),
+        ("trt.LayerInformationFormat.JSON", "trt.LayerInformationFormat.Json"),
+        ("trt.nptype", "trt.np_type"),
+        ("engine.num_io_tensors", "engine.num_bindings"),
+        ("parser_error.desc()", "parser_error.description()"),
+        ("source.copy_to", "source.copyto"),
+        ("self._stream.sync()", "self._stream.synchronize()"),
+        ("Buffer.from_handle", "Buffer.from_pointer"),
+        ("session._engine.create_engine_inspector()", "session._engine.create_inspector()"),
+        ("config.profiling_verbosity =", "config.num_compute_capabilities ="),
+        ("network = builder.create_network()", "graph = builder.create_network()"),
+        ("builder.create_network()", "builder.create_network().name"),
+        ("def _describe(parser_error: Any)", "def _describe(failure: Any)"),
+        ("config = _configure(", "options_of_trt = _configure("),
+        ("network.num_inputs", "getattr(network, 'inputs')"),
+    ],
+)
+def test_the_check_of_names_notices(right: str, wrong: str) -> None:
+    assert right in SOURCE
+    assert problems(SOURCE.replace(right, wrong, 1), TENSORRT | CUDA, RTX_EXTRA)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import config
+from pipeline import config, environment
 from pipeline.errors import DataError
 
 DIR_VARIABLE = "PIPELINE_DATA_DIR"
@@ -340,8 +340,10 @@ def import_function(path: str, key: str) -> Callable[..., Any]:
         DataError: no such module or function.
     """
     module_name, _, name = path.partition(":")
+    environment.quiet_tensorflow()  # the user's module may import it
     try:
-        function = getattr(importlib.import_module(module_name), name)
+        with environment.native_log_hidden():
+            function = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
         raise DataError(f"{key} = {path!r} cannot be imported: {error}", "Check the path, and PYTHONPATH.") from error
     if not callable(function):

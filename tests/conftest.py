@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,13 +57,13 @@ def pipeline(tmp_path: Path) -> Run:
 
 
 @pytest.fixture(scope="session")
-def main_job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Run every stage once on the digits, with short timings; yield the folder that has `artifacts/`. Read only."""
+def main_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run every stage once on the digits, with short timings; return the folder that has `artifacts/`. Read only."""
     folder = tmp_path_factory.mktemp("main_job")
     for stage in ("train", "export", "engine", "validate", "benchmark", "report"):
         done = run_pipeline(stage, *QUICK, cwd=folder)
         assert done.returncode == 0, f"{stage}: {done.stdout}\n{done.stderr}"
-    yield folder
+    return folder
 
 
 @pytest.fixture

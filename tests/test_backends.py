@@ -1,0 +1,146 @@
+"""What every backend must do, whichever it is: a new file in pipeline/backends/ is tested by being there."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import artifacts, backends, environment
+from pipeline.backends import LoadOptions
+from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
+
+PLACES = {
+    "keras": "train/model.keras",
+    "saved_model": "export/saved_model",
+    "onnx": "engine/fp32/model.onnx",
+    "engine": "engine/fp32/model.engine",
+}
+EVERY = [(name, variant) for name in backends.NAMES for variant in backends.get(name).VARIANTS]
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:keras.*"),  # Keras 3.15 with NumPy 2.4
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorflow.*"),
+]
+
+
+@pytest.fixture(params=EVERY, ids=lambda pair: "-".join(pair))
+def loadable(request: pytest.FixtureRequest, main_job: Path) -> tuple[str, Path, LoadOptions]:
+    """Every backend and variant that this machine offers; the others must say why they are not to be had."""
+    name, variant = request.param
+    backend = backends.get(name)
+    path = main_job / "artifacts" / PLACES[backend.VARIANTS[variant]]
+    try:
+        backend.probe(variant)
+    except BackendUnavailable as error:
+        if not error.hint:
+            pytest.fail(f"no remedy: {error.message}")
+        pytest.skip(error.message)
+    sha256 = artifacts.sha256(path) if path.is_file() else None
+    return name, path, LoadOptions(variant, sha256=sha256)
+
+
+def test_the_folder_is_the_registry() -> None:
+    assert set(backends.NAMES) == {"null", "onnxruntime", "tensorflow", "tensorrt"}
+
+
+def test_runs_batches_of_any_size_into_arrays_of_the_callers_own(
+    loadable: tuple[str, Path, LoadOptions], random: np.random.Generator
+) -> None:
+    name, path, options = loadable
+    with backends.get(name).load(path, options) as session:
+        assert [spec.name for spec in session.inputs] == ["image"]
+        assert [spec.name for spec in session.outputs] == ["probabilities"]
+        assert session.inputs[0].shape == (None, 28, 28, 1)
+        assert session.inputs[0].dtype == np.uint8
+        assert session.device
+        images = random.integers(0, 256, (7, 28, 28, 1), dtype=np.uint8)
+        whole = session.run({"image": images})["probabilities"]
+        kept = whole.copy()
+        assert whole.shape == (7, 10)
+        first = session.run({"image": images[:1]})["probabilities"]
+        np.testing.assert_allclose(first, kept[:1], atol=1e-5)
+        np.testing.assert_array_equal(whole, kept, err_msg="a later call wrote into an earlier result")
+        if name != "null":
+            np.testing.assert_allclose(whole.sum(axis=1), 1, atol=1e-5)
+        whole[:] = 0  # writable: the caller's own
+
+
+def test_a_bound_call_infers_again_and_again(
+    loadable: tuple[str, Path, LoadOptions], random: np.random.Generator
+) -> None:
+    name, path, options = loadable
+    with backends.get(name).load(path, options) as session:
+        feed = {"image": random.integers(0, 256, (2, 28, 28, 1), dtype=np.uint8)}
+        if options.variant == "predict":
+            with pytest.raises(BackendUnavailable, match="host arrays"):
+                session.bind(feed)
+            return
+        call = session.bind(feed)
+        call()
+        call()
+    with pytest.raises(RuntimeError, match="closed"):
+        call()
+
+
+def test_use_after_close_is_refused(loadable: tuple[str, Path, LoadOptions]) -> None:
+    name, path, options = loadable
+    with backends.get(name).load(path, options) as session:
+        pass
+    with pytest.raises(RuntimeError, match="closed"):
+        session.run({"image": np.zeros((1, 28, 28, 1), np.uint8)})
+    with pytest.raises(RuntimeError, match="closed"):
+        session.bind({"image": np.zeros((1, 28, 28, 1), np.uint8)})
+
+
+@pytest.mark.parametrize("name", backends.NAMES)
+def test_an_unknown_variant_is_named_with_those_there_are(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"no variant 'warp'") as caught:
+        backends.get(name).probe("warp")
+    assert next(iter(backends.get(name).VARIANTS)) in caught.value.hint
+
+
+def test_an_unknown_backend_is_named_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="unknown backend 'caffe'") as caught:
+        backends.get("caffe")
+    assert "onnxruntime" in caught.value.hint
+
+
+def test_onnxruntime_refuses_another_file_than_the_published(main_job: Path, tmp_path: Path) -> None:
+    runtime = backends.get("onnxruntime")
+    with (
+        pytest.raises(ArtifactError, match="changed since"),
+        runtime.load(main_job / "artifacts/export/model.onnx", LoadOptions("cpu", sha256="0" * 64)),
+    ):
+        pass
+    broken = tmp_path / "model.onnx"
+    broken.write_bytes(b"no protobuf")
+    for path in (broken, tmp_path / "missing.onnx"):
+        with pytest.raises(ArtifactError, match=path.name), runtime.load(path, LoadOptions("cpu")):
+            pass
+
+
+def test_onnxruntime_refuses_input_of_another_shape(main_job: Path) -> None:
+    runtime = backends.get("onnxruntime")
+    with (
+        runtime.load(main_job / "artifacts/export/model.onnx", LoadOptions("cpu")) as session,
+        pytest.raises(ConfigError, match="refuses the input"),
+    ):
+        session.run({"image": np.zeros((1, 8, 8, 1), np.uint8)})
+
+
+def test_the_cuda_provider_needs_a_gpu() -> None:
+    if environment.gpus():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(BackendUnavailable, match="GPU"):
+        backends.get("onnxruntime").probe("cuda")
+
+
+@pytest.mark.gpu
+def test_onnxruntime_with_cuda_agrees_with_the_cpu(main_job: Path, random: np.random.Generator) -> None:
+    path = main_job / "artifacts/export/model.onnx"
+    images = random.integers(0, 256, (7, 28, 28, 1), dtype=np.uint8)
+    found = {}
+    for variant in ("cpu", "cuda"):
+        with backends.get("onnxruntime").load(path, LoadOptions(variant)) as session:
+            found[variant] = session.run({"image": images})["probabilities"]
+    np.testing.assert_allclose(found["cuda"], found["cpu"], atol=1e-5)

@@ -1,0 +1,560 @@
+"""Datasets: the files of MNIST, its download, the digits, the user's own, and whether they are still the same."""
+
+import gzip
+import hashlib
+import shutil
+import socket
+import sys
+import textwrap
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline import data
+from pipeline.config import Data
+from pipeline.errors import DataError
+
+TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = data.IDX_FILES
+SPLITS = ("train", "validation", "test")
+Arrays = dict[str, NDArray[np.uint8]]
+
+
+def idx(array: NDArray[np.uint8]) -> bytes:
+    """Return an array as the content of an IDX file."""
+    header = (0x0800 + array.ndim).to_bytes(4, "big") + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return header + array.tobytes()
+
+
+def write(folder: Path, arrays: Arrays, named: str = "{}") -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, array in arrays.items():
+        file = folder / (name.replace("-idx", ".idx") if named.startswith(".") else name)
+        content = idx(array)
+        if named.endswith(".gz"):
+            file, content = file.with_name(f"{file.name}.gz"), gzip.compress(content, 1)
+        file.write_bytes(content)
+    return folder
+
+
+def sample_set(train: int, test: int) -> Arrays:
+    random = np.random.default_rng(0)
+    return {
+        name: random.integers(0, 256, (samples, 28, 28), np.uint8)
+        if "images" in name
+        else random.integers(0, 10, samples, np.uint8)
+        for name, samples in zip(data.IDX_FILES, (train, train, test, test), strict=True)
+    }
+
+
+@pytest.fixture
+def small() -> Arrays:
+    """Return a few images in MNIST's format."""
+    return sample_set(6, 4)
+
+
+@pytest.fixture(scope="module")
+def like_mnist() -> Arrays:
+    """Return as many random images as the validation split takes, and a few more. Read only."""
+    return sample_set(5_010, 20)
+
+
+@pytest.fixture(autouse=True)
+def nothing_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Hide this machine's MNIST, and let a download fail at once; return the Keras cache, which is not there yet."""
+    monkeypatch.delenv(data.DIR_VARIABLE, raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setenv("no_proxy", "*")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(data, "KERAS_MNIST_URL", f"http://127.0.0.1:{unused.getsockname()[1]}/mnist.npz")
+    return tmp_path / "keras" / "datasets" / "mnist.npz"
+
+
+def hashes(split: data.Split) -> Counter[bytes]:
+    return Counter(hashlib.sha256(image.tobytes()).digest() for image in split.images)
+
+
+# The IDX files
+
+
+@pytest.mark.parametrize("named", ["{}", "{}.gz", ".idx3", ".idx3.gz"])
+def test_idx_files_are_read_under_each_name_they_are_known_by(tmp_path: Path, small: Arrays, named: str) -> None:
+    found = data.read_idx_folder(write(tmp_path / "set", small, named))
+    for array, expected in zip(found, small.values(), strict=True):
+        assert array.dtype == np.uint8
+        np.testing.assert_array_equal(array, expected)
+
+
+@pytest.mark.parametrize("missing", data.IDX_FILES)
+def test_a_missing_file_is_named(tmp_path: Path, small: Arrays, missing: str) -> None:
+    folder = write(tmp_path / "set", small)
+    (folder / missing).unlink()
+    for name in ("mnist", "auto"):  # a folder that was set is what is wanted: no quiet way round it
+        with pytest.raises(DataError, match=missing) as caught:
+            data.load(Data(name=name, dir=folder))
+        assert caught.value.exit_code == 2
+        assert str(folder) in caught.value.message
+
+
+IMAGES = idx(sample_set(6, 4)[TRAIN_IMAGES])
+OVERFLOWING = (0x803).to_bytes(4, "big") + (2**31).to_bytes(4, "big") * 2 + (4).to_bytes(4, "big")  # 2⁶⁴ bytes
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (IMAGES[:-1], "truncated: 4719 bytes, its header (6, 28, 28) says 4720"),
+        (IMAGES[:10], "truncated"),
+        (IMAGES[:3], "magic"),
+        (b"", "magic"),
+        (IMAGES + b"\0", "too long"),
+        (OVERFLOWING, "truncated"),
+        (gzip.compress(IMAGES)[:-1], "cannot be unpacked"),
+        (gzip.compress(IMAGES)[:1000], "cannot be unpacked"),
+        (gzip.compress(IMAGES)[:5], "cannot be unpacked"),
+        (gzip.compress(IMAGES)[:500] + bytes(8) + gzip.compress(IMAGES)[508:], "cannot be unpacked"),
+        (gzip.compress(IMAGES[:-1]), "truncated"),
+        (IMAGES[::-1], "magic 0x"),
+        (idx(np.zeros(6, np.uint8)), "magic 0x00000801, not 0x00000803"),
+        (b"<!DOCTYPE html><html>404</html>", "magic 0x3c21444f"),
+    ],
+)
+def test_a_damaged_file_is_named_with_what_is_wrong(tmp_path: Path, small: Arrays, content: bytes, said: str) -> None:
+    folder = write(tmp_path / "set", small)
+    (folder / TRAIN_IMAGES).write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        data.load(Data(dir=folder))
+    assert str(folder / TRAIN_IMAGES) in caught.value.message
+    assert said in caught.value.message
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({TRAIN_IMAGES: np.zeros((6, 8, 8), np.uint8)}, "train images are 8×8, MNIST's are 28×28"),
+        ({TEST_IMAGES: np.zeros((4, 28, 27), np.uint8)}, "t10k images are 28×27"),
+        ({TRAIN_LABELS: np.zeros(5, np.uint8)}, "train has 6 images and 5 labels"),
+        ({TEST_LABELS: np.zeros(5, np.uint8)}, "t10k has 4 images and 5 labels"),
+        ({TEST_LABELS: np.array([0, 9, 10, 1], np.uint8)}, "t10k has the label 10"),
+        ({}, "6"),  # fewer than the validation split takes: nothing would be left to train on
+        ({TEST_IMAGES: np.zeros((0, 28, 28), np.uint8), TEST_LABELS: np.zeros(0, np.uint8)}, "t10k"),
+    ],
+)
+def test_files_that_are_not_mnists_are_refused(tmp_path: Path, small: Arrays, changed: Arrays, said: str) -> None:
+    folder = write(tmp_path / "set", small | changed)
+    with pytest.raises(DataError) as caught:
+        data.load(Data(dir=folder))
+    assert str(folder) in caught.value.message
+    assert said in caught.value.message
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("given_by", ["data.dir", data.DIR_VARIABLE])
+def test_mnist_is_read_from_its_folder_and_split(
+    tmp_path: Path, like_mnist: Arrays, monkeypatch: pytest.MonkeyPatch, given_by: str
+) -> None:
+    folder = write(tmp_path / "set", like_mnist)
+    if given_by == data.DIR_VARIABLE:
+        monkeypatch.setenv(data.DIR_VARIABLE, str(folder))
+    dataset = data.load(Data(dir=folder if given_by == "data.dir" else None))
+    assert (dataset.name, dataset.origin, dataset.substitute) == ("mnist", "IDX files", "")
+    assert [len(getattr(dataset, split)) for split in SPLITS] == [10, 5_000, 20]
+    assert hashes(dataset.train) + hashes(dataset.validation) == hashes(
+        data.Split(like_mnist[TRAIN_IMAGES], like_mnist[TRAIN_LABELS].astype(np.int64))
+    )
+    assert dataset.train.images.shape == (10, 28, 28, 1)
+    assert dataset.test.labels.dtype == np.int64
+    np.testing.assert_array_equal(dataset.test.images[..., 0], like_mnist[TEST_IMAGES])
+    np.testing.assert_array_equal(dataset.test.labels, like_mnist[TEST_LABELS])
+
+
+def test_the_real_mnist_has_its_splits(monkeypatch: pytest.MonkeyPatch, real_mnist: Path) -> None:
+    dataset = data.load(Data(name="mnist", dir=real_mnist))
+    assert dataset.record()["samples"] == {"train": 55_000, "validation": 5_000, "test": 10_000}
+    # The two are a rearrangement of the 60,000 training images: every index is in one of them, and in one only.
+    images, labels, *_ = data.read_idx_folder(real_mnist)
+    everything = data.Split(images, labels.astype(np.int64))
+    assert hashes(dataset.train) + hashes(dataset.validation) == hashes(everything)
+    assert not hashes(dataset.train) & hashes(dataset.validation)
+    assert not (hashes(dataset.train) | hashes(dataset.validation)) & hashes(dataset.test)
+
+
+# What is not at hand, and the download
+
+
+def test_auto_takes_the_digits_and_says_so_where_there_is_no_mnist(nothing_at_hand: Path) -> None:
+    dataset = data.load(Data(name="auto"))
+    assert dataset.name == "digits"
+    assert "MNIST could not be had" in dataset.substitute
+    assert data.KERAS_MNIST_URL in dataset.substitute
+    assert dataset.record()["substitute"] == dataset.substitute
+    assert not nothing_at_hand.exists()
+
+
+@pytest.mark.parametrize("download", [True, False])
+def test_mnist_asked_for_by_name_is_not_replaced(nothing_at_hand: Path, download: bool) -> None:
+    with pytest.raises(DataError, match="MNIST is not at hand") as caught:
+        data.load(Data(name="mnist"), download=download)
+    assert caught.value.exit_code == 2
+    assert (data.KERAS_MNIST_URL if download else str(nothing_at_hand)) in caught.value.message
+    for remedy in ("data.dir", data.DIR_VARIABLE, "data.name=digits"):
+        assert remedy in caught.value.hint
+
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+CONTENT = b"the forty bytes that stand in for MNIST."
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Answer], str]]:
+    """Return a function that starts a real HTTP server with one answer, and returns its address."""
+    started: list[ThreadingHTTPServer] = []
+
+    def start(answer: Answer) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:  # noqa: N802  http.server's name
+                try:
+                    answer(self)
+                except OSError:
+                    self.close_connection = True  # the client has gone, as it should
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        started.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}/mnist.npz"
+
+    yield start
+    for server in started:
+        server.shutdown()
+        server.server_close()
+
+
+def respond(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(CONTENT)))
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+def slowly(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """Send a byte every 50 ms: never long enough for a limit on a single read."""
+    for byte in content:
+        handler.wfile.write(bytes([byte]))
+        handler.wfile.flush()
+        threading.Event().wait(0.05)
+
+
+def trickle_content(handler: BaseHTTPRequestHandler) -> None:
+    respond(handler, b"")
+    slowly(handler, CONTENT)
+
+
+def trickle_header(handler: BaseHTTPRequestHandler) -> None:
+    slowly(handler, b"HTTP/1.0 200 OK\r\nServer: a slow one\r\n\r\n")
+    handler.wfile.write(CONTENT)
+
+
+def chunked_and_cut(handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n" + CONTENT)
+
+
+def test_a_download_lands_in_its_place(tmp_path: Path, serve: Callable[[Answer], str]) -> None:
+    target = tmp_path / "new" / "folder" / "mnist.npz"
+    data._download(serve(lambda handler: respond(handler, CONTENT)), SHA256, target, 10)
+    assert target.read_bytes() == CONTENT
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda handler: respond(handler, CONTENT[::-1]), "wrong SHA-256"),
+        (lambda handler: respond(handler, CONTENT[:-1]), ""),
+        (lambda handler: handler.send_error(404), "Not Found"),
+        (lambda handler: handler.send_error(503), ""),
+        (lambda handler: handler.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n"), ""),
+        (lambda handler: None, ""),
+        (chunked_and_cut, ""),
+        (trickle_content, "not finished after 0.3 s"),
+        (trickle_header, "not finished after 0.3 s"),
+        (lambda handler: threading.Event().wait(1), "timed out|not finished after 0.3 s"),
+    ],
+    ids="wrong cut 404 503 not-http hang-up chunked-cut trickle trickle-header silence".split(),
+)
+def test_a_download_that_fails_leaves_nothing_and_says_why(
+    tmp_path: Path, serve: Callable[[Answer], str], answer: Answer, said: str
+) -> None:
+    target = tmp_path / "cache" / "mnist.npz"
+    url = serve(answer)
+    with pytest.raises(DataError, match=f"download of {url} .*({said})"):
+        data._download(url, SHA256, target, 0.3)
+    assert not target.parent.exists() or not list(target.parent.iterdir())
+
+
+def test_a_cache_that_cannot_be_written_is_an_error_that_names_it(
+    tmp_path: Path, serve: Callable[[Answer], str]
+) -> None:
+    (tmp_path / "file").touch()
+    target = tmp_path / "file" / "mnist.npz"
+    with pytest.raises(DataError, match=str(target.parent)):
+        data._download(serve(lambda handler: respond(handler, CONTENT)), SHA256, target, 10)
+
+
+def npz(file: Path, arrays: Arrays, **other: NDArray[np.uint8]) -> bytes:
+    """Write MNIST as Keras downloads it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    keys = ("x_train", "y_train", "x_test", "y_test")
+    np.savez(file, **(dict(zip(keys, arrays.values(), strict=True)) | other))
+    return file.read_bytes()
+
+
+def test_the_keras_copy_is_read_where_it_is_at_hand(nothing_at_hand: Path, like_mnist: Arrays, tmp_path: Path) -> None:
+    assert data.identify(Data()) == "digits"
+    npz(nothing_at_hand, like_mnist)
+    dataset = data.load(Data())
+    assert (dataset.name, dataset.origin) == ("mnist", "Keras download")
+    assert dataset.record()["sha256"] == data.load(Data(dir=write(tmp_path / "set", like_mnist))).record()["sha256"]
+    assert data.identify(Data()).startswith("mnist ")
+
+
+def halved(raw: bytes) -> bytes:
+    return raw[: len(raw) // 2]
+
+
+def one_bit_changed(raw: bytes) -> bytes:
+    middle = len(raw) // 2
+    return raw[:middle] + bytes([raw[middle] ^ 1]) + raw[middle + 1 :]
+
+
+def emptied(raw: bytes) -> bytes:
+    return b""
+
+
+def another_file(raw: bytes) -> bytes:
+    return b"<html>"
+
+
+@pytest.mark.parametrize("damage", [halved, one_bit_changed, emptied, another_file])
+def test_a_damaged_keras_copy_is_named(
+    nothing_at_hand: Path, small: Arrays, damage: Callable[[bytes], bytes]
+) -> None:
+    nothing_at_hand.parent.mkdir(parents=True)
+    nothing_at_hand.write_bytes(damage(npz(nothing_at_hand, small)))
+    with pytest.raises(DataError, match="is not the Keras copy of MNIST") as caught:
+        data.load(Data())
+    assert str(nothing_at_hand) in caught.value.message
+
+
+@pytest.mark.parametrize("other", [{"x_train": np.zeros((6, 8, 8), np.uint8)}, {"y_test": np.zeros(3, np.uint8)}])
+def test_a_keras_copy_with_other_content_is_refused(
+    nothing_at_hand: Path, like_mnist: Arrays, other: Arrays
+) -> None:
+    npz(nothing_at_hand, like_mnist, **other)
+    with pytest.raises(DataError):
+        data.load(Data())
+
+
+# The digits
+
+
+def test_the_digits_are_disjoint_splits_of_enlarged_images() -> None:
+    dataset = data.load(Data(name="digits"))
+    splits = [getattr(dataset, split) for split in SPLITS]
+    assert [len(split) for split in splits] == [1257, 180, 360]
+    for split in splits:
+        assert split.images.dtype == np.uint8
+        assert split.images.shape == (len(split), 28, 28, 1)
+        assert (split.images.min(), split.images.max()) == (0, 255)
+        assert set(split.labels.tolist()) == set(range(10))
+    # All 1,797 images differ from each other: none is in two splits.
+    assert len(hashes(splits[0]) | hashes(splits[1]) | hashes(splits[2])) == 1797
+    assert (dataset.class_names, dataset.substitute) == (tuple("0123456789"), "")
+
+
+def test_the_digits_are_the_same_at_every_load() -> None:
+    assert data.load(Data(name="digits")).record() == data.load(Data(name="digits")).record()
+
+
+# The user's own
+
+OwnData = Callable[[str], str]
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnData]:
+    """Return a function that writes a module and returns the import path of its function `load`."""
+    monkeypatch.syspath_prepend(tmp_path)
+    names = (f"own_data_{number}" for number in count())
+    written: list[str] = []
+
+    def write_module(body: str) -> str:
+        written.append(next(names))
+        (tmp_path / f"{written[-1]}.py").write_text(f"import numpy as np\n{textwrap.dedent(body)}")
+        return f"{written[-1]}:load"
+
+    yield write_module
+    for name in written:
+        sys.modules.pop(name, None)
+
+
+GOOD = """
+def load():
+    random = np.random.default_rng(0)
+    train = random.integers(0, 256, (40, 12, 16, 3), np.uint8), np.arange(40) % 3
+    return train, (random.integers(0, 256, (6, 12, 16, 3), np.uint8), np.arange(6) % 3)
+"""
+
+
+def test_own_data_are_split_and_named_by_their_source(own: OwnData) -> None:
+    source = own(GOOD)
+    dataset = data.load(Data(source=source))
+    assert (dataset.name, dataset.origin, dataset.class_names) == (source, "data.source", ("0", "1", "2"))
+    assert dataset.record()["samples"] == {"train": 36, "validation": 4, "test": 6}
+    assert dataset.record()["image_shape"] == [12, 16, 3]
+    assert len(hashes(dataset.train) | hashes(dataset.validation) | hashes(dataset.test)) == 46
+
+
+def test_own_grey_images_get_a_channel_and_labels_in_a_column_are_taken(own: OwnData) -> None:
+    source = own("def load(): return [(np.zeros((20, 8, 8), np.uint8), np.ones((20, 1), np.int32))] * 2")
+    dataset = data.load(Data(source=source))
+    assert dataset.test.images.shape == (20, 8, 8, 1)
+    assert (dataset.test.labels.shape, dataset.test.labels.dtype) == ((20,), np.int64)
+
+
+def test_an_own_dataset_keeps_its_splits_and_class_names(own: OwnData) -> None:
+    source = own(
+        """
+        from pipeline.data import Dataset, Split
+        def load():
+            split = Split(np.zeros((5, 8, 8, 1), np.uint8), np.arange(5) % 2)
+            return Dataset("theirs", "a camera", split, split, split, ("cat", "dog"))
+        """
+    )
+    dataset = data.load(Data(source=source))
+    assert (dataset.name, dataset.origin, dataset.class_names) == (source, "a camera", ("cat", "dog"))
+    assert len(dataset.validation) == 5
+
+
+PAIR = "def load(): return [(np.zeros((20, 8, 8, 1), np.uint8), np.arange(20))] * 2"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (PAIR.replace("np.uint8", "np.float32"), "images are float32 [20, 8, 8, 1], not uint8"),
+        (PAIR.replace("8, 8, 1", "64"), "images are uint8 [20, 64]"),
+        (PAIR.replace("arange(20)", "arange(19)"), "labels are int64 [19] for 20 images"),
+        (PAIR.replace("arange(20)", "linspace(0, 1, 20)"), "labels are float64 [20]"),
+        (PAIR.replace("arange(20)", "arange(-1, 19)"), "the smallest label is -1"),
+        (PAIR.replace("20", "0"), "for 0 images"),
+        (PAIR.replace("20", "1"), "1"),  # nothing left for one of training and validation
+        (PAIR.replace("* 2", "+ [(np.zeros((5, 9, 9, 1), np.uint8), np.arange(5))]"), "[9, 9, 1]"),
+        ("def load(): pass", "NoneType"),
+        ("def load(): return 1, 2, 3", "too many values"),
+        (
+            """
+            from pipeline.data import Dataset, Split
+            def load():
+                split = Split(np.zeros((5, 8, 8, 1), np.float32), np.arange(5))
+                return Dataset("theirs", "", split, split, split, tuple("01234"))
+            """,
+            "float32",
+        ),
+        ("load = 3", "is a int, not a function"),
+        ("def other(): pass", "has no attribute 'load'"),
+        ("import no_such_module_at_all", "no_such_module_at_all"),
+    ],
+)
+def test_own_data_that_cannot_be_used_are_refused_with_the_reason(own: OwnData, body: str, said: str) -> None:
+    source = own(body)
+    with pytest.raises(DataError) as caught:
+        data.load(Data(source=source))
+    assert source in caught.value.message
+    assert said in caught.value.message
+    assert "data.source" in caught.value.message
+    assert caught.value.exit_code == 2
+
+
+def test_a_module_that_is_not_there_is_named() -> None:
+    with pytest.raises(DataError, match="No module named 'no_such_module_at_all'"):
+        data.load(Data(source="no_such_module_at_all:load"))
+
+
+# The same data again
+
+
+def test_reload_returns_the_data_of_the_training_whatever_is_configured_now(
+    tmp_path: Path, like_mnist: Arrays, own: OwnData
+) -> None:
+    folder, source = write(tmp_path / "set", like_mnist), own(GOOD)
+    for trained_on in (Data(dir=folder), Data(name="digits"), Data(source=source)):
+        record = data.load(trained_on).record()
+        for now in (Data(name="digits", dir=folder), Data(source=source, dir=folder)):
+            assert data.reload(record, now).record() == record
+
+
+@pytest.mark.parametrize(("file", "split"), [(TRAIN_LABELS, "train|validation"), (TEST_LABELS, "test")])
+def test_reload_refuses_data_that_have_changed(tmp_path: Path, like_mnist: Arrays, file: str, split: str) -> None:
+    folder = write(tmp_path / "set", like_mnist)
+    record = data.load(Data(dir=folder)).record()
+    changed = like_mnist[file].copy()
+    changed[0] = (changed[0] + 1) % 10
+    write(folder, {file: changed})
+    with pytest.raises(DataError, match=f"the ({split}) split of mnist .* is not the one") as caught:
+        data.reload(record, Data(dir=folder))
+    assert caught.value.exit_code == 2
+
+
+def test_reload_refuses_own_data_that_have_changed(own: OwnData, tmp_path: Path) -> None:
+    source = own(f"def load(): return [(np.load('{tmp_path}/images.npy'), np.arange(20))] * 2")
+    np.save(tmp_path / "images.npy", np.zeros((20, 8, 8), np.uint8))
+    record = data.load(Data(source=source)).record()
+    np.save(tmp_path / "images.npy", np.ones((20, 8, 8), np.uint8))
+    with pytest.raises(DataError, match=source):
+        data.reload(record, Data())
+
+
+@pytest.mark.parametrize("file", data.IDX_FILES)
+def test_data_are_identified_by_the_content_of_every_file(tmp_path: Path, small: Arrays, file: str) -> None:
+    folder = write(tmp_path / "set", small)
+    before = data.identify(Data(dir=folder))
+    assert before.startswith("mnist ")
+    assert data.identify(Data(dir=folder)) == before
+    shutil.copytree(folder, tmp_path / "copy")
+    assert data.identify(Data(name="mnist", dir=tmp_path / "copy")) == before
+    write(folder, {file: small[file] ^ 1})
+    assert data.identify(Data(dir=folder)) != before
+
+
+def test_own_data_are_identified_by_the_file_of_their_function(own: OwnData, tmp_path: Path) -> None:
+    source = own(GOOD)
+    before = data.identify(Data(source=source))
+    assert data.identify(Data(source=source)) == before
+    data.load(Data(source=source))
+    assert data.identify(Data(source=source)) == before
+    assert data.identify(Data(source=own(GOOD))) != before
+    file = tmp_path / f"{source.partition(':')[0]}.py"
+    file.write_text(file.read_text().replace("40", "50"))
+    assert data.identify(Data(source=source)) != before
+
+
+@pytest.mark.parametrize("module", ["no_such_module_at_all", "no_such_package.module", "math"])
+def test_a_source_without_a_file_is_identified_as_not_found(module: str) -> None:
+    assert data.source_digest(f"{module}:load") in ("not found", data.source_digest("math:sqrt"))
+
+
+def test_data_that_are_not_at_hand_are_identified_without_a_download() -> None:
+    assert data.identify(Data(name="digits")) == data.identify(Data(name="auto")) == "digits"
+    assert data.identify(Data(name="mnist")) == "mnist, not at hand"

@@ -1,0 +1,207 @@
+"""Comparing outputs: the statistics against published values and their definitions, and the verdicts."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import xlogy
+
+from pipeline import parity
+from pipeline.precisions import Tolerance
+
+Z = 1.959963984540054
+STRICT = Tolerance(rtol=0, atol=1e-6)
+CLASSES = 10
+
+property_test = settings(deadline=None, database=None, derandomize=True, max_examples=60)
+
+
+@st.composite
+def counts(draw: st.DrawFn) -> tuple[int, int, int]:
+    """Draw lost, gained and the number of samples."""
+    n = draw(st.integers(1, 100_000))
+    lost = draw(st.integers(0, n))
+    return lost, draw(st.integers(0, n - lost)), n
+
+
+def test_the_interval_is_the_published_one() -> None:
+    # Airway hyper-responsiveness before and after stem cell transplantation, 21 children, 1 and 7 discordant: Tango's
+    # interval in M. W. Fagerland, S. Lydersen, P. Laake, Statistics in Medicine 33 (2014) 2850-2875.
+    assert parity.drop_interval(1, 7, 21) == pytest.approx((-0.517, -0.026), abs=5e-4)
+
+
+@pytest.mark.parametrize("n", [1, 21, 360, 10_000])
+def test_without_discordant_pairs_the_interval_is_not_empty(n: int) -> None:
+    width = Z**2 / (n + Z**2)
+    assert parity.drop_interval(0, 0, n) == pytest.approx((-width, width), rel=1e-9)
+
+
+def score_statistic(lost: int, gained: int, n: int, delta: float) -> float:
+    """Return Tango's statistic from its definition, the restricted likelihood maximised numerically.
+
+    Discordant cells have the probabilities p + delta (lost) and p (gained); the other samples share the rest.
+    """
+
+    def negative_log_likelihood(p: float) -> float:
+        rest = max(1 - 2 * p - delta, 0.0)
+        return -float(xlogy(lost, p + delta) + xlogy(gained, p) + xlogy(n - lost - gained, rest))
+
+    bounds = (max(0.0, -delta), (1 - delta) / 2)
+    p = minimize_scalar(negative_log_likelihood, bounds=bounds, method="bounded", options={"xatol": 1e-12}).x
+    return (lost - gained - n * delta) / math.sqrt(n * (2 * p + delta - delta**2))
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "n"), [(1, 7, 21), (3, 3, 50), (9, 0, 100), (12, 5, 360), (40, 31, 10_000), (2, 1, 4)]
+)
+def test_at_its_ends_the_score_statistic_is_the_normal_quantile(lost: int, gained: int, n: int) -> None:
+    low, high = parity.drop_interval(lost, gained, n)
+    assert score_statistic(lost, gained, n, low) == pytest.approx(Z, abs=1e-4)
+    assert score_statistic(lost, gained, n, high) == pytest.approx(-Z, abs=1e-4)
+
+
+@property_test
+@given(counts())
+def test_the_interval_contains_the_estimate_and_is_a_difference_of_proportions(found: tuple[int, int, int]) -> None:
+    lost, gained, n = found
+    low, high = parity.drop_interval(lost, gained, n)
+    assert -1 <= low <= (lost - gained) / n <= high <= 1
+    assert low < high
+
+
+@property_test
+@given(counts())
+def test_exchanging_reference_and_candidate_changes_the_sign(found: tuple[int, int, int]) -> None:
+    lost, gained, n = found
+    low, high = parity.drop_interval(lost, gained, n)
+    assert parity.drop_interval(gained, lost, n) == pytest.approx((-high, -low), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "p"),
+    [
+        (10, 3, 2 * (286 + 78 + 13 + 1) / 2**13),  # 0.0923: binomial coefficients 13 over 10 to 13
+        (3, 10, 2 * (286 + 78 + 13 + 1) / 2**13),
+        (5, 0, 2 / 2**5),
+        (1, 0, 1.0),
+        (4, 4, 1.0),
+        (0, 0, 1.0),
+    ],
+)
+def test_mcnemars_exact_p_is_the_binomial_sum(lost: int, gained: int, p: float) -> None:
+    assert parity.mcnemar_p(lost, gained) == pytest.approx(p, rel=1e-12)
+
+
+def scores(predicted: NDArray[np.int64], confidence: float = 0.9) -> NDArray[np.float32]:
+    """Return class scores [samples, classes] with the highest at the predicted class."""
+    rest = (1 - confidence) / (CLASSES - 1)
+    return np.where(np.arange(CLASSES) == predicted[:, None], confidence, rest).astype(np.float32)
+
+
+def compared(n: int, lost: int, gained: int, budget_pp: float) -> parity.Comparison:
+    """Compare n samples; the reference is wrong on `gained` that the candidate knows, the candidate on `lost`."""
+    labels = np.arange(n) % CLASSES
+    reference, candidate = labels.copy(), labels.copy()
+    reference[:gained] = (labels[:gained] + 1) % CLASSES
+    candidate[gained : gained + lost] = (labels[gained : gained + lost] + 1) % CLASSES
+    return parity.compare(scores(reference), scores(candidate, 0.8), labels, STRICT, budget_pp)
+
+
+def test_outputs_within_the_tolerance_pass(random: np.random.Generator) -> None:
+    reference = random.random((50, CLASSES), dtype=np.float32)
+    candidate = reference + np.float32(5e-4)
+    # No accuracy could pass a budget of nothing on 50 samples: it is the tolerance that decides.
+    found = parity.compare(reference, candidate, reference.argmax(axis=1), Tolerance(rtol=0, atol=1e-3), 0)
+    assert (found.verdict, found.samples, found.top1_agreement) == ("pass", 50, 1.0)
+    assert "atol 0.001" in found.reason
+    assert found.max_abs == pytest.approx(5e-4, rel=1e-3)
+    assert found.mean_abs == pytest.approx(5e-4, rel=1e-3)
+
+
+def test_one_element_beyond_the_tolerance_leaves_it_to_the_accuracy(random: np.random.Generator) -> None:
+    reference = random.random((50, CLASSES), dtype=np.float32)
+    candidate = reference.copy()
+    candidate[49, 9] += np.float32(2e-3)
+    found = parity.compare(reference, candidate, reference.argmax(axis=1), Tolerance(rtol=0, atol=1e-3), 0)
+    assert found.verdict == "inconclusive"
+    assert found.max_abs == pytest.approx(2e-3, rel=1e-3)
+    assert found.mean_abs == pytest.approx(2e-3 / 500, rel=1e-3)
+
+
+def test_the_numbers_of_a_comparison_are_those_of_its_table() -> None:
+    found = compared(n=1000, lost=20, gained=5, budget_pp=0.5)
+    assert (found.accuracy_reference, found.accuracy_candidate) == (0.995, 0.98)
+    assert found.top1_agreement == 0.975
+    assert found.accuracy_drop_pp == pytest.approx(1.5)
+    assert found.accuracy_drop_ci95_pp == pytest.approx(tuple(100 * x for x in parity.drop_interval(20, 5, 1000)))
+    assert found.mcnemar_p == parity.mcnemar_p(20, 5)
+
+
+@pytest.mark.parametrize(
+    ("n", "lost", "gained", "budget_pp", "verdict"),
+    [
+        (2000, 0, 0, 0.5, "pass"),  # at most z²/(n + z²), 0.19 points
+        (360, 0, 0, 0.5, "inconclusive"),  # 1.06 points
+        (2000, 5, 9, 0.5, "pass"),
+        (2000, 100, 0, 0.5, "fail"),
+        (1000, 8, 0, 0.5, "inconclusive"),
+        (2000, 0, 100, 0.0, "pass"),  # better than the reference
+    ],
+)
+def test_beyond_the_tolerance_the_interval_of_the_drop_decides(
+    n: int, lost: int, gained: int, budget_pp: float, verdict: str
+) -> None:
+    found = compared(n, lost, gained, budget_pp)
+    low, high = found.accuracy_drop_ci95_pp
+    assert found.verdict == verdict
+    assert {"pass": high <= budget_pp, "fail": low > budget_pp, "inconclusive": low <= budget_pp < high}[verdict]
+    assert f"budget {budget_pp:g}" in found.reason
+
+
+@pytest.mark.parametrize(("lost", "gained", "n"), [(0, 0, 360), (1, 0, 360), (8, 0, 1000), (30, 12, 2000)])
+def test_the_samples_said_to_settle_do_and_notably_fewer_do_not(lost: int, gained: int, n: int) -> None:
+    needed = parity.samples_to_settle(lost, gained, n, budget_pp=0.5)
+    assert needed is not None
+    assert f"about {needed:,} samples would settle it" in compared(n, lost, gained, 0.5).reason
+
+    def settled(samples: float) -> bool:
+        low, high = parity.drop_interval(lost * samples / n, gained * samples / n, samples)
+        return 100 * high <= 0.5 or 100 * low > 0.5
+
+    assert settled(needed)
+    assert not settled(0.98 * needed)
+
+
+def test_a_drop_as_large_as_the_budget_is_never_settled() -> None:
+    assert parity.samples_to_settle(10, 0, 2000, budget_pp=0.5) is None
+    found = compared(2000, 10, 0, 0.5)
+    assert found.verdict == "inconclusive"
+    assert "too near the budget" in found.reason
+
+
+@pytest.mark.parametrize("broken", ["candidate", "reference", "both"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_outputs_that_are_not_numbers_fail_with_their_count(broken: str, value: float) -> None:
+    labels = np.arange(100) % CLASSES
+    outputs = {"reference": scores(labels), "candidate": scores(labels)}
+    for name in outputs if broken == "both" else [broken]:
+        outputs[name][[3, 5, 5, 99], [0, 1, 2, 9]] = value
+    found = parity.compare(**outputs, labels=labels, tolerance=Tolerance(1, 1), budget_pp=100)
+    assert found.verdict == "fail"
+    assert "3 of 100 samples" in found.reason
+    assert (found.max_abs, found.mean_abs) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate", "labels"),
+    [((4, 10), (4, 9), 4), ((4, 10), (3, 10), 4), ((4, 10), (4, 10), 3), ((0, 10), (0, 10), 0)],
+)
+def test_what_does_not_belong_together_is_not_compared(
+    reference: tuple[int, int], candidate: tuple[int, int], labels: int
+) -> None:
+    with pytest.raises(ValueError, match="cannot compare"):
+        parity.compare(np.zeros(reference), np.zeros(candidate), np.zeros(labels, np.int64), STRICT, 0.5)

@@ -1,0 +1,324 @@
+"""The whole main job, stage by stage through the command line, and what becomes of it when something is changed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import QUICK, ROOT, Run, run_pipeline
+
+from pipeline import environment, latency
+from pipeline.stages import STAGES
+
+HOP_KEYS = {
+    *("reference", "candidate", "precision", "backend", "device", "executed", "samples", "max_abs", "mean_abs"),
+    *("top1_agreement", "accuracy_reference", "accuracy_candidate", "accuracy_drop_pp", "accuracy_drop_ci95_pp"),
+    *("mcnemar_p", "verdict", "reason"),
+}
+CELL_KEYS = {
+    *("backend", "variant", "precision", "device", "batch", "mode", "status", "reason", "samples"),
+    *("mean_us", "p50_us", "p90_us", "p95_us", "p99_us", "items_per_s"),
+}
+
+
+def read(folder: Path, name: str) -> Any:
+    return json.loads((folder / "artifacts" / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def copy(main_job: Path, tmp_path: Path) -> Path:
+    """A copy of the main job's artifacts that a test may change."""
+    shutil.copytree(main_job / "artifacts", tmp_path / "artifacts")
+    return tmp_path
+
+
+def test_every_stage_leaves_its_artifacts_and_a_manifest(main_job: Path) -> None:
+    expected = [
+        "train/model.keras",
+        "train/history.json",
+        "export/saved_model/saved_model.pb",
+        "export/model.onnx",
+        *(f"engine/{name}/{file}" for name in ("fp32", "tf32", "fp16") for file in ("model.onnx", "engine.json")),
+        "validate/parity.json",
+        "benchmark/results.json",
+        "benchmark/samples.npz",
+        "report/report.md",
+        *(f"{stage}/manifest.json" for stage in STAGES),
+    ]
+    if environment.version("tensorrt-rtx-cu12"):
+        expected += [f"engine/{name}/model.engine" for name in ("fp32", "tf32", "fp16")]
+    assert [name for name in expected if not (main_job / "artifacts" / name).is_file()] == []
+    for stage in STAGES:
+        manifest = read(main_job, f"{stage}/manifest.json")
+        assert manifest["status"] == "done"
+        assert manifest["dataset"]["name"] == "digits"
+        assert manifest["versions"]["python"]
+
+
+def test_training_reaches_what_the_readme_says(main_job: Path) -> None:
+    history = read(main_job, "train/history.json")
+    assert history["test_samples"] == 360
+    assert history["test_accuracy"] >= 0.95
+    assert len(history["history"]["val_accuracy"]) == history["epochs"]
+
+
+def test_every_hop_that_ran_passes_and_the_others_say_why(main_job: Path) -> None:
+    parity = read(main_job, "validate/parity.json")
+    assert parity["verdict"] == "pass"
+    assert parity["dataset"]["samples"] == 360
+    names = [(hop["reference"], hop["candidate"]) for hop in parity["hops"]]
+    typed = [("onnx", f"typed {name}") for name in ("fp32", "tf32", "fp16")]
+    engines = [(f"typed {name}", f"engine {name}") for name in ("fp32", "tf32", "fp16")]
+    assert set(names) == {("keras", "saved_model"), ("saved_model", "onnx"), *typed, *engines}
+    for hop in parity["hops"]:
+        assert set(hop) == HOP_KEYS
+        assert hop["verdict"] == ("pass" if hop["executed"] else "skipped")
+        assert hop["samples"] == (360 if hop["executed"] else 0)
+        assert hop["reason"]
+        if hop["executed"]:
+            low, high = hop["accuracy_drop_ci95_pp"]
+            assert low <= hop["accuracy_drop_pp"] <= high
+        elif not environment.gpus():
+            assert hop["candidate"].startswith("engine")
+    fp16 = next(hop for hop in parity["hops"] if hop["candidate"] == "typed fp16")
+    assert fp16["max_abs"] > 0, "FP16 rounds"
+    assert {row["candidate"] for row in parity["batch_invariance"]} >= {"keras", "saved_model", "onnx"}
+
+
+def test_every_way_to_run_the_model_has_a_row(main_job: Path) -> None:
+    results = read(main_job, "benchmark/results.json")
+    assert {"machine", "versions", "dataset"} <= set(results["environment"])
+    cells = results["cells"]
+    ran = {(cell["backend"], cell["variant"]) for cell in cells if cell["status"] == "ok"}
+    originals = {("tensorflow", name) for name in ("predict", "call", "function", "xla", "saved_model")}
+    assert ran >= originals | {("onnxruntime", "cpu")}
+    for cell in cells:
+        assert set(cell) == CELL_KEYS
+        assert cell["mode"] in ("end_to_end", "compute")
+        if cell["status"] == "ok":
+            assert cell["mean_us"] > 0
+            assert (cell["p99_us"] is None) == (cell["samples"] < latency.samples_needed(0.99))
+        else:
+            assert cell["reason"]
+            assert cell["mean_us"] is None
+    if not environment.gpus():
+        skipped = {(cell["backend"], cell["variant"]) for cell in cells if cell["status"] == "skipped"}
+        assert skipped >= {("onnxruntime", "cuda"), ("tensorrt", "tensorrt-rtx")}
+
+
+def test_the_kept_samples_are_those_the_results_are_of(main_job: Path) -> None:
+    results = read(main_job, "benchmark/results.json")
+    with np.load(main_job / "artifacts/benchmark/samples.npz") as samples:
+        for cell in (cell for cell in results["cells"] if cell["status"] == "ok"):
+            key = "/".join(str(cell[name]) for name in ("backend", "variant", "precision", "batch", "mode"))
+            rounds = [samples[name] for name in samples.files if name.startswith(f"{key}/")]
+            assert len(rounds) == 3
+            assert sum(map(len, rounds)) == cell["samples"]
+            assert np.concatenate(rounds).mean() / 1e3 == pytest.approx(cell["mean_us"])
+
+
+def test_speedups_name_every_baseline_the_strongest_first(main_job: Path) -> None:
+    results = read(main_job, "benchmark/results.json")
+    groups: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+    for row in results["speedups"]:
+        key = tuple(row[name] for name in ("backend", "variant", "precision", "batch", "mode"))
+        groups.setdefault(key, []).append(row)
+    assert groups
+    for (*_, mode), rows in groups.items():
+        ratios = [row["ratio"] for row in rows]
+        assert ratios == sorted(ratios), "the strongest baseline has the smallest ratio"
+        assert len(rows) == (5 if mode == "end_to_end" else 4)
+        assert all(row["ratio_min"] <= row["ratio_max"] for row in rows)
+
+
+def test_the_report_says_what_was_measured_and_what_was_not(main_job: Path) -> None:
+    text = (main_job / "artifacts/report/report.md").read_text(encoding="utf-8")
+    assert "digits" in text
+    assert "## Accuracy: pass" in text
+    assert "tensorflow xla" in text
+    assert "What did not run, and why" in text
+    if not environment.gpus():
+        assert "no NVIDIA GPU" in text
+
+
+def test_a_second_run_does_nothing(copy: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (copy / "artifacts").rglob("*") if path.is_file()}
+    for stage in STAGES:
+        done = run_pipeline(stage, *QUICK, cwd=copy)
+        assert "up to date" in done.stdout, done.stdout
+    after = {path: path.stat().st_mtime_ns for path in (copy / "artifacts").rglob("*") if path.is_file()}
+    assert {path: at for path, at in after.items() if path.name != ".lock"} == {
+        path: at for path, at in before.items() if path.name != ".lock"
+    }
+
+
+def test_a_changed_setting_runs_its_stage_and_says_so(copy: Path) -> None:
+    done = run_pipeline("engine", *QUICK, "--set=engine.batch_max=128", cwd=copy)
+    assert "engine.batch_max 1024 → 128" in done.stdout
+    stale = run_pipeline("report", *QUICK, cwd=copy)
+    assert stale.returncode == 3
+    assert "stale" in stale.stderr
+    assert "make validate" in stale.stderr
+
+
+def test_force_runs_a_stage_that_is_up_to_date(copy: Path) -> None:
+    done = run_pipeline("report", *QUICK, "--force", cwd=copy)
+    assert "forced" in done.stdout
+    assert "done in" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "stage"),
+    [
+        ("engine/fp32/model.onnx", "validate"),
+        ("train/model.keras", "export"),
+        ("export/saved_model/variables/variables.data-00000-of-00001", "validate"),
+        ("validate/parity.json", "benchmark"),
+    ],
+)
+def test_one_changed_byte_stops_the_next_stage_and_names_the_file(copy: Path, file: str, stage: str) -> None:
+    path = copy / "artifacts" / file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    done = run_pipeline(stage, *QUICK, cwd=copy)
+    assert done.returncode == 3, done.stderr
+    assert file in done.stderr
+    assert f"make {file.partition('/')[0]}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_truncated_artifact_stops_predict(copy: Path) -> None:
+    path = copy / "artifacts/engine/fp16/model.onnx"
+    path.write_bytes(path.read_bytes()[:-100])
+    np.save(copy / "image.npy", np.zeros((28, 28, 1), np.uint8))
+    done = run_pipeline("predict", "image.npy", "--backend=onnxruntime", "--precision=fp16", cwd=copy)
+    assert done.returncode == 3
+    assert "engine/fp16/model.onnx" in done.stderr
+
+
+def test_a_killed_stage_leaves_the_previous_artifacts_whole(copy: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "train", *QUICK, "--force"],
+        cwd=copy,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    partial = copy / "artifacts/.train.partial"
+    deadline = time.monotonic() + 60
+    while not partial.exists():
+        assert process.poll() is None, "the stage ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert "up to date" in run_pipeline("train", *QUICK, cwd=copy).stdout
+    assert "up to date" in run_pipeline("export", *QUICK, cwd=copy).stdout
+
+
+def test_a_full_disk_leaves_the_previous_artifacts_whole(copy: Path) -> None:
+    # A limit on the size of files is what a full disk is to a writer: the write fails half way.
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        f"sys.argv = ['pipeline', 'engine', '--force', *{QUICK!r}]\n"
+        "from pipeline import cli; cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=copy,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 3, done.stderr
+    assert "cannot write below" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (copy / "artifacts/.engine.partial").exists()
+    assert "up to date" in run_pipeline("engine", *QUICK, cwd=copy).stdout
+
+
+@pytest.mark.parametrize("backend", ["auto", "onnxruntime", "tensorflow"])
+def test_predict_tells_what_pictures_and_arrays_show(
+    main_job: Path, pipeline: Run, tmp_path: Path, backend: str
+) -> None:
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    eight = np.rint(digits.images[8] * (255 / 16)).astype(np.uint8)  # [8, 8]
+    large = np.pad(eight.repeat(30, axis=0).repeat(30, axis=1), 20)
+    Image.fromarray(large).save(tmp_path / "eight.png")
+    Image.fromarray(large).convert("RGB").save(tmp_path / "eight.jpg", quality=95)
+    np.save(tmp_path / "eight.npy", np.pad(eight.repeat(3, axis=0).repeat(3, axis=1), 2))
+    names = ("eight.png", "eight.jpg", "eight.npy")
+    done = pipeline("predict", *names, f"--backend={backend}", f"--set=artifacts={main_job / 'artifacts'}")
+    assert done.returncode == 0, done.stderr
+    for name in names:
+        assert f"{name}: {digits.target[8]} (" in done.stdout
+
+
+def test_predict_refuses_what_is_no_image_of_the_models(main_job: Path, pipeline: Run, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    np.save(tmp_path / "wide.npy", np.zeros((28, 30), np.uint8))
+    np.save(tmp_path / "float.npy", np.zeros((28, 28), np.float32))
+    for name in ("text.png", "wide.npy", "float.npy", "missing.png"):
+        done = pipeline("predict", name, f"--set=artifacts={main_job / 'artifacts'}")
+        assert done.returncode == 2, done.stderr
+        assert name in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+OWN = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+
+
+@pytest.mark.slow
+def test_a_model_that_fp16_ruins_fails_validation_and_is_not_timed(pipeline: Run) -> None:
+    own = ("--set=model.source=own_models:overflowing", "--set=train.epochs=2", *QUICK)
+    for stage in ("train", "export", "engine"):
+        done = pipeline(stage, *own, **OWN)
+        assert done.returncode == 0, done.stderr
+    failed = pipeline("validate", *own, **OWN)
+    assert failed.returncode == 6, failed.stdout
+    assert "typed fp16" in failed.stderr
+    assert "typed fp32" not in failed.stderr
+    assert "up to date" not in pipeline("validate", *own, **OWN).stdout, "a failure is not up to date"
+    refused = pipeline("benchmark", *own, **OWN)
+    assert refused.returncode == 6
+    assert "benchmark.allow_failed=true" in refused.stderr
+    allowed = pipeline("benchmark", *own, "--set=benchmark.allow_failed=true", **OWN)
+    assert allowed.returncode == 0, allowed.stderr
+
+
+@pytest.mark.slow
+def test_own_model_and_own_data_go_the_same_way(pipeline: Run, tmp_path: Path) -> None:
+    own = (
+        "--set=model.source=own_models:small",
+        "--set=data.source=own_models:bright_or_dark",
+        *(option for option in QUICK if "data.name" not in option),
+    )
+    for stage in STAGES:
+        done = pipeline(stage, *own, **OWN)
+        assert done.returncode == 0, f"{stage}: {done.stdout}{done.stderr}"
+    parity = read(tmp_path, "validate/parity.json")
+    assert parity["verdict"] == "pass"
+    assert parity["dataset"]["name"] == "own_models:bright_or_dark"
+    assert parity["dataset"]["samples"] == 100
+    assert parity["hops"][0]["accuracy_reference"] > 0.9
+
+
+def test_a_model_that_would_run_code_when_loaded_is_refused(pipeline: Run, tmp_path: Path) -> None:
+    own = ("--set=model.source=own_models:with_lambda", "--set=train.epochs=1", "--set=data.name=digits")
+    done = pipeline("train", *own, **OWN)
+    assert done.returncode == 3, done.stderr
+    assert "arbitrary code" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "artifacts/train").exists()

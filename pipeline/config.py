@@ -72,7 +72,10 @@ class Train(Section):
         "auto", description="auto: 5, as in the article, or as many as make 1,000 steps on a small data set"
     )
     batch_size: int = Field(32, ge=1)
-    learning_rate: float = Field(1e-3, gt=0, description="of Adam")
+    learning_rate: float = Field(1e-3, gt=0, description="of Adam, at the start")
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="cosine: the learning rate falls to 0; constant: as in the article"
+    )
     seed: int = Field(0, ge=0)
 
 
@@ -178,7 +181,9 @@ def load(file: Path | None = None, assignments: Iterable[str] = ()) -> Config:
                 f"cannot read {file}: {error.strerror}", "Give --config an existing TOML file."
             ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{file} is not TOML: {error}", "See docs/configuration.md.") from error
+            raise ConfigError(
+                f"{file} is not TOML: {error}", "`python -m pipeline config` prints one that is."
+            ) from error
     for assignment in assignments:
         _assign(tree, assignment)
     try:

@@ -340,7 +340,7 @@ def import_function(path: str, key: str) -> Callable[..., Any]:
         DataError: no such module or function.
     """
     module_name, _, name = path.partition(":")
-    environment.quiet_tensorflow()  # the user's module may import it
+    environment.prepare_tensorflow()  # the user's module may import it
     try:
         with environment.native_log_hidden():
             function = getattr(importlib.import_module(module_name), name)

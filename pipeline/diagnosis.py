@@ -42,7 +42,7 @@ print(json.dumps({{"version": ort.__version__, "built_in": ort.get_available_pro
 
 def examine(config: Config) -> dict[str, Any]:
     """Find out, without changing anything. The result is plain data; `docs/artifacts.md` describes it."""
-    environment.quiet_tensorflow()
+    environment.prepare_tensorflow()
     gpus = environment.gpus()
     probes = {"tensorflow": _start(_TENSORFLOW), "onnxruntime": _start(_ONNXRUNTIME.format(gpu=bool(gpus)))}
     tensorrt = _tensorrt()

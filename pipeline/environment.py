@@ -113,8 +113,13 @@ def describe_machine(described: dict[str, object]) -> str:
     return f"{described['cpu']}, {described['cores']} cores; GPU: {', '.join(names) or 'none'}"
 
 
-def quiet_tensorflow() -> None:
-    """Silence TensorFlow's start-up log, before it is imported; what the user has set stays."""
+def prepare_tensorflow() -> None:
+    """Set what TensorFlow reads when it is imported; what the user has set stays.
+
+    Its start-up log is silenced. It takes GPU memory as it needs it and not all at once: TensorRT and ONNX Runtime need
+    some of the same GPU.
+    """
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     # Without a GPU TensorFlow logs an ERROR that there is none, which here is a fact already told in a plain line.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if gpus() else "3")
 

@@ -114,7 +114,7 @@ def run(stage: Stage, config: Config, console: Console, *, force: bool = False) 
 
 def _entry(stage: Stage) -> Any:
     module, _, function = stage.entry.partition(":")
-    environment.quiet_tensorflow()
+    environment.prepare_tensorflow()
     with environment.native_log_hidden():
         return getattr(importlib.import_module(module), function)
 

@@ -76,7 +76,7 @@ def test_set_takes_toml_bare_words_and_lists_with_commas(
         (["engine.optimization_level=6"], ["engine.optimization_level = 6", "less than or equal to 5"]),
         (["benchmark.batch_sizes=1,0"], ["benchmark.batch_sizes = '0'", "greater than or equal to 1"]),
         (["benchmark.batch_sizes="], ["benchmark.batch_sizes", "at least 1"]),
-        (["engine.precisions=fp32,fp4"], ["engine.precisions = 'fp4'", *precisions.NAMES]),
+        (["engine.precisions=fp32,fp4"], ["engine.precisions = 'fp32,fp4'", "'fp4'", *precisions.NAMES]),
         (["engine.precisions="], ["engine.precisions = []", "at least 1"]),
         (["engine.batch_min=65"], ["engine", "batch_min ≤ batch_opt ≤ batch_max", "65, 64, 1024"]),
         (["engine.batch_opt=9", "engine.batch_max=8"], ["batch_min ≤ batch_opt ≤ batch_max", "1, 9, 8"]),

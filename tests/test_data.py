@@ -1,7 +1,10 @@
 """Datasets: the files of MNIST, its download, the digits, the user's own, and whether they are still the same."""
 
+import gc
 import gzip
 import hashlib
+import importlib
+import os
 import shutil
 import socket
 import sys
@@ -23,6 +26,7 @@ from pipeline.errors import DataError
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = data.IDX_FILES
 SPLITS = ("train", "validation", "test")
+REAL_MNIST = os.environ.get(data.DIR_VARIABLE, "")
 Arrays = dict[str, NDArray[np.uint8]]
 
 
@@ -144,8 +148,8 @@ def test_a_damaged_file_is_named_with_what_is_wrong(tmp_path: Path, small: Array
         ({TRAIN_LABELS: np.zeros(5, np.uint8)}, "train has 6 images and 5 labels"),
         ({TEST_LABELS: np.zeros(5, np.uint8)}, "t10k has 4 images and 5 labels"),
         ({TEST_LABELS: np.array([0, 9, 10, 1], np.uint8)}, "t10k has the label 10"),
-        ({}, "6"),  # fewer than the validation split takes: nothing would be left to train on
-        ({TEST_IMAGES: np.zeros((0, 28, 28), np.uint8), TEST_LABELS: np.zeros(0, np.uint8)}, "t10k"),
+        ({}, "too few"),  # fewer than the validation split takes: nothing would be left to train on
+        ({TEST_IMAGES: np.zeros((0, 28, 28), np.uint8), TEST_LABELS: np.zeros(0, np.uint8)}, "too few"),
     ],
 )
 def test_files_that_are_not_mnists_are_refused(tmp_path: Path, small: Arrays, changed: Arrays, said: str) -> None:
@@ -176,11 +180,13 @@ def test_mnist_is_read_from_its_folder_and_split(
     np.testing.assert_array_equal(dataset.test.labels, like_mnist[TEST_LABELS])
 
 
-def test_the_real_mnist_has_its_splits(monkeypatch: pytest.MonkeyPatch, real_mnist: Path) -> None:
-    dataset = data.load(Data(name="mnist", dir=real_mnist))
+@pytest.mark.skipif(not REAL_MNIST, reason=f"{data.DIR_VARIABLE} does not name a folder with MNIST")
+def test_the_real_mnist_has_its_splits() -> None:
+    folder = Path(REAL_MNIST)
+    dataset = data.load(Data(name="mnist", dir=folder))
     assert dataset.record()["samples"] == {"train": 55_000, "validation": 5_000, "test": 10_000}
     # The two are a rearrangement of the 60,000 training images: every index is in one of them, and in one only.
-    images, labels, *_ = data.read_idx_folder(real_mnist)
+    images, labels, *_ = data.read_idx_folder(folder)
     everything = data.Split(images, labels.astype(np.int64))
     assert hashes(dataset.train) + hashes(dataset.validation) == hashes(everything)
     assert not hashes(dataset.train) & hashes(dataset.validation)
@@ -209,7 +215,18 @@ def test_mnist_asked_for_by_name_is_not_replaced(nothing_at_hand: Path, download
         assert remedy in caught.value.hint
 
 
-Answer = Callable[[BaseHTTPRequestHandler], None]
+class Server(ThreadingHTTPServer):
+    """Answers that wait stop waiting when `ended` is set."""
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self.ended = threading.Event()
+
+
+# Where a server hangs up or does not speak HTTP, http.client (Python 3.11 to 3.13) leaves the socket unclosed.
+left_by_urllib = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+Answer = Callable[[BaseHTTPRequestHandler], object]
 CONTENT = b"the forty bytes that stand in for MNIST."
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
@@ -217,11 +234,12 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 @pytest.fixture
 def serve() -> Iterator[Callable[[Answer], str]]:
     """Return a function that starts a real HTTP server with one answer, and returns its address."""
-    started: list[ThreadingHTTPServer] = []
+    started: list[Server] = []
+    threads = set(threading.enumerate())
 
     def start(answer: Answer) -> str:
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802  http.server's name
+            def do_GET(self) -> None:
                 try:
                     answer(self)
                 except OSError:
@@ -230,15 +248,19 @@ def serve() -> Iterator[Callable[[Answer], str]]:
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server = Server(("127.0.0.1", 0), Handler)
         started.append(server)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         return f"http://127.0.0.1:{server.server_port}/mnist.npz"
 
     yield start
     for server in started:
+        server.ended.set()
         server.shutdown()
         server.server_close()
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(10)
+    gc.collect()  # here, not in a later test (left_by_urllib)
 
 
 def respond(handler: BaseHTTPRequestHandler, content: bytes) -> None:
@@ -246,24 +268,6 @@ def respond(handler: BaseHTTPRequestHandler, content: bytes) -> None:
     handler.send_header("Content-Length", str(len(CONTENT)))
     handler.end_headers()
     handler.wfile.write(content)
-
-
-def slowly(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    """Send a byte every 50 ms: never long enough for a limit on a single read."""
-    for byte in content:
-        handler.wfile.write(bytes([byte]))
-        handler.wfile.flush()
-        threading.Event().wait(0.05)
-
-
-def trickle_content(handler: BaseHTTPRequestHandler) -> None:
-    respond(handler, b"")
-    slowly(handler, CONTENT)
-
-
-def trickle_header(handler: BaseHTTPRequestHandler) -> None:
-    slowly(handler, b"HTTP/1.0 200 OK\r\nServer: a slow one\r\n\r\n")
-    handler.wfile.write(CONTENT)
 
 
 def chunked_and_cut(handler: BaseHTTPRequestHandler) -> None:
@@ -277,6 +281,7 @@ def test_a_download_lands_in_its_place(tmp_path: Path, serve: Callable[[Answer],
     assert list(target.parent.iterdir()) == [target]
 
 
+@left_by_urllib
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
@@ -287,11 +292,9 @@ def test_a_download_lands_in_its_place(tmp_path: Path, serve: Callable[[Answer],
         (lambda handler: handler.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n"), ""),
         (lambda handler: None, ""),
         (chunked_and_cut, ""),
-        (trickle_content, "not finished after 0.3 s"),
-        (trickle_header, "not finished after 0.3 s"),
-        (lambda handler: threading.Event().wait(1), "timed out|not finished after 0.3 s"),
+        (lambda handler: handler.server.ended.wait(5), "timed out|not finished after 0.3 s"),
     ],
-    ids="wrong cut 404 503 not-http hang-up chunked-cut trickle trickle-header silence".split(),
+    ids=["wrong", "cut", "404", "503", "not-http", "hang-up", "chunked-cut", "silence"],
 )
 def test_a_download_that_fails_leaves_nothing_and_says_why(
     tmp_path: Path, serve: Callable[[Answer], str], answer: Answer, said: str
@@ -301,6 +304,31 @@ def test_a_download_that_fails_leaves_nothing_and_says_why(
     with pytest.raises(DataError, match=f"download of {url} .*({said})"):
         data._download(url, SHA256, target, 0.3)
     assert not target.parent.exists() or not list(target.parent.iterdir())
+
+
+@left_by_urllib
+@pytest.mark.parametrize(
+    ("at_once", "slowly"),
+    [(b"", b"HTTP/1.0 200 OK\r\nServer: a slow one\r\n\r\n"), (b"HTTP/1.0 200 OK\r\n\r\n", CONTENT)],
+    ids=["header", "content"],
+)
+def test_a_download_ends_at_its_limit_though_the_server_goes_on(
+    tmp_path: Path, serve: Callable[[Answer], str], at_once: bytes, slowly: bytes
+) -> None:
+    all_sent = threading.Event()
+
+    def trickle(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(at_once)
+        for byte in slowly:  # each in time for a limit on a single read, for 2 s
+            handler.wfile.write(bytes([byte]))
+            if handler.server.ended.wait(0.05):
+                return
+        all_sent.set()
+
+    with pytest.raises(DataError, match=r"not finished after 0\.3 s"):
+        data._download(serve(trickle), SHA256, tmp_path / "mnist.npz", 0.3)
+    assert not all_sent.is_set()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_cache_that_cannot_be_written_is_an_error_that_names_it(
@@ -347,9 +375,7 @@ def another_file(raw: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("damage", [halved, one_bit_changed, emptied, another_file])
-def test_a_damaged_keras_copy_is_named(
-    nothing_at_hand: Path, small: Arrays, damage: Callable[[bytes], bytes]
-) -> None:
+def test_a_damaged_keras_copy_is_named(nothing_at_hand: Path, small: Arrays, damage: Callable[[bytes], bytes]) -> None:
     nothing_at_hand.parent.mkdir(parents=True)
     nothing_at_hand.write_bytes(damage(npz(nothing_at_hand, small)))
     with pytest.raises(DataError, match="is not the Keras copy of MNIST") as caught:
@@ -357,12 +383,10 @@ def test_a_damaged_keras_copy_is_named(
     assert str(nothing_at_hand) in caught.value.message
 
 
-@pytest.mark.parametrize("other", [{"x_train": np.zeros((6, 8, 8), np.uint8)}, {"y_test": np.zeros(3, np.uint8)}])
-def test_a_keras_copy_with_other_content_is_refused(
-    nothing_at_hand: Path, like_mnist: Arrays, other: Arrays
-) -> None:
+@pytest.mark.parametrize("other", [{"x_train": np.zeros((5_010, 8, 8), np.uint8)}, {"y_test": np.zeros(3, np.uint8)}])
+def test_a_keras_copy_with_other_content_is_refused(nothing_at_hand: Path, like_mnist: Arrays, other: Arrays) -> None:
     npz(nothing_at_hand, like_mnist, **other)
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match=str(nothing_at_hand)):
         data.load(Data())
 
 
@@ -402,6 +426,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnData]:
     def write_module(body: str) -> str:
         written.append(next(names))
         (tmp_path / f"{written[-1]}.py").write_text(f"import numpy as np\n{textwrap.dedent(body)}")
+        importlib.invalidate_caches()  # the folder's time need not tell that a file is new
         return f"{written[-1]}:load"
 
     yield write_module
@@ -459,7 +484,7 @@ PAIR = "def load(): return [(np.zeros((20, 8, 8, 1), np.uint8), np.arange(20))] 
         (PAIR.replace("arange(20)", "linspace(0, 1, 20)"), "labels are float64 [20]"),
         (PAIR.replace("arange(20)", "arange(-1, 19)"), "the smallest label is -1"),
         (PAIR.replace("20", "0"), "for 0 images"),
-        (PAIR.replace("20", "1"), "1"),  # nothing left for one of training and validation
+        (PAIR.replace("20", "1"), "too few"),  # nothing left for one of training and validation
         (PAIR.replace("* 2", "+ [(np.zeros((5, 9, 9, 1), np.uint8), np.arange(5))]"), "[9, 9, 1]"),
         ("def load(): pass", "NoneType"),
         ("def load(): return 1, 2, 3", "too many values"),
@@ -544,15 +569,14 @@ def test_own_data_are_identified_by_the_file_of_their_function(own: OwnData, tmp
     assert data.identify(Data(source=source)) == before
     data.load(Data(source=source))
     assert data.identify(Data(source=source)) == before
-    assert data.identify(Data(source=own(GOOD))) != before
     file = tmp_path / f"{source.partition(':')[0]}.py"
     file.write_text(file.read_text().replace("40", "50"))
     assert data.identify(Data(source=source)) != before
 
 
-@pytest.mark.parametrize("module", ["no_such_module_at_all", "no_such_package.module", "math"])
+@pytest.mark.parametrize("module", ["no_such_module_at_all", "no_such_package.module", "sys"])
 def test_a_source_without_a_file_is_identified_as_not_found(module: str) -> None:
-    assert data.source_digest(f"{module}:load") in ("not found", data.source_digest("math:sqrt"))
+    assert data.identify(Data(source=f"{module}:load")) == f"{module}:load not found"
 
 
 def test_data_that_are_not_at_hand_are_identified_without_a_download() -> None:

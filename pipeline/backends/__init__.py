@@ -39,9 +39,10 @@ class TensorSpec:
 class LoadOptions:
     """How a model is to be run.
 
-    `variant` is a key of the backend's `VARIANTS`. `allow_tf32` lets FP32 matrix products run in TF32 on a GPU.
-    `exact` forbids graph optimizations that may change the arithmetic: what accuracy is judged with. `sha256` is the
-    digest the file must have; engines are refused without it, since an engine is executable content.
+    `variant` is a key of the backend's `VARIANTS`. `exact` forbids what may change the arithmetic, such as graph
+    optimizations and the original model's TF32: accuracy is judged with it. `allow_tf32` lets a typed graph's FP32
+    matrix products run in TF32 on a GPU. `sha256` is the digest the file must have; engines are refused without it,
+    since an engine is executable content.
     """
 
     variant: str
@@ -93,7 +94,7 @@ def get(name: str) -> Backend:
     """
     if name not in NAMES:
         raise ConfigError(f"unknown backend {name!r}", f"Choose one of: {', '.join(NAMES)}.")
-    environment.quiet_tensorflow()
+    environment.prepare_tensorflow()
     try:
         with environment.native_log_hidden():
             return cast("Backend", importlib.import_module(f"{__name__}.{name}"))

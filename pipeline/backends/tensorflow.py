@@ -78,10 +78,9 @@ def load(model: Path, options: LoadOptions) -> Iterator[TensorFlowSession]:
         ArtifactError: it cannot be loaded.
     """
     probe(options.variant)
-    tf.config.experimental.enable_tensor_float_32_execution(options.allow_tf32)
-    for gpu in tf.config.list_physical_devices("GPU"):
-        # TensorRT and ONNX Runtime need memory on the same GPU, and TensorFlow takes all of it otherwise.
-        tf.config.experimental.set_memory_growth(gpu, True)
+    # TensorFlow's own default is TF32 on GPUs that have it: what a user gets, and so what is timed. Parity is judged
+    # against real FP32. The setting is the process's, not the session's.
+    tf.config.experimental.enable_tensor_float_32_execution(not options.exact)
     session = _saved_model(model) if options.variant == "saved_model" else _keras(model, options.variant)
     try:
         yield session

@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from rich.table import Table
 from pipeline import backends, data, environment, latency, precisions
 from pipeline.backends import LoadOptions, Outputs, Session
 from pipeline.config import Benchmark
-from pipeline.errors import BackendUnavailable, ParityError
+from pipeline.errors import BackendUnavailable, ConfigError, ParityError
 from pipeline.runner import Context, Outcome
 
 MODES = ("end_to_end", "compute")
@@ -83,9 +83,7 @@ def run(context: Context) -> Outcome:
         data.import_function(context.config.model.source, "model.source")  # registers the model's own layers
     cells: list[Cell] = []
     with ExitStack() as stack:
-        sessions: list[tuple[Contender, Session | None, str]] = [
-            (contender, *_open(stack, contender)) for contender in _contenders(context)
-        ]
+        sessions = [_open(stack, contender) for contender in _contenders(context)]
         for batch in options.batch_sizes:
             # Real images, over and over where the batch is larger than the test set.
             images = np.resize(dataset.test.images, (batch, *dataset.test.images.shape[1:]))
@@ -165,16 +163,23 @@ def _contenders(context: Context) -> list[Contender]:
     return found
 
 
-def _open(stack: ExitStack, contender: Contender) -> tuple[Session | None, str]:
+def _open(stack: ExitStack, contender: Contender) -> tuple[Contender, Session | None, str]:
     """Load a contender for as long as the stage runs, or return why it cannot."""
     if contender.skip:
-        return None, contender.skip
+        return contender, None, contender.skip
     try:
         backend = backends.get(contender.backend)
         backend.probe(contender.options.variant)
-        return stack.enter_context(backend.load(contender.path, contender.options)), ""
+        session = stack.enter_context(backend.load(contender.path, contender.options))
     except BackendUnavailable as error:
-        return None, error.message
+        return contender, None, error.message
+    if contender.backend == ORIGINAL and session.device != "cpu" and _has_tf32():
+        contender = replace(contender, precision="tf32")  # TensorFlow's own default there
+    return contender, session, ""
+
+
+def _has_tf32() -> bool:
+    return any(float(gpu.compute_capability) >= 8 for gpu in environment.gpus())
 
 
 def _prepare(sessions: list[tuple[Contender, Session | None, str]], images: np.ndarray, batch: int) -> list[Cell]:
@@ -188,7 +193,7 @@ def _prepare(sessions: list[tuple[Contender, Session | None, str]], images: np.n
         feed = {session.inputs[0].name: images}
         try:
             outputs = session.run(feed)  # compiles what is compiled on first use
-        except BackendUnavailable as error:
+        except (BackendUnavailable, ConfigError) as error:  # ConfigError: a batch beyond the engine's profile
             cells += [Cell(contender, batch, mode, session.device, reason=error.message) for mode in MODES]
             continue
         scores = next(iter(outputs.values()))

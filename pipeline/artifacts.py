@@ -191,10 +191,9 @@ class Store:
         Raises:
             ArtifactError: another run is using it, or the folder cannot be written.
         """
-        with writing(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.root / ".lock", timeout=0)
         try:
+            self.root.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout as error:
             raise ArtifactError(f"another run is using {self.root}", "Wait for it, or set artifacts=DIR.") from error

@@ -10,7 +10,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from pipeline import precisions
 from pipeline.errors import ConfigError
@@ -31,7 +40,14 @@ ImportPath = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 class Section(BaseModel):
     """A table of the configuration: unknown keys are errors, values do not change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation is not bool:
+            raise ValueError("must not be true or false")
+        return value
 
 
 class Data(Section):
@@ -51,7 +67,7 @@ class Data(Section):
     @model_validator(mode="after")
     def _one_source(self) -> "Data":
         if self.source and self.name != "auto":
-            raise ValueError("set data.name or data.source, not both")
+            raise ValueError(f"set data.name ({self.name!r}) or data.source ({self.source!r}), not both")
         return self
 
 
@@ -228,7 +244,7 @@ def _explain(detail: Any) -> str:
         built_in = "'article-cnn' or " if loc[0] == "model" else ""
         return f"{'.'.join(loc)} = {detail['input']!r}: must be {built_in}an import path like package.module:function"
     key = ".".join(loc[:2])  # what follows names pydantic's branches, not the user's keys
-    shown = "" if isinstance(detail["input"], dict | BaseModel) else f" = {detail['input']!r}"
+    shown = "" if len(loc) == 1 and isinstance(detail["input"], dict | BaseModel) else f" = {detail['input']!r}"
     return f"{key}{shown}: {detail['msg'].removeprefix('Value error, ')}"
 
 

@@ -1,12 +1,16 @@
 """Datasets: MNIST from a folder or the Keras download, the digits embedded in scikit-learn, the user's own."""
 
+import contextlib
 import gzip
 import hashlib
+import http.client
 import importlib
 import importlib.util
+import math
 import os
-import time
+import threading
 import urllib.request
+import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +27,7 @@ DIR_VARIABLE = "PIPELINE_DATA_DIR"
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 IDX_IMAGES, IDX_LABELS = 0x00000803, 0x00000801
 MNIST_SIDE = 28
+MNIST_VALIDATION = 5_000
 
 # What keras.datasets.mnist.load_data() downloads, with the digest it checks. It offers no limit on the time.
 KERAS_MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
@@ -138,7 +143,7 @@ class _NotAtHandError(DataError):
 def _mnist(options: config.Data, *, download: bool) -> Dataset:
     folder = _folder(options)
     if folder is not None:
-        arrays, origin = read_idx_folder(folder), "IDX files"
+        arrays, origin, where = read_idx_folder(folder), "IDX files", folder
     else:
         cached = _keras_cache()
         if not cached.is_file():
@@ -146,17 +151,25 @@ def _mnist(options: config.Data, *, download: bool) -> Dataset:
                 raise _NotAtHandError(f"no folder is set and {cached} does not exist")
             _download(KERAS_MNIST_URL, KERAS_MNIST_SHA256, cached, options.download_timeout_s)
         try:
-            with np.load(cached, allow_pickle=False) as npz:
+            with cached.open("rb") as file, np.load(file, allow_pickle=False) as npz:
                 arrays, origin = tuple(npz[key] for key in ("x_train", "y_train", "x_test", "y_test")), "Keras download"
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"{cached} is not the Keras copy of MNIST: {error}", "Delete it and run again.") from error
+        _check_mnist(arrays, cached)
+        where = cached
     train_images, train_labels, test_images, test_labels = arrays
+    if len(train_labels) <= MNIST_VALIDATION or not len(test_labels):
+        raise DataError(
+            f"{where}: {len(train_labels)} training and {len(test_labels)} test images are too few: "
+            f"{MNIST_VALIDATION} of the first are for validation",
+            "Use all of MNIST, or data.source=package.module:function.",
+        )
     return _three_splits(
         "mnist",
         origin,
         Split(train_images[..., None], train_labels.astype(np.int64)),
         Split(test_images[..., None], test_labels.astype(np.int64)),
-        validation=5_000,
+        validation=MNIST_VALIDATION,
         class_names=tuple("0123456789"),
     )
 
@@ -204,19 +217,23 @@ def read_idx_folder(folder: Path) -> tuple[NDArray[np.uint8], ...]:
                 f"data.dir and {DIR_VARIABLE} name a folder with MNIST's four IDX files: {', '.join(IDX_FILES)}.",
             )
         arrays.append(read_idx(path, IDX_IMAGES if "images" in name else IDX_LABELS))
+    _check_mnist(tuple(arrays), folder)
+    return tuple(arrays)
+
+
+def _check_mnist(arrays: tuple[NDArray[np.uint8], ...], where: Path) -> None:
     for images, labels, name in ((arrays[0], arrays[1], "train"), (arrays[2], arrays[3], "t10k")):
         if len(images) != len(labels):
             raise DataError(
-                f"{folder}: {name} has {len(images)} images and {len(labels)} labels", "Use files of one set."
+                f"{where}: {name} has {len(images)} images and {len(labels)} labels", "Use files of one set."
             )
         if images.shape[1:] != (MNIST_SIDE, MNIST_SIDE):
             raise DataError(
-                f"{folder}: {name} images are {images.shape[1]}×{images.shape[2]}, MNIST's are 28×28",
+                f"{where}: {name} images are {images.shape[1]}×{images.shape[2]}, MNIST's are 28×28",
                 "For other images use data.source=package.module:function.",
             )
         if labels.size and labels.max() > 9:
-            raise DataError(f"{folder}: {name} has the label {labels.max()}, MNIST's are 0 to 9")
-    return tuple(arrays)
+            raise DataError(f"{where}: {name} has the label {labels.max()}, MNIST's are 0 to 9")
 
 
 def read_idx(path: Path, magic: int) -> NDArray[np.uint8]:
@@ -240,7 +257,7 @@ def read_idx(path: Path, magic: int) -> NDArray[np.uint8]:
     if len(raw) < header:
         raise DataError(f"{path} is truncated: {len(raw)} bytes, the header alone has {header}", again)
     shape = tuple(int.from_bytes(raw[at : at + 4], "big") for at in range(4, header, 4))
-    expected = header + int(np.prod(shape, dtype=np.int64))
+    expected = header + math.prod(shape)
     if len(raw) != expected:
         what = "truncated" if len(raw) < expected else "too long"
         raise DataError(f"{path} is {what}: {len(raw)} bytes, its header {shape} says {expected}", again)
@@ -254,22 +271,42 @@ def _keras_cache() -> Path:
 
 def _download(url: str, sha256: str, target: Path, timeout_s: float) -> None:
     """Download a file into place, whole and with the right digest or not at all, within `timeout_s` seconds."""
-    deadline = time.monotonic() + timeout_s
-    content = bytearray()
     try:
-        with urllib.request.urlopen(url, timeout=min(timeout_s, 10.0)) as response:  # noqa: S310  a constant https URL
-            while chunk := response.read1(1 << 16):
-                content += chunk
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"not finished after {timeout_s:g} s")
-    except (OSError, TimeoutError) as error:
+        content = _fetch(url, timeout_s)
+    except (OSError, http.client.HTTPException) as error:
         raise _NotAtHandError(f"download of {url} failed: {getattr(error, 'reason', error)}") from error
     if hashlib.sha256(content).hexdigest() != sha256:
         raise _NotAtHandError(f"download of {url} has the wrong SHA-256: a proxy's page, or a damaged file")
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise _NotAtHandError(f"{target} cannot be written: {error.strerror}") from error
+
+
+def _fetch(url: str, timeout_s: float) -> bytes:
+    """Return what is at `url`. urllib's own limit is for each read: a thread that takes too long is left behind."""
+    answers: list[bytes | Exception] = []
+
+    def fetch() -> None:
+        try:
+            with urllib.request.urlopen(url, timeout=min(timeout_s, 10.0)) as response:  # noqa: S310  constant, https
+                answers.append(response.read())
+        except Exception as error:  # raised again below
+            answers.append(error)
+
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if not answers:
+        raise TimeoutError(f"not finished after {timeout_s:g} s")
+    if isinstance(answers[0], Exception):
+        raise answers[0]
+    return answers[0]
 
 
 def _digits(substitute: str = "") -> Dataset:
@@ -299,11 +336,16 @@ def _digits(substitute: str = "") -> Dataset:
 def _own(source: str) -> Dataset:
     """Call the user's function: it returns a Dataset, or ((train images, labels), (test images, labels)) as Keras."""
     result = import_function(source, "data.source")()
-    if isinstance(result, Dataset):
-        return Dataset(**{**vars(result), "name": source})
     try:
+        if isinstance(result, Dataset):
+            splits = {name: _checked(*vars(getattr(result, name)).values()) for name in ("train", "validation", "test")}
+            _check_alike(*splits.values())
+            return Dataset(**{**vars(result), **splits, "name": source})
         (train_images, train_labels), (test_images, test_labels) = result
         train, test = _checked(train_images, train_labels), _checked(test_images, test_labels)
+        _check_alike(train, test)
+        if len(train) < 2:
+            raise ValueError("1 training sample is too few: one is for validation")
     except (TypeError, ValueError) as error:
         raise DataError(
             f"data.source {source}: {error}",
@@ -319,6 +361,12 @@ def _own(source: str) -> Dataset:
         validation=max(1, len(train) // 10),
         class_names=tuple(str(index) for index in range(classes)),
     )
+
+
+def _check_alike(*splits: Split) -> None:
+    shapes = [list(split.images.shape[1:]) for split in splits]
+    if any(shape != shapes[0] for shape in shapes):
+        raise ValueError(f"the splits' images differ in shape: {', '.join(map(str, shapes))}")
 
 
 def _checked(images: Any, labels: Any) -> Split:

@@ -61,7 +61,10 @@ def gpus() -> tuple[Gpu, ...]:
         return ()
     found = []
     for line in answer.stdout.splitlines():
-        name, driver, memory, capability = (part.strip() for part in line.split(","))
+        parts = [part.strip() for part in line.split(",")]
+        if len(parts) != 4:
+            continue  # a remark, as "No devices were found"
+        name, driver, memory, capability = parts
         # Unified-memory GPUs answer "[N/A]" for their memory.
         found.append(Gpu(name, driver, int(memory) if memory.isdigit() else 0, capability))
     return tuple(found)

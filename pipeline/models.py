@@ -1,5 +1,6 @@
 """Keras models: the article's CNN, how a user's own is built, and how a saved one is loaded."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,11 @@ def build(source: str, image_shape: tuple[int, int, int], classes: int) -> keras
         raise DataError(f"model.source {source} returned a {type(model).__name__}, not a keras.Model")
     if not model.built:
         model.build((None, *image_shape))
+    if not hasattr(model, "outputs"):
+        raise DataError(
+            f"model.source {source} returned a subclassed model, {type(model).__name__}, whose inputs are not known",
+            "Return keras.Model(image, model(image)) with image = keras.Input(image_shape, dtype='uint8').",
+        )
     shapes = [tuple(tensor.shape) for tensor in model.outputs]
     if len(model.inputs) != 1 or shapes != [(None, classes)]:
         raise DataError(
@@ -66,7 +72,7 @@ def load(path: Path, source: str = "article-cnn") -> keras.Model:
         data.import_function(source, "model.source")
     try:
         return keras.saving.load_model(path, safe_mode=True)
-    except (ValueError, TypeError, OSError, KeyError) as error:
+    except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
         reason = _first_lines(error)
         if "unsafe" in reason or "arbitrary code" in reason or "safe_mode" in reason:
             raise ArtifactError(

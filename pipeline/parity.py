@@ -53,7 +53,8 @@ def compare(
         raise ValueError(f"cannot compare {reference.shape} with {candidate.shape} on {len(labels)} labels")
     infinite = ~(np.isfinite(candidate) & np.isfinite(reference)).all(axis=1)  # [samples]
     finite = not infinite.any()
-    difference = np.abs(candidate.astype(np.float64) - reference.astype(np.float64))
+    with np.errstate(invalid="ignore"):  # Inf − Inf; such samples fail below
+        difference = np.abs(candidate.astype(np.float64) - reference.astype(np.float64))
     top_reference, top_candidate = reference.argmax(axis=1), candidate.argmax(axis=1)
     right_reference, right_candidate = top_reference == labels, top_candidate == labels
     lost = int((right_reference & ~right_candidate).sum())

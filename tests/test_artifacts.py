@@ -161,12 +161,18 @@ def test_a_kill_leaves_the_previous_artifacts_or_the_new_ones_whole(
     assert [path.name for path in store.root.iterdir()] == ["train"]
 
 
+def fails_in_the_block(store: Store) -> None:
+    with pytest.raises(RuntimeError, match="a bug"), store.publish("train"):
+        raise RuntimeError("a bug")
+
+
 @pytest.mark.parametrize(
     "check",
     [
         lambda store: store.verified("train"),
         lambda store: store.verified_file("train/model.keras"),
         lambda store: store.recover("train"),
+        fails_in_the_block,
     ],
 )
 def test_what_a_kill_between_the_renames_left_aside_is_put_back(store: Store, check: Callable[[Store], object]) -> None:

@@ -78,10 +78,16 @@ def test_no_gpu_is_found_without_nvidia_smi(tmp_path: Path, monkeypatch: pytest.
     assert environment.gpus() == ()
 
 
-def test_the_log_level_that_the_user_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
-    environment.quiet_tensorflow()
-    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
+def test_what_the_user_set_for_tensorflow_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = ("TF_CPP_MIN_LOG_LEVEL", "TF_FORCE_GPU_ALLOW_GROWTH")
+    for variable in variables:
+        monkeypatch.setenv(variable, "as set")
+    environment.prepare_tensorflow()
+    assert [os.environ[variable] for variable in variables] == ["as set", "as set"]
+    for variable in variables:
+        monkeypatch.delenv(variable)
+    environment.prepare_tensorflow()
+    assert [os.environ[variable] for variable in variables] == ["2" if environment.gpus() else "3", "true"]
 
 
 def test_what_a_library_writes_to_standard_error_is_hidden(capfd: pytest.CaptureFixture[str]) -> None:

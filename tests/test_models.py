@@ -11,7 +11,7 @@ import pytest
 from pipeline import environment
 from pipeline.errors import ArtifactError, DataError
 
-environment.quiet_tensorflow()
+environment.prepare_tensorflow()
 with environment.native_log_hidden():
     import keras
 

@@ -1,17 +1,9 @@
-"""Datasets: MNIST from a folder or the Keras download, the digits embedded in scikit-learn, the user's own."""
+"""Datasets in three disjoint splits: MNIST, the digits embedded in scikit-learn, the user's own."""
 
-import contextlib
-import gzip
 import hashlib
-import http.client
 import importlib
 import importlib.util
-import math
 import os
-import threading
-import urllib.request
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import config, environment
+from pipeline import artifacts, config, environment, mnist
 from pipeline.errors import DataError
 
 DIR_VARIABLE = "PIPELINE_DATA_DIR"
-IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-IDX_IMAGES, IDX_LABELS = 0x00000803, 0x00000801
-MNIST_SIDE = 28
 MNIST_VALIDATION = 5_000
-
-# What keras.datasets.mnist.load_data() downloads, with the digest it checks. It offers no limit on the time.
-KERAS_MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
-KERAS_MNIST_SHA256 = "731c5ac602752760c8e48fbffcb8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
 
 SPLIT_SEED = 0
 """Fixed, and not the training seed: the test set must not move when a user tries another seed."""
@@ -93,7 +78,7 @@ def load(options: config.Data, *, download: bool = True) -> Dataset:
         return _digits()
     try:
         return _mnist(options, download=download)
-    except _NotAtHandError as error:
+    except mnist.NotAtHandError as error:
         if options.name == "mnist":
             raise DataError(
                 f"MNIST is not at hand: {error.message}",
@@ -126,52 +111,38 @@ def identify(options: config.Data) -> str:
     if options.source:
         return f"{options.source} {source_digest(options.source)}"
     if options.name != "digits":
-        folder = _folder(options)
-        files = [_idx_path(folder, name) for name in IDX_FILES] if folder else [_keras_cache()]
-        present = [path for path in files if path is not None and path.is_file()]
-        if len(present) == len(files):
-            return "mnist " + " ".join(hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in present)
+        if files := mnist.files(_folder(options)):
+            return "mnist " + " ".join(artifacts.sha256(path)[:16] for path in files)
         if options.name == "mnist":
             return "mnist, not at hand"
     return "digits"
 
 
-class _NotAtHandError(DataError):
-    """MNIST is neither in a folder nor to be downloaded; `auto` then takes the digits."""
-
-
 def _mnist(options: config.Data, *, download: bool) -> Dataset:
     folder = _folder(options)
-    if folder is not None:
-        arrays, origin, where = read_idx_folder(folder), "IDX files", folder
-    else:
-        cached = _keras_cache()
-        if not cached.is_file():
-            if not download:
-                raise _NotAtHandError(f"no folder is set and {cached} does not exist")
-            _download(KERAS_MNIST_URL, KERAS_MNIST_SHA256, cached, options.download_timeout_s)
-        try:
-            with cached.open("rb") as file, np.load(file, allow_pickle=False) as npz:
-                arrays, origin = tuple(npz[key] for key in ("x_train", "y_train", "x_test", "y_test")), "Keras download"
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise DataError(f"{cached} is not the Keras copy of MNIST: {error}", "Delete it and run again.") from error
-        _check_mnist(arrays, cached)
-        where = cached
-    train_images, train_labels, test_images, test_labels = arrays
+    train_images, train_labels, test_images, test_labels = mnist.read(
+        folder, download=download, timeout_s=options.download_timeout_s
+    )
     if len(train_labels) <= MNIST_VALIDATION or not len(test_labels):
         raise DataError(
-            f"{where}: {len(train_labels)} training and {len(test_labels)} test images are too few: "
-            f"{MNIST_VALIDATION} of the first are for validation",
+            f"{folder or mnist.keras_cache()}: {len(train_labels)} training and {len(test_labels)} test images are too "
+            f"few: {MNIST_VALIDATION} of the first are for validation",
             "Use all of MNIST, or data.source=package.module:function.",
         )
     return _three_splits(
         "mnist",
-        origin,
+        "IDX files" if folder else "Keras download",
         Split(train_images[..., None], train_labels.astype(np.int64)),
         Split(test_images[..., None], test_labels.astype(np.int64)),
         validation=MNIST_VALIDATION,
         class_names=tuple("0123456789"),
     )
+
+
+def _folder(options: config.Data) -> Path | None:
+    if options.dir is not None:
+        return options.dir
+    return Path(os.environ[DIR_VARIABLE]) if os.environ.get(DIR_VARIABLE) else None
 
 
 def _three_splits(
@@ -188,125 +159,6 @@ def _three_splits(
         test=test,
         class_names=class_names,
     )
-
-
-def _folder(options: config.Data) -> Path | None:
-    if options.dir is not None:
-        return options.dir
-    return Path(os.environ[DIR_VARIABLE]) if os.environ.get(DIR_VARIABLE) else None
-
-
-def _idx_path(folder: Path, name: str) -> Path | None:
-    # Some copies name the files "t10k-images.idx3-ubyte".
-    names = (name, f"{name}.gz", name.replace("-idx", ".idx"), name.replace("-idx", ".idx") + ".gz")
-    return next((folder / candidate for candidate in names if (folder / candidate).is_file()), None)
-
-
-def read_idx_folder(folder: Path) -> tuple[NDArray[np.uint8], ...]:
-    """Read MNIST's four files: training images [n, 28, 28], labels [n], test images, labels; all uint8.
-
-    Raises:
-        DataError: a file is missing, truncated, of another kind or image size, or counts differ.
-    """
-    arrays = []
-    for name in IDX_FILES:
-        path = _idx_path(folder, name)
-        if path is None:
-            raise DataError(
-                f"{folder} has no {name} (nor {name}.gz)",
-                f"data.dir and {DIR_VARIABLE} name a folder with MNIST's four IDX files: {', '.join(IDX_FILES)}.",
-            )
-        arrays.append(read_idx(path, IDX_IMAGES if "images" in name else IDX_LABELS))
-    _check_mnist(tuple(arrays), folder)
-    return tuple(arrays)
-
-
-def _check_mnist(arrays: tuple[NDArray[np.uint8], ...], where: Path) -> None:
-    for images, labels, name in ((arrays[0], arrays[1], "train"), (arrays[2], arrays[3], "t10k")):
-        if len(images) != len(labels):
-            raise DataError(
-                f"{where}: {name} has {len(images)} images and {len(labels)} labels", "Use files of one set."
-            )
-        if images.shape[1:] != (MNIST_SIDE, MNIST_SIDE):
-            raise DataError(
-                f"{where}: {name} images are {images.shape[1]}×{images.shape[2]}, MNIST's are 28×28",
-                "For other images use data.source=package.module:function.",
-            )
-        if labels.size and labels.max() > 9:
-            raise DataError(f"{where}: {name} has the label {labels.max()}, MNIST's are 0 to 9")
-
-
-def read_idx(path: Path, magic: int) -> NDArray[np.uint8]:
-    """Read one IDX file of unsigned bytes, gzip or not (format: the MNIST page of Y. LeCun).
-
-    Raises:
-        DataError: the file is truncated, too long, not gzip though named so, or has another magic number.
-    """
-    again = "Get the file anew."
-    try:
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be unpacked: {error}", again) from error
-    found = int.from_bytes(raw[:4], "big")
-    if len(raw) < 4 or found != magic:
-        raise DataError(f"{path} is not the IDX file expected: magic 0x{found:08x}, not 0x{magic:08x}", again)
-    dimensions = magic & 0xFF
-    header = 4 + 4 * dimensions
-    if len(raw) < header:
-        raise DataError(f"{path} is truncated: {len(raw)} bytes, the header alone has {header}", again)
-    shape = tuple(int.from_bytes(raw[at : at + 4], "big") for at in range(4, header, 4))
-    expected = header + math.prod(shape)
-    if len(raw) != expected:
-        what = "truncated" if len(raw) < expected else "too long"
-        raise DataError(f"{path} is {what}: {len(raw)} bytes, its header {shape} says {expected}", again)
-    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
-
-
-def _keras_cache() -> Path:
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-    return home / "datasets" / "mnist.npz"
-
-
-def _download(url: str, sha256: str, target: Path, timeout_s: float) -> None:
-    """Download a file into place, whole and with the right digest or not at all, within `timeout_s` seconds."""
-    try:
-        content = _fetch(url, timeout_s)
-    except (OSError, http.client.HTTPException) as error:
-        raise _NotAtHandError(f"download of {url} failed: {getattr(error, 'reason', error)}") from error
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise _NotAtHandError(f"download of {url} has the wrong SHA-256: a proxy's page, or a damaged file")
-    partial = target.with_suffix(".partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(target)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise _NotAtHandError(f"{target} cannot be written: {error.strerror}") from error
-
-
-def _fetch(url: str, timeout_s: float) -> bytes:
-    """Return what is at `url`. urllib's own limit is for each read: a thread that takes too long is left behind."""
-    answers: list[bytes | Exception] = []
-
-    def fetch() -> None:
-        try:
-            with urllib.request.urlopen(url, timeout=min(timeout_s, 10.0)) as response:  # noqa: S310  constant, https
-                answers.append(response.read())
-        except Exception as error:  # raised again below
-            answers.append(error)
-
-    thread = threading.Thread(target=fetch, daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    if not answers:
-        raise TimeoutError(f"not finished after {timeout_s:g} s")
-    if isinstance(answers[0], Exception):
-        raise answers[0]
-    return answers[0]
 
 
 def _digits(substitute: str = "") -> Dataset:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from pipeline import artifacts, data, environment
 from pipeline.config import Config
@@ -53,11 +54,11 @@ class Context:
 
     def say(self, text: str) -> None:
         """Print a line for people."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, markup=False)
 
     def warn(self, text: str) -> None:
         """Print a line that cannot be missed."""
-        self.console.print(f"[black on yellow] WARNING [/] [bold yellow]{text}[/]", highlight=False)
+        self.console.print(Text.assemble((" WARNING ", "black on yellow"), " ", (text, "bold yellow")))
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,9 @@ def run(stage: Stage, config: Config, console: Console, *, force: bool = False) 
         store.recover(stage.name)
         reason = "forced" if force else _why_not_up_to_date(store, stage, fingerprint)
         if not reason:
-            console.print(f"[bold]{stage.name}[/]: up to date ({store.folder(stage.name)})", highlight=False)
+            console.print(f"{stage.name}: up to date ({store.folder(stage.name)})", highlight=False, markup=False)
             return
-        console.print(f"[bold]{stage.name}[/]: {reason}", highlight=False)
+        console.print(f"{stage.name}: {reason}", style="bold", highlight=False, markup=False)
         started = time.monotonic()
         with store.publish(stage.name) as output:
             outcome = _entry(stage)(Context(config, store.root, output, manifests, console))
@@ -107,7 +108,8 @@ def run(stage: Stage, config: Config, console: Console, *, force: bool = False) 
                 outputs=artifacts.records(output),
             )
             (output / artifacts.MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-        console.print(f"[bold]{stage.name}[/]: done in {manifest.seconds:.1f} s → {store.folder(stage.name)}/")
+        done = f"{stage.name}: done in {manifest.seconds:.1f} s → {store.folder(stage.name)}/"
+        console.print(done, highlight=False, markup=False)
         if outcome.failure:
             raise outcome.failure
 

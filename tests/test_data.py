@@ -20,11 +20,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import data
+from pipeline import data, mnist
 from pipeline.config import Data
 from pipeline.errors import DataError
 
-TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = data.IDX_FILES
+TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = mnist.IDX_FILES
 SPLITS = ("train", "validation", "test")
 REAL_MNIST = os.environ.get(data.DIR_VARIABLE, "")
 Arrays = dict[str, NDArray[np.uint8]]
@@ -53,7 +53,7 @@ def sample_set(train: int, test: int) -> Arrays:
         name: random.integers(0, 256, (samples, 28, 28), np.uint8)
         if "images" in name
         else random.integers(0, 10, samples, np.uint8)
-        for name, samples in zip(data.IDX_FILES, (train, train, test, test), strict=True)
+        for name, samples in zip(mnist.IDX_FILES, (train, train, test, test), strict=True)
     }
 
 
@@ -77,7 +77,7 @@ def nothing_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("no_proxy", "*")
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(data, "KERAS_MNIST_URL", f"http://127.0.0.1:{unused.getsockname()[1]}/mnist.npz")
+        monkeypatch.setattr(mnist, "KERAS_URL", f"http://127.0.0.1:{unused.getsockname()[1]}/mnist.npz")
     return tmp_path / "keras" / "datasets" / "mnist.npz"
 
 
@@ -90,13 +90,13 @@ def hashes(split: data.Split) -> Counter[bytes]:
 
 @pytest.mark.parametrize("named", ["{}", "{}.gz", ".idx3", ".idx3.gz"])
 def test_idx_files_are_read_under_each_name_they_are_known_by(tmp_path: Path, small: Arrays, named: str) -> None:
-    found = data.read_idx_folder(write(tmp_path / "set", small, named))
+    found = mnist.read_idx_folder(write(tmp_path / "set", small, named))
     for array, expected in zip(found, small.values(), strict=True):
         assert array.dtype == np.uint8
         np.testing.assert_array_equal(array, expected)
 
 
-@pytest.mark.parametrize("missing", data.IDX_FILES)
+@pytest.mark.parametrize("missing", mnist.IDX_FILES)
 def test_a_missing_file_is_named(tmp_path: Path, small: Arrays, missing: str) -> None:
     folder = write(tmp_path / "set", small)
     (folder / missing).unlink()
@@ -186,7 +186,7 @@ def test_the_real_mnist_has_its_splits() -> None:
     dataset = data.load(Data(name="mnist", dir=folder))
     assert dataset.record()["samples"] == {"train": 55_000, "validation": 5_000, "test": 10_000}
     # The two are a rearrangement of the 60,000 training images: every index is in one of them, and in one only.
-    images, labels, *_ = data.read_idx_folder(folder)
+    images, labels, *_ = mnist.read_idx_folder(folder)
     everything = data.Split(images, labels.astype(np.int64))
     assert hashes(dataset.train) + hashes(dataset.validation) == hashes(everything)
     assert not hashes(dataset.train) & hashes(dataset.validation)
@@ -200,7 +200,7 @@ def test_auto_takes_the_digits_and_says_so_where_there_is_no_mnist(nothing_at_ha
     dataset = data.load(Data(name="auto"))
     assert dataset.name == "digits"
     assert "MNIST could not be had" in dataset.substitute
-    assert data.KERAS_MNIST_URL in dataset.substitute
+    assert mnist.KERAS_URL in dataset.substitute
     assert dataset.record()["substitute"] == dataset.substitute
     assert not nothing_at_hand.exists()
 
@@ -210,7 +210,7 @@ def test_mnist_asked_for_by_name_is_not_replaced(nothing_at_hand: Path, download
     with pytest.raises(DataError, match="MNIST is not at hand") as caught:
         data.load(Data(name="mnist"), download=download)
     assert caught.value.exit_code == 2
-    assert (data.KERAS_MNIST_URL if download else str(nothing_at_hand)) in caught.value.message
+    assert (mnist.KERAS_URL if download else str(nothing_at_hand)) in caught.value.message
     for remedy in ("data.dir", data.DIR_VARIABLE, "data.name=digits"):
         assert remedy in caught.value.hint
 
@@ -276,7 +276,7 @@ def chunked_and_cut(handler: BaseHTTPRequestHandler) -> None:
 
 def test_a_download_lands_in_its_place(tmp_path: Path, serve: Callable[[Answer], str]) -> None:
     target = tmp_path / "new" / "folder" / "mnist.npz"
-    data._download(serve(lambda handler: respond(handler, CONTENT)), SHA256, target, 10)
+    mnist.fetch_file(serve(lambda handler: respond(handler, CONTENT)), SHA256, target, 10)
     assert target.read_bytes() == CONTENT
     assert list(target.parent.iterdir()) == [target]
 
@@ -302,7 +302,7 @@ def test_a_download_that_fails_leaves_nothing_and_says_why(
     target = tmp_path / "cache" / "mnist.npz"
     url = serve(answer)
     with pytest.raises(DataError, match=f"download of {url} .*({said})"):
-        data._download(url, SHA256, target, 0.3)
+        mnist.fetch_file(url, SHA256, target, 0.3)
     assert not target.parent.exists() or not list(target.parent.iterdir())
 
 
@@ -326,7 +326,7 @@ def test_a_download_ends_at_its_limit_though_the_server_goes_on(
         all_sent.set()
 
     with pytest.raises(DataError, match=r"not finished after 0\.3 s"):
-        data._download(serve(trickle), SHA256, tmp_path / "mnist.npz", 0.3)
+        mnist.fetch_file(serve(trickle), SHA256, tmp_path / "mnist.npz", 0.3)
     assert not all_sent.is_set()
     assert not list(tmp_path.iterdir())
 
@@ -337,7 +337,7 @@ def test_a_cache_that_cannot_be_written_is_an_error_that_names_it(
     (tmp_path / "file").touch()
     target = tmp_path / "file" / "mnist.npz"
     with pytest.raises(DataError, match=str(target.parent)):
-        data._download(serve(lambda handler: respond(handler, CONTENT)), SHA256, target, 10)
+        mnist.fetch_file(serve(lambda handler: respond(handler, CONTENT)), SHA256, target, 10)
 
 
 def npz(file: Path, arrays: Arrays, **other: NDArray[np.uint8]) -> bytes:
@@ -551,7 +551,7 @@ def test_reload_refuses_own_data_that_have_changed(own: OwnData, tmp_path: Path)
         data.reload(record, Data())
 
 
-@pytest.mark.parametrize("file", data.IDX_FILES)
+@pytest.mark.parametrize("file", mnist.IDX_FILES)
 def test_data_are_identified_by_the_content_of_every_file(tmp_path: Path, small: Arrays, file: str) -> None:
     folder = write(tmp_path / "set", small)
     before = data.identify(Data(dir=folder))

@@ -246,6 +246,39 @@ def test_a_full_disk_leaves_the_previous_artifacts_whole(copy: Path) -> None:
     assert "up to date" in run_pipeline("engine", *QUICK, cwd=copy).stdout
 
 
+def test_an_engine_that_cannot_be_built_is_recorded_in_the_builders_words(copy: Path) -> None:
+    if not environment.version("tensorrt-rtx-cu12"):
+        pytest.skip("TensorRT for RTX is not installed")
+    # Turing has no FP32 matrix product in TensorRT for RTX; FP16 it has.
+    turing = ("--set=engine.flavour=tensorrt-rtx", "--set=engine.targets=sm75")
+    done = run_pipeline("engine", *QUICK, *turing, cwd=copy)
+    assert done.returncode == 5, done.stderr
+    assert "FP32 GEMM is not supported" in done.stderr
+    assert "[pass.cpp" in done.stderr, "the words are the builder's, not markup"
+    sidecars = {name: read(copy, f"engine/{name}/engine.json") for name in ("fp32", "fp16")}
+    assert sidecars["fp32"]["status"] == "failed"
+    assert "FP32 GEMM is not supported" in sidecars["fp32"]["reason"]
+    assert ".partial" not in sidecars["fp32"]["reason"]
+    assert sidecars["fp16"]["status"] == "built"
+    assert sidecars["fp16"]["targets"] == ["sm75"]
+    again = run_pipeline("engine", *QUICK, *turing, cwd=copy)
+    assert again.returncode == 5, "a failure is not up to date"
+    assert run_pipeline("validate", *QUICK, cwd=copy).returncode == 0
+    hops = {hop["candidate"]: hop for hop in read(copy, "validate/parity.json")["hops"]}
+    assert hops["engine fp32"]["verdict"] == "skipped"
+    assert "FP32 GEMM is not supported" in hops["engine fp32"]["reason"]
+
+
+def test_an_unknown_target_is_named_with_those_there_are(copy: Path) -> None:
+    if not environment.version("tensorrt-rtx-cu12"):
+        pytest.skip("TensorRT for RTX is not installed")
+    done = run_pipeline("engine", "--set=engine.flavour=tensorrt-rtx", "--set=engine.targets=sm99", cwd=copy)
+    assert done.returncode == 2
+    assert "sm99" in done.stderr
+    assert "sm120" in done.stderr
+    assert (copy / "artifacts/engine/fp32/model.engine").is_file()
+
+
 @pytest.mark.parametrize("backend", ["auto", "onnxruntime", "tensorflow"])
 def test_predict_tells_what_pictures_and_arrays_show(
     main_job: Path, pipeline: Run, tmp_path: Path, backend: str

@@ -1,77 +1,21 @@
 """Stage 5: time every way to run the model, under one clock and in turn, against the original."""
 
-import gc
-import random
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from pipeline import backends, data, environment, latency, precisions
+from pipeline import backends, data, environment, harness, latency, precisions
 from pipeline.backends import LoadOptions, Outputs, Session
-from pipeline.config import Benchmark
 from pipeline.errors import BackendUnavailable, ConfigError, ParityError
+from pipeline.harness import MODES, Cell, Contender
 from pipeline.runner import Context, Outcome
-
-MODES = ("end_to_end", "compute")
-"""Host array to host array; or inputs resident on the device, the call and the wait for its end."""
 
 ORIGINAL = "tensorflow"
 CPU_ONLY_FP32 = "a CPU has no TF32: this would be the fp32 row again"
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One way to run the model, in one precision."""
-
-    backend: str
-    variant: str
-    precision: str
-    path: Path
-    options: LoadOptions
-    skip: str = ""
-
-
-@dataclass
-class Cell:
-    """One contender with one batch size in one mode; `rounds` holds its samples in ns."""
-
-    contender: Contender
-    batch: int
-    mode: str
-    device: str | None = None
-    status: str = "skipped"
-    reason: str = ""
-    call: Callable[[], object] | None = None
-    rounds: list[np.ndarray] = field(default_factory=list)
-
-    @property
-    def key(self) -> str:
-        """Name the cell in `samples.npz`."""
-        contender = self.contender
-        return f"{contender.backend}/{contender.variant}/{contender.precision}/{self.batch}/{self.mode}"
-
-    def row(self) -> dict[str, Any]:
-        """Return the cell as it stands in `results.json`."""
-        row = {
-            "backend": self.contender.backend,
-            "variant": self.contender.variant,
-            "precision": self.contender.precision,
-            "device": self.device,
-            "batch": self.batch,
-            "mode": self.mode,
-            "status": self.status,
-            "reason": self.reason,
-        }
-        if self.status != "ok":
-            measures = [name for name in latency.Summary.__dataclass_fields__ if name != "samples"]
-            return row | {"samples": 0, **dict.fromkeys(measures)}
-        return row | asdict(latency.summarise(np.concatenate(self.rounds), self.batch))
 
 
 def run(context: Context) -> Outcome:
@@ -90,7 +34,7 @@ def run(context: Context) -> Outcome:
             prepared = _prepare(sessions, images, batch)
             timed = [cell for cell in prepared if cell.call is not None]
             context.say(f"batch {batch}: timing {len(timed)} cells in {options.rounds} rounds")
-            _time(timed, options)
+            harness.fill(timed, options)
             for cell in timed:
                 cell.call = None  # frees the device memory that it holds
             cells += prepared
@@ -103,7 +47,7 @@ def run(context: Context) -> Outcome:
                 "machine": environment.machine(),
                 "versions": environment.versions(),
                 "dataset": dataset.name,
-                "clock": "time.perf_counter_ns",
+                "clock": harness.CLOCK,
                 "settings": options.model_dump(),
             },
             "cells": [cell.row() for cell in cells],
@@ -228,49 +172,6 @@ def _wrong(scores: np.ndarray, reference: np.ndarray | None, precision: precisio
     # Beyond its numeric tolerance a precision has been judged by its accuracy, in the validate stage. What is looked
     # for here is another thing: a session that computes something else altogether.
     return "" if agreement >= 0.9 else f"only {agreement:.0%} of the batch agrees with the original model"
-
-
-def _time(cells: list[Cell], options: Benchmark) -> None:
-    """Fill every cell's rounds, all cells in turn in each round and in another order each time."""
-    order = random.Random(0)  # noqa: S311  an order, not a secret
-    for _ in range(options.rounds):
-        for cell in order.sample(cells, len(cells)):
-            assert cell.call is not None
-            cell.rounds.append(
-                measure(
-                    cell.call,
-                    warmup_s=options.warmup_s,
-                    min_duration_s=options.min_duration_s / options.rounds,
-                    min_samples=-(-options.min_samples // options.rounds),
-                )
-            )
-
-
-def measure(call: Callable[[], object], *, warmup_s: float, min_duration_s: float, min_samples: int) -> np.ndarray:
-    """Return the durations of single calls, int64 [samples] in ns.
-
-    Calls at least once, and for `warmup_s`, before it counts; then until both `min_duration_s` and `min_samples` are
-    reached. Garbage collection waits meanwhile.
-    """
-    samples: list[int] = []
-    clock = time.perf_counter_ns
-    gc.collect()
-    gc.disable()
-    try:
-        end = clock() + int(warmup_s * 1e9)
-        call()
-        while clock() < end:
-            call()
-        start = clock()
-        end = start + int(min_duration_s * 1e9)
-        while start < end or len(samples) < min_samples:
-            call()
-            now = clock()
-            samples.append(now - start)
-            start = now
-    finally:
-        gc.enable()
-    return np.asarray(samples, np.int64)
 
 
 def _speedups(cells: list[Cell]) -> list[dict[str, Any]]:

@@ -111,7 +111,9 @@ def _build_one(
         )
         sidecar["build_seconds"] = round(time.monotonic() - started, 3)
     except BuildError as error:
-        return sidecar | {"status": "failed", "reason": error.message, "runs_here_reason": "it could not be built"}
+        # TensorRT names the file by where it is now; it will be published elsewhere.
+        reason = error.message.replace(f"{folder.parent}/", "engine/")
+        return sidecar | {"status": "failed", "reason": reason, "runs_here_reason": "it could not be built"}
     engine_path.write_bytes(built.engine)
     sidecar |= {"status": "built", "reason": "", "messages": list(built.messages), "engine": _record(engine_path)}
     return sidecar | _try_to_load(engine_path, flavour, sidecar["engine"]["sha256"])
@@ -146,6 +148,6 @@ def _say(context: Context, name: str, sidecar: dict[str, Any]) -> None:
             engine = f"engine {sidecar['engine']['bytes']:,} bytes in {sidecar['build_seconds']:.1f} s"
             context.say(f"{name}: {types}; {engine}; {here}")
         case "failed":
-            context.warn(f"{name}: FAILED: {sidecar['reason']}")
+            context.warn(f"{name}: could not be built")  # why is in the error at the end
         case _:
             context.say(f"{name}: {types}; no engine")

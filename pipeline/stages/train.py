@@ -59,7 +59,7 @@ def run(context: Context) -> Outcome:
     models.load(context.output / "model.keras", context.config.model.source)
     predicted = model.predict(dataset.test.images, batch_size=256, verbose=0).argmax(axis=1)
     accuracy = float((predicted == dataset.test.labels).mean())
-    context.say(f"test accuracy [bold]{accuracy:.4f}[/] on {len(dataset.test):,} images of {dataset.name}")
+    context.say(f"test accuracy {accuracy:.4f} on {len(dataset.test):,} images of {dataset.name}")
 
     context.write_json("dataset.json", {"schema": 1} | record)
     context.write_json(
@@ -113,7 +113,7 @@ def _epochs(options: Train, samples: int) -> int:
 
 
 def _learning_rate(options: Train, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """Return Adam's learning rate. On MNIST, seeds 1 to 3: cosine ends at 0.9819 to 0.9822, constant 0.9806 to 0.9822."""
+    """Return Adam's learning rate. On MNIST (3 seeds): cosine 0.9819 to 0.9822, constant 0.9806 to 0.9822."""
     if options.schedule == "constant":
         return options.learning_rate
     return keras.optimizers.schedules.CosineDecay(options.learning_rate, decay_steps=steps)

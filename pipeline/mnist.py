@@ -1,0 +1,177 @@
+"""MNIST as four arrays: from a folder with its IDX files, or from the copy that Keras downloads."""
+
+import contextlib
+import gzip
+import hashlib
+import http.client
+import math
+import os
+import threading
+import urllib.request
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import DataError
+
+Arrays = tuple[NDArray[np.uint8], ...]
+"""Training images [n, 28, 28], training labels [n], test images, test labels; all uint8."""
+
+IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+IDX_IMAGES, IDX_LABELS = 0x00000803, 0x00000801
+SIDE = 28
+
+# What keras.datasets.mnist.load_data() downloads, with the digest it checks. It offers no limit on the time.
+KERAS_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
+KERAS_SHA256 = "731c5ac602752760c8e48fbffcb8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
+
+
+class NotAtHandError(DataError):
+    """MNIST is neither in a folder nor to be downloaded; `auto` then takes the digits."""
+
+
+def read(folder: Path | None, *, download: bool, timeout_s: float) -> Arrays:
+    """Read the set from a folder, or, where none is given, from Keras's copy, which is downloaded if need be.
+
+    Raises:
+        NotAtHandError: no folder is given, and there is no copy to be had.
+        DataError: what is there cannot be used.
+    """
+    if folder is not None:
+        return read_idx_folder(folder)
+    cached = keras_cache()
+    if not cached.is_file():
+        if not download:
+            raise NotAtHandError(f"no folder is set and {cached} does not exist")
+        fetch_file(KERAS_URL, KERAS_SHA256, cached, timeout_s)
+    try:
+        with cached.open("rb") as file, np.load(file, allow_pickle=False) as npz:
+            arrays = tuple(npz[key] for key in ("x_train", "y_train", "x_test", "y_test"))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{cached} is not the Keras copy of MNIST: {error}", "Delete it and run again.") from error
+    _check(arrays, cached)
+    return arrays
+
+
+def files(folder: Path | None) -> list[Path]:
+    """Return the files that `read` would read, or nothing where one of them is not there."""
+    found = [_idx_path(folder, name) for name in IDX_FILES] if folder else [keras_cache()]
+    present = [path for path in found if path is not None and path.is_file()]
+    return present if len(present) == len(found) else []
+
+
+def _idx_path(folder: Path, name: str) -> Path | None:
+    # Some copies name the files "t10k-images.idx3-ubyte".
+    names = (name, f"{name}.gz", name.replace("-idx", ".idx"), name.replace("-idx", ".idx") + ".gz")
+    return next((folder / candidate for candidate in names if (folder / candidate).is_file()), None)
+
+
+def read_idx_folder(folder: Path) -> Arrays:
+    """Read MNIST's four files: training images [n, 28, 28], labels [n], test images, labels; all uint8.
+
+    Raises:
+        DataError: a file is missing, truncated, of another kind or image size, or counts differ.
+    """
+    arrays = []
+    for name in IDX_FILES:
+        path = _idx_path(folder, name)
+        if path is None:
+            raise DataError(
+                f"{folder} has no {name} (nor {name}.gz)",
+                f"data.dir and PIPELINE_DATA_DIR name a folder with MNIST's four IDX files: {', '.join(IDX_FILES)}.",
+            )
+        arrays.append(read_idx(path, IDX_IMAGES if "images" in name else IDX_LABELS))
+    _check(tuple(arrays), folder)
+    return tuple(arrays)
+
+
+def _check(arrays: Arrays, where: Path) -> None:
+    for images, labels, name in ((arrays[0], arrays[1], "train"), (arrays[2], arrays[3], "t10k")):
+        if len(images) != len(labels):
+            raise DataError(
+                f"{where}: {name} has {len(images)} images and {len(labels)} labels", "Use files of one set."
+            )
+        if images.shape[1:] != (SIDE, SIDE):
+            raise DataError(
+                f"{where}: {name} images are {images.shape[1]}×{images.shape[2]}, MNIST's are 28×28",
+                "For other images use data.source=package.module:function.",
+            )
+        if labels.size and labels.max() > 9:
+            raise DataError(f"{where}: {name} has the label {labels.max()}, MNIST's are 0 to 9")
+
+
+def read_idx(path: Path, magic: int) -> NDArray[np.uint8]:
+    """Read one IDX file of unsigned bytes, gzip or not (format: the MNIST page of Y. LeCun).
+
+    Raises:
+        DataError: the file is truncated, too long, damaged, or has another magic number.
+    """
+    again = "Get the file anew."
+    try:
+        raw = path.read_bytes()
+        if raw[:2] == b"\x1f\x8b":
+            raw = gzip.decompress(raw)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be unpacked: {error}", again) from error
+    found = int.from_bytes(raw[:4], "big")
+    if len(raw) < 4 or found != magic:
+        raise DataError(f"{path} is not the IDX file expected: magic 0x{found:08x}, not 0x{magic:08x}", again)
+    dimensions = magic & 0xFF
+    header = 4 + 4 * dimensions
+    if len(raw) < header:
+        raise DataError(f"{path} is truncated: {len(raw)} bytes, the header alone has {header}", again)
+    shape = tuple(int.from_bytes(raw[at : at + 4], "big") for at in range(4, header, 4))
+    expected = header + math.prod(shape)
+    if len(raw) != expected:
+        what = "truncated" if len(raw) < expected else "too long"
+        raise DataError(f"{path} is {what}: {len(raw)} bytes, its header {shape} says {expected}", again)
+    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
+
+
+def keras_cache() -> Path:
+    """Return where Keras keeps its copy."""
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    return home / "datasets" / "mnist.npz"
+
+
+def fetch_file(url: str, sha256: str, target: Path, timeout_s: float) -> None:
+    """Download a file into place, whole and with the right digest or not at all, within `timeout_s` seconds."""
+    try:
+        content = _fetch(url, timeout_s)
+    except (OSError, http.client.HTTPException) as error:
+        raise NotAtHandError(f"download of {url} failed: {getattr(error, 'reason', error)}") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise NotAtHandError(f"download of {url} has the wrong SHA-256: a proxy's page, or a damaged file")
+    partial = target.with_suffix(".partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise NotAtHandError(f"{target} cannot be written: {error.strerror}") from error
+
+
+def _fetch(url: str, timeout_s: float) -> bytes:
+    """Return what is at `url`. urllib's own limit is for each read: a thread that takes too long is left behind."""
+    answers: list[bytes | Exception] = []
+
+    def fetch() -> None:
+        try:
+            with urllib.request.urlopen(url, timeout=min(timeout_s, 10.0)) as response:  # noqa: S310  constant, https
+                answers.append(response.read())
+        except Exception as error:  # raised again below
+            answers.append(error)
+
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if not answers:
+        raise TimeoutError(f"not finished after {timeout_s:g} s")
+    if isinstance(answers[0], Exception):
+        raise answers[0]
+    return answers[0]

@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper, version_converter
 
 from pipeline.backends import TensorSpec
 from pipeline.errors import ArtifactError, BuildError
@@ -77,13 +79,105 @@ def compute_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     return (node for node in model.graph.node if node.op_type in COMPUTE_OPS)
 
 
-def compute_types(model: onnx.ModelProto) -> dict[str, int]:
-    """Count the multiply-accumulating nodes by the type of their operands, as `{"FLOAT16": 2}`."""
-    types = element_types(model)
-    names = (onnx.TensorProto.DataType.Name(types[node.input[0]]) for node in compute_nodes(model))
-    return dict(Counter(names))
-
-
 def initializer_arrays(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     """Return the graph's constants by name."""
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def narrowed_by(model: onnx.ModelProto) -> list[str]:
+    """Return the types and operators in a graph that only a rewrite brings there, or a model not trained in FP32."""
+    narrow = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2)
+    kinds = {TensorProto.DataType.Name(kind) for kind in element_types(model).values() if kind in narrow}
+    return sorted(kinds | ({"QuantizeLinear", "DequantizeLinear"} & {node.op_type for node in model.graph.node}))
+
+
+def raise_opset(model: onnx.ModelProto, least: int) -> onnx.ModelProto:
+    """Return the model at operator set `least`, or as it is where it is there already.
+
+    ONNX's converter knows which operators changed their meaning on the way (GroupNormalization, GridSample). It leaves
+    the IR version behind, which is raised to the one that goes with the operator set.
+
+    Raises:
+        BuildError: ONNX has no way to raise one of the operators, in its words.
+    """
+    if opset(model) >= least:
+        return model
+    try:
+        raised = version_converter.convert_version(model, least)
+    except Exception as error:  # RuntimeError, ConvertError, InferenceError and ValueError have been seen
+        raise BuildError(f"ONNX cannot raise the graph to operator set {least}: {error}") from error
+    raised.ir_version = max(raised.ir_version, helper.find_min_ir_version_for(raised.opset_import))
+    return raised
+
+
+def typed_products(model: onnx.ModelProto) -> Iterator[tuple[NodeProto, str]]:
+    """Yield the multiply-accumulating nodes, each with the type in which TensorRT computes it.
+
+    That is the operands' type as it stands, but where both come straight from a DequantizeLinear of one type, that
+    type: TensorRT computes such a node on the stored numbers.
+    """
+    types = element_types(model)
+    stored = {node.output[0]: types[node.input[0]] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    for node in compute_nodes(model):
+        kinds = {stored.get(name, types[node.input[0]]) for name in node.input[:2]}
+        kind = kinds.pop() if len(kinds) == 1 else types[node.input[0]]
+        yield node, TensorProto.DataType.Name(kind)
+
+
+def compute_types(model: onnx.ModelProto) -> dict[str, int]:
+    """Count the multiply-accumulating nodes by the type in which they compute, as `{"FLOAT16": 2}`."""
+    return dict(Counter(kind for _, kind in typed_products(model)))
+
+
+def census(model: onnx.ModelProto) -> dict[str, Any]:
+    """Tell how much of a graph computes in which type.
+
+    `compute_nodes` counts the multiply-accumulating nodes by type, `mac_share` the share of their multiply-accumulates
+    for one sample; None where a dimension other than the batch is dynamic. `casts`, `quantize` and `dequantize` count
+    the nodes that convert.
+    """
+    shapes = _shapes(model)
+    products = [(kind, _multiply_accumulates(node, shapes)) for node, kind in typed_products(model)]
+    macs: Counter[str] = Counter()
+    for kind, count in products:
+        macs[kind] += count or 0
+    unknown = any(count is None for _, count in products)
+    operators = Counter(node.op_type for node in model.graph.node)
+    return {
+        "nodes": len(model.graph.node),
+        "compute_nodes": dict(Counter(kind for kind, _ in products)),
+        "mac_share": None if unknown else {kind: count / macs.total() for kind, count in macs.items()},
+        "casts": operators["Cast"],
+        "quantize": operators["QuantizeLinear"],
+        "dequantize": operators["DequantizeLinear"],
+    }
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...] | None]:
+    """Return every tensor's shape for a batch of one, or its fixed one; None where that leaves a dimension unknown."""
+    single = onnx.ModelProto()
+    single.CopyFrom(model)
+    del single.graph.value_info[:]
+    for value in single.graph.input:
+        for dim in value.type.tensor_type.shape.dim[:1]:
+            dim.dim_value = dim.dim_value or 1
+    graph = onnx.shape_inference.infer_shapes(single, strict_mode=True, data_prop=True).graph
+    shapes: dict[str, tuple[int, ...] | None] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        dims = value.type.tensor_type.shape.dim
+        known = value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims)
+        shapes[value.name] = tuple(dim.dim_value for dim in dims) if known else None
+    return shapes
+
+
+def _multiply_accumulates(node: NodeProto, shapes: dict[str, tuple[int, ...] | None]) -> int | None:
+    """Count a node's multiply-accumulates; None where a shape is unknown."""
+    left, right, result = (shapes.get(name) for name in (*node.input[:2], node.output[0]))
+    if left is None or right is None or result is None:
+        return None
+    if node.op_type == "Conv":
+        return prod(result) * prod(right[1:])  # weights [out, in / group, *kernel]: one such block a result
+    if node.op_type == "ConvTranspose":
+        return prod(left) * prod(right[1:])  # weights [in, out / group, *kernel]: each input meets one such block
+    transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+    return prod(result) * left[0 if transposed else -1]  # [..., m, k] by [..., k, n]

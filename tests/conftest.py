@@ -2,25 +2,13 @@
 
 import os
 import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import QUICK, Run, run_pipeline
 
 from pipeline import environment
-
-ROOT = Path(__file__).parent.parent
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-QUICK = (
-    "--set=data.name=digits",
-    "--set=benchmark.batch_sizes=1,16",
-    "--set=benchmark.min_duration_s=0.05",
-    "--set=benchmark.warmup_s=0.01",
-    "--set=benchmark.min_samples=5",
-)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -29,21 +17,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("REQUIRE_GPU") == "1":
             pytest.fail("REQUIRE_GPU=1, and nvidia-smi finds no GPU")
         pytest.skip("no NVIDIA GPU on this machine")
-
-
-def run_pipeline(
-    *arguments: str, cwd: Path, timeout: float = 300, **variables: str
-) -> "subprocess.CompletedProcess[str]":
-    """Run `python -m pipeline` as a user does, in `cwd`."""
-    environment_variables = os.environ | {"PYTHONPATH": str(ROOT)} | variables
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline", *arguments],
-        cwd=cwd,
-        env=environment_variables,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import Run
+from commands import Run
 
 from pipeline.data import DIR_VARIABLE
 

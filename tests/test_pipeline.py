@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import QUICK, ROOT, Run, run_pipeline
+from commands import QUICK, ROOT, Run, run_pipeline
 
 from pipeline import environment, latency
 from pipeline.stages import STAGES

@@ -6,7 +6,8 @@ ONNX Runtime can tell its accuracy on a CPU. Each module exposes one `PRECISION`
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -32,44 +33,88 @@ class Tolerance:
         return f"atol {self.atol:g}, rtol {self.rtol:g}"
 
 
+Rewrite = Callable[[ModelProto, Collection[str], Mapping[str, float]], ModelProto]
+"""FP32 graph, names of the nodes to keep in FP32, largest magnitude per activation → typed graph; may work in place."""
+
+
 @dataclass(frozen=True)
 class Precision:
     """One numeric format.
 
-    `compute_type` is the ONNX element type that every multiply-accumulating node must have after `rewrite`.
+    `compute_type` is the ONNX element type in which every multiply-accumulating node must compute after `rewrite`.
     `rewrite` maps the exported FP32 graph to the typed graph; None where the FP32 graph already is it.
     `emulate` maps the typed graph to one that rounds alike in FP32, for a CPU that has no such arithmetic; None where
     ONNX Runtime computes the typed graph itself.
+    `calibrations` are the methods that can find the ranges of activations for it (`pipeline.calibration`), the first
+    one preferred among equals; empty where it needs none.
+    `targets` are the GPU generations that have it, for TensorRT for RTX where the user names none; empty: all.
     """
 
     name: str
     tolerance: Tolerance
     compute_type: str
     allow_tf32: bool = False
-    rewrite: Callable[[ModelProto], ModelProto] | None = None
+    rewrite: Rewrite | None = None
     emulate: Callable[[ModelProto], ModelProto] | None = None
+    calibrations: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
 
-    def apply(self, model: ModelProto) -> ModelProto:
+    def apply(
+        self, model: ModelProto, keep_fp32: Collection[str] = (), amax: Mapping[str, float] | None = None
+    ) -> ModelProto:
         """Return the typed graph, checked; the model passed in is left as it was.
 
+        `keep_fp32` names nodes of `model` that stay in FP32. `amax` is the largest magnitude to be represented of each
+        activation that `qdq.activations(model)` names; what needs no calibration ignores it.
+
         Raises:
-            BuildError: the result does not compute in this precision, or is no valid ONNX graph.
+            BuildError: the graph is typed already; it has no node of a name in `keep_fp32`; the result does not
+                compute in this precision, or is no valid ONNX graph; nothing was changed.
         """
         typed = ModelProto()
         typed.CopyFrom(model)
         if self.rewrite is not None:
-            typed = self.rewrite(typed)
+            _refuse_typed(model, self.name)
+            _check_names(model, keep_fp32)
+            typed = self.rewrite(typed, frozenset(keep_fp32), amax or {})
         graphs.check(typed, f"precision {self.name}")
-        found = graphs.compute_types(typed)
-        if set(found) != {self.compute_type}:
-            raise BuildError(
-                f"precision {self.name}: every Conv, Gemm and MatMul was to compute in {self.compute_type}; "
-                f"the graph has {found or 'none at all'}",
-                "This model cannot be had in this precision; choose others with engine.precisions.",
-            )
+        self._check_products(typed, keep_fp32)
         if (graphs.inputs(typed), graphs.outputs(typed)) != (graphs.inputs(model), graphs.outputs(model)):
             raise BuildError(f"precision {self.name}: the rewrite changed the graph's inputs or outputs")
         return typed
+
+    def _check_products(self, typed: ModelProto, keep_fp32: Collection[str]) -> None:
+        """Raise BuildError unless every product not kept computes in this precision, and at least one does."""
+        products = list(graphs.typed_products(typed))
+        asked = Counter(kind for node, kind in products if node.name not in keep_fp32)
+        if set(asked) != {self.compute_type}:
+            kept = len(products) - asked.total()
+            raise BuildError(
+                f"precision {self.name}: every Conv, Gemm and MatMul was to compute in {self.compute_type}; "
+                f"the graph has {dict(asked) or 'none at all'}{f', but for the {kept} kept in FP32' if kept else ''}",
+                "This model cannot be had in this precision; choose others with engine.precisions.",
+            )
+
+
+def _refuse_typed(model: ModelProto, name: str) -> None:
+    """Raise BuildError where a rewrite has been at work, or the model was trained in another type than FP32."""
+    found = graphs.narrowed_by(model)
+    if found:
+        raise BuildError(
+            f"precision {name}: the graph holds {', '.join(found)} already",
+            "A precision rewrites the exported FP32 graph, once. Export the model with float32 weights and policy.",
+        )
+
+
+def _check_names(model: ModelProto, keep_fp32: Collection[str]) -> None:
+    """Raise BuildError where a name in `keep_fp32` does not stand for exactly one node."""
+    counts = Counter(node.name for node in model.graph.node)
+    wrong = sorted(name for name in keep_fp32 if counts[name] != 1 or not name)
+    if wrong:
+        raise BuildError(
+            f"keep_fp32: {', '.join(map(repr, wrong))} {'is' if len(wrong) == 1 else 'are'} not the name of one node",
+            "Node names are those of the exported ONNX graph.",
+        )
 
 
 def get(name: str) -> Precision:

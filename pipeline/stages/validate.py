@@ -140,7 +140,7 @@ def _chain(context: Context) -> list[Candidate]:
                 "onnxruntime",
                 LoadOptions("cpu", exact=True, sha256=sidecar["onnx"] and context.sha256(f"{folder}/model.onnx")),
                 context.artifact(f"{folder}/model.onnx"),
-                note=f"{precision.name} emulated on the CPU by rounding operands in FP32" if emulate else "",
+                note=f"{precision.name} emulated on the CPU by rounding in FP32" if emulate else "",
                 emulate=emulate,
                 skip="" if sidecar["onnx"] else f"no typed graph: {sidecar['reason']}",
             )

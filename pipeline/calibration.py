@@ -1,0 +1,231 @@
+"""Finding the ranges of activations on real samples: which samples, what they show, and which method reads it best.
+
+Calibration decides how good an 8-bit engine can be. So it takes samples of the training split only, the same number of
+each class, and says which; random data, or samples by which the engine will be judged, are refused. One pass over them
+serves every method and every precision; the method is the one whose engine errs least on the validation split.
+"""
+
+import contextlib
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from math import ceil, isfinite
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper
+from onnxruntime.quantization.calibrate import HistogramCollector
+
+from pipeline import graphs, qdq
+from pipeline.data import Dataset, Split
+from pipeline.errors import BuildError, DataError
+
+Array = NDArray[Any]
+
+BINS = 2048
+"""Bins of an activation's histogram. ONNX Runtime's own 128 leave its entropy method a single threshold to choose."""
+
+LEVELS = 128
+"""What the method `entropy` tells apart: the magnitudes of INT8."""
+
+PERCENTILE = 99.999
+"""The share in % of an activation's values that the method `percentile` represents: ONNX Runtime's default."""
+
+_FP8 = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float32)
+FP8_SPREAD = float(np.std(_FP8[np.isfinite(_FP8)]))
+"""Standard deviation of all E4M3FN numbers, 100.06: the method `distribution` maps an activation's onto it."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples known to be of the training split, and the SHA-256 of each one's pixels."""
+
+    split: Split
+    digests: tuple[str, ...]
+
+
+def digests(images: Array) -> tuple[str, ...]:
+    """Return the SHA-256 of each image's bytes; images are [n, ...]."""
+    return tuple(hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest() for image in images)
+
+
+def admit(split: Split, dataset: Dataset) -> Samples:
+    """Return the samples, every one of which must be in the dataset's training split and in no other.
+
+    Raises:
+        DataError: a sample is not of the training split, as random data never is, or is one the engine is judged by.
+    """
+    found = digests(split.images)
+    strangers = len(set(found) - set(digests(dataset.train.images)))
+    if strangers or not found:
+        raise DataError(
+            f"{strangers} of {len(found)} calibration samples are not in the training split",
+            "Ranges found on made-up data do not fit real data. Calibrate with samples of the training split.",
+        )
+    seen = len(set(found) & _held_out(dataset))
+    if seen:
+        raise DataError(
+            f"{seen} of {len(found)} calibration samples are in the validation or test split as well",
+            "The engine would be judged on what it was fitted to. Calibrate with other samples.",
+        )
+    return Samples(split, found)
+
+
+def draw(dataset: Dataset, count: int, seed: int) -> Samples:
+    """Return `count` samples of the training split, as many of each class as can be; the same ones for the same seed.
+
+    A class with too few gives all it has, and the others make up for it. Images that the validation or test split has
+    as well are passed over.
+
+    Raises:
+        DataError: there are fewer than `count` samples to choose from.
+    """
+    train, held_out = dataset.train, _held_out(dataset)
+    own = [i for i, digest in enumerate(digests(train.images)) if digest not in held_out]
+    if not 0 < count <= len(own):
+        raise DataError(
+            f"calibration wants {count} samples of the training split, which has {len(own)} to give",
+            "Set the number of calibration samples between 1 and that.",
+        )
+    order = np.random.default_rng(seed).permutation(own)
+    turn = np.empty(len(order), np.intp)  # the first of every class, then the second of every class, and so on
+    for label in np.unique(train.labels):
+        members = np.flatnonzero(train.labels[order] == label)
+        turn[members] = np.arange(len(members))
+    chosen = order[np.argsort(turn, kind="stable")[:count]]
+    return admit(Split(train.images[chosen], train.labels[chosen]), dataset)
+
+
+def _held_out(dataset: Dataset) -> set[str]:
+    return {*digests(dataset.validation.images), *digests(dataset.test.images)}
+
+
+class Activation:
+    """What one tensor showed: its extremes, and how its values spread over `BINS` equal bins from -limit to limit."""
+
+    def __init__(self) -> None:
+        self.lowest, self.highest = np.inf, -np.inf
+        self.limit = 0.0
+        self.counts = np.zeros(BINS, np.int64)
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        """Count more values, of any shape.
+
+        Where they do not fit, the limit doubles and bins are joined in pairs, so that memory stays the same however
+        large an outlier, and no count is lost.
+
+        Raises:
+            BuildError: a value is NaN or Inf.
+        """
+        low, high = float(values.min()), float(values.max())
+        if not isfinite(low) or not isfinite(high):
+            raise BuildError("the FP32 graph itself computes NaN or Inf on a calibration sample")
+        self.lowest, self.highest = min(self.lowest, low), max(self.highest, high)
+        self.limit = self.limit or self.largest or float(np.finfo(np.float32).tiny)
+        while self.limit < self.largest:
+            outer = np.zeros(BINS // 4, np.int64)
+            self.counts = np.concatenate([outer, self.counts.reshape(-1, 2).sum(1), outer])
+            self.limit *= 2
+        self.counts += np.histogram(values, BINS, (-self.limit, self.limit))[0]
+
+    @property
+    def largest(self) -> float:
+        """The largest magnitude."""
+        return max(-self.lowest, self.highest)
+
+    def histogram(self) -> tuple[NDArray[np.int64], NDArray[np.float32], np.float32, np.float32, np.float32]:
+        """Return counts, edges, lowest, highest and limit as ONNX Runtime has them, without the empty outer bins."""
+        width = 2 * self.limit / BINS
+        half = min(max(ceil(self.largest / width), LEVELS), BINS // 2)
+        edges = np.linspace(-half * width, half * width, 2 * half + 1, dtype=np.float32)
+        counts = self.counts[BINS // 2 - half : BINS // 2 + half]
+        return counts, edges, np.float32(self.lowest), np.float32(self.highest), edges[-1]
+
+
+def observe(model: ModelProto, samples: Samples, batch: int = 32) -> dict[str, Activation]:
+    """Run the FP32 graph on the samples, `batch` at a time, and return what each tensor to be quantised showed.
+
+    Raises:
+        BuildError: the FP32 graph itself computes NaN or Inf.
+    """
+    seen = {name: Activation() for name in qdq.activations(model)}
+    (image,) = graphs.inputs(model)
+    watched = ModelProto()
+    watched.CopyFrom(model)
+    present = {image.name, *(value.name for value in model.graph.output)}
+    for name in (name for name in seen if name not in present):
+        watched.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    session = onnxruntime.InferenceSession(watched.SerializeToString(), options, ["CPUExecutionProvider"])
+    names = [name for name in seen if name != image.name]
+    for start in range(0, len(samples.split), batch):
+        feed = {image.name: samples.split.images[start : start + batch]}
+        found = feed | dict(zip(names, session.run(names, feed), strict=True))
+        for name, activation in seen.items():
+            activation.add(found[name])
+    return seen
+
+
+def ranges(seen: Mapping[str, Activation], method: str) -> dict[str, float]:
+    """Return the largest magnitude to be represented of each activation, by one of the methods.
+
+    - `minmax`: the largest one seen
+    - `entropy`: the cut after which 128 levels keep most information (S. Migacz, 8-bit inference with TensorRT, 2017)
+    - `percentile`: the cut that `PERCENTILE` % of the values are within
+    - `distribution`: the one that maps the standard deviation onto that of FP8's numbers; for FP8 only
+    """
+    if method == "minmax":
+        return {name: activation.largest for name, activation in seen.items()}
+    collector = HistogramCollector(method, False, BINS, LEVELS, PERCENTILE, "same")
+    collector.histogram_dict = {name: activation.histogram() for name, activation in seen.items()}
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
+        found = collector.compute_collection_result()
+    if method == "distribution":
+        return {name: qdq.FP8.largest * float(data.std) / FP8_SPREAD for name, data in found.items()}
+    return {name: float(max(-low, high)) for name, (low, high, *_) in found.items()}
+
+
+def choose(methods: Iterable[str], error: Callable[[str], float]) -> tuple[str, dict[str, float]]:
+    """Return the method of the least error, the first among equals, and the error of every one.
+
+    `error` rewrites the graph with a method's ranges and measures it on the validation split.
+
+    Raises:
+        BuildError: no method's error is a number.
+    """
+    errors = {method: error(method) for method in methods}
+    if not any(map(isfinite, errors.values())):
+        raise BuildError(f"no calibration method gives a graph with finite outputs: {errors}")
+    return min(errors, key=lambda method: errors[method] if isfinite(errors[method]) else np.inf), errors
+
+
+def relative_error(reference: Array, candidate: Array) -> float:
+    """Return the mean squared difference of two outputs over the mean square of the reference; no unit."""
+    wide = reference.astype(np.float64)
+    return float(np.mean((candidate - wide) ** 2) / np.mean(wide**2))
+
+
+def record(
+    samples: Samples, seen: Mapping[str, Activation], seed: int, method: str, errors: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return what the engine's sidecar says of a calibration."""
+    amax = ranges(seen, method)
+    return {
+        "method": method,
+        "validation_error": dict(errors),
+        "seed": seed,
+        "samples": len(samples.split),
+        "samples_sha256": hashlib.sha256("".join(samples.digests).encode()).hexdigest(),
+        "sample_sha256": list(samples.digests),
+        "classes": {str(label): count for label, count in sorted(Counter(samples.split.labels.tolist()).items())},
+        "activations": {
+            name: {"lowest": activation.lowest, "highest": activation.highest, "amax": amax[name]}
+            for name, activation in seen.items()
+        },
+    }

@@ -1,0 +1,32 @@
+"""INT8: the operands of every product as 8-bit integers, by explicit Q/DQ, as TensorRT takes them.
+
+Symmetric with zero point 0, a scale per output channel of a weight and one per activation; sums and biases are not
+quantised.
+"""
+
+from collections.abc import Collection, Mapping
+
+from onnx import ModelProto
+
+from pipeline import qdq
+from pipeline.precisions import Precision, Tolerance
+
+
+def rewrite(model: ModelProto, keep_fp32: Collection[str], amax: Mapping[str, float]) -> ModelProto:
+    """Return the graph with every Conv, Gemm and MatMul quantised to INT8, but for those named in `keep_fp32`.
+
+    `amax` is the largest magnitude of each activation, as calibration found it.
+
+    Raises:
+        BuildError: `amax` lacks an activation.
+    """
+    return qdq.quantise(model, qdq.INT8, amax, keep_fp32)
+
+
+PRECISION = Precision(
+    name="int8",
+    tolerance=Tolerance(rtol=1e-1, atol=5e-2),
+    compute_type="INT8",
+    rewrite=rewrite,
+    calibrations=("minmax", "entropy", "percentile"),
+)

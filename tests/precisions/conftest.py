@@ -1,0 +1,90 @@
+"""Networks to rewrite, and the real TensorRT for RTX builder. Everything here is made once a session."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from networks import Array, Article
+from onnx import ModelProto
+
+from pipeline import calibration, config, data, precisions
+from pipeline.backends import tensorrt
+from pipeline.errors import BackendUnavailable
+
+
+def _export(keras_model: Any, shape: tuple[int, ...]) -> ModelProto:
+    import onnxslim
+    import tensorflow as tf
+    import tf2onnx
+
+    @tf.function(input_signature=[tf.TensorSpec((None, *shape), tf.uint8, name="image")])
+    def serve(image: Any) -> dict[str, Any]:
+        return {"probabilities": keras_model(image, training=False)}
+
+    model, _ = tf2onnx.convert.from_function(serve, input_signature=serve.input_signature, opset=18)
+    return onnxslim.slim(model)
+
+
+@pytest.fixture(scope="session")
+def article() -> Article:
+    """The article's CNN, trained on MNIST where it is at hand, else on scikit-learn's digits; calibrated by min-max."""
+    import keras
+
+    from pipeline import models
+
+    dataset = data.load(config.Data(name="mnist" if os.environ.get(data.DIR_VARIABLE) else "digits"))
+    keras.utils.set_random_seed(0)
+    network = models.article_cnn((28, 28, 1), 10)
+    network.compile(keras.optimizers.Adam(5e-3), "sparse_categorical_crossentropy", steps_per_execution=10)
+    batch, epochs = (256, 2) if dataset.name == "mnist" else (64, 12)
+    network.fit(dataset.train.images, dataset.train.labels, batch_size=batch, epochs=epochs, verbose=0)
+    model = _export(network, (28, 28, 1))
+    seen = calibration.observe(model, calibration.draw(dataset, 512, seed=0))
+    return Article(model, dataset, calibration.ranges(seen, "minmax"))
+
+
+@pytest.fixture(scope="session", params=["MobileNetV2", "ResNet50"])
+def network(request: pytest.FixtureRequest) -> tuple[ModelProto, Array, dict[str, float]]:
+    """A keras.applications network with random weights: its graph, images [8, 96, 96, 3], its activations' ranges."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    # Coarse patches: noise by the pixel looks all alike after some layers, and what differs would be rounding.
+    patches = np.random.default_rng(0).integers(0, 256, (8, 4, 4, 3), np.uint8)
+    images = np.kron(patches, np.ones((1, 24, 24, 1), np.uint8))
+    entry = keras.Input((96, 96, 3), dtype="uint8")
+    body = getattr(keras.applications, request.param)(weights=None, input_shape=(96, 96, 3), classes=10)
+    model = keras.Model(entry, body(keras.layers.Rescaling(1 / 127.5, offset=-1)(entry)))
+    # With untrained statistics the signal dies out on the way (MobileNetV2 answers 0.1 for every class, in every
+    # precision, and would prove nothing): take them from the images.
+    for layer in body.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    model(images, training=True)
+    graph = _export(model, (96, 96, 3))
+    split = data.Split(images, np.zeros(len(images), np.int64))
+    none = data.Split(images[:0], split.labels[:0])
+    dataset = data.Dataset("patches", "random", train=split, validation=none, test=none, class_names=("0",))
+    seen = calibration.observe(graph, calibration.admit(split, dataset))
+    return graph, images, calibration.ranges(seen, "minmax")
+
+
+@pytest.fixture
+def build_rtx(tmp_path: Path) -> Callable[[ModelProto, str], bytes]:
+    """A function that builds an engine with the real TensorRT for RTX, or raises BuildError with its words."""
+    try:
+        tensorrt.probe_build("tensorrt-rtx")
+    except BackendUnavailable as error:
+        pytest.skip(error.message)
+
+    def build(model: ModelProto, name: str) -> bytes:
+        path, precision = tmp_path / "model.onnx", precisions.get(name)
+        onnx.save(model, path)
+        options = tensorrt.BuildOptions("tensorrt-rtx", precision.allow_tf32, (1, 4, 8), targets=precision.targets)
+        return tensorrt.build(path, options).engine
+
+    return build

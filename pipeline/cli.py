@@ -8,7 +8,7 @@ import typer
 
 from pipeline import __version__
 from pipeline.errors import PipelineError
-from pipeline.stages import STAGES
+from pipeline.stages import LOCALISE, STAGES, Stage
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -36,15 +36,19 @@ def _load(config: Path | None, assignments: list[str] | None) -> "Config":
     return load(config, assignments or ())
 
 
+def _run(stage: Stage, config: Path | None, assignments: list[str] | None, force: bool) -> None:
+    from rich.console import Console
+
+    from pipeline import runner
+
+    # Where nobody watches (a log, CI) there is no width to find out: wide enough for the tables.
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    runner.run(stage, _load(config, assignments), console, force=force)
+
+
 def _stage_command(name: str) -> Any:
     def command(config: ConfigFile = None, assignments: Assignments = None, force: Force = False) -> None:
-        from rich.console import Console
-
-        from pipeline import runner
-
-        # Where nobody watches (a log, CI) there is no width to find out: wide enough for the tables.
-        console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
-        runner.run(STAGES[name], _load(config, assignments), console, force=force)
+        _run(STAGES[name], config, assignments, force)
 
     return command
 
@@ -53,11 +57,23 @@ for _stage in STAGES.values():
     app.command(_stage.name, help=_stage.help)(_stage_command(_stage.name))
 
 
+@app.command(LOCALISE.name, help=LOCALISE.help)
+def localise(
+    precision: Annotated[str | None, typer.Option(help="The precision to look into; localise.precision.")] = None,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    force: Force = False,
+) -> None:
+    _run(LOCALISE, config, [*(assignments or ()), *([f"localise.precision={precision}"] if precision else ())], force)
+
+
 @app.command()
 def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="PNG, JPEG or .npy files.")],
     backend: Annotated[str, typer.Option(help="auto, or a backend's name.")] = "auto",
-    precision: Annotated[str, typer.Option(help="Precision of the typed graph or engine.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help="Precision of the typed graph or engine; auto: the chosen one.")
+    ] = "fp32",
     config: ConfigFile = None,
     assignments: Assignments = None,
 ) -> None:

@@ -37,6 +37,9 @@ BatchSizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(
 ImportPath = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
 
+AUTO = "auto"
+
+
 class Section(BaseModel):
     """A table of the configuration: unknown keys are errors, values do not change after loading."""
 
@@ -104,7 +107,16 @@ class Export(Section):
 class Engine(Section):
     """Which engines are built, and for what."""
 
-    precisions: Names = Field(("fp32", "tf32", "fp16"), min_length=1, description=f"of {', '.join(precisions.NAMES)}")
+    precisions: Names = Field(
+        ("fp32", "tf32", "fp16"),
+        min_length=1,
+        description=f"of {', '.join(precisions.NAMES)}; auto: all of them, and the best within the budget chosen",
+    )
+    keep_fp32: Names = Field(
+        (), description="Keras layers to keep in FP32; auto: those that a precision outside its budget needs"
+    )
+    calibration_samples: int = Field(512, ge=1, description="training images by which int8 and fp8 find their ranges")
+    calibration_seed: int = Field(0, ge=0)
     flavour: Literal["auto", "tensorrt", "tensorrt-rtx"] = Field(
         "auto", description="auto: tensorrt where its library and a GPU are there, else tensorrt-rtx"
     )
@@ -118,10 +130,26 @@ class Engine(Section):
     @field_validator("precisions")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if names == (AUTO,):
+            return names
         for name in names:
             if name not in precisions.NAMES:
-                raise ValueError(f"unknown precision {name!r}; choose from {', '.join(precisions.NAMES)}")
+                raise ValueError(
+                    f"unknown precision {name!r}; choose from {', '.join(precisions.NAMES)}, or auto alone"
+                )
         return tuple(dict.fromkeys(names))
+
+    @field_validator("keep_fp32")
+    @classmethod
+    def _auto_alone(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if AUTO in names and len(names) > 1:
+            raise ValueError("name layers, or auto alone")
+        return names
+
+    @property
+    def judges(self) -> bool:
+        """Whether the engine stage itself has to judge accuracy."""
+        return AUTO in (*self.precisions, *self.keep_fp32)
 
     @model_validator(mode="after")
     def _ordered(self) -> "Engine":
@@ -154,6 +182,20 @@ class Benchmark(Section):
     allow_failed: bool = Field(False, description="time a model that failed validation")
 
 
+class Localise(Section):
+    """Where a precision loses accuracy (`python -m pipeline localise`)."""
+
+    precision: str = Field("fp16", description="the one to look into")
+    samples: int = Field(1000, ge=1, description="validation images to look at, at most")
+
+    @field_validator("precision")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in precisions.NAMES:
+            raise ValueError(f"unknown precision {name!r}; choose from {', '.join(precisions.NAMES)}")
+        return name
+
+
 class Config(Section):
     """Everything that can be set."""
 
@@ -165,6 +207,7 @@ class Config(Section):
     engine: Engine = Engine()
     validate_: Validate = Field(Validate(), alias="validate")
     benchmark: Benchmark = Benchmark()
+    localise: Localise = Localise()
 
     def section(self, name: str) -> dict[str, Any]:
         """Return one section as plain data, for manifests."""

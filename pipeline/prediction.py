@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from pipeline import artifacts, backends, data, environment, precisions
+from pipeline import artifacts, backends, data, evaluation, graphs, precisions
 from pipeline.backends import LoadOptions, Session
-from pipeline.config import Config
+from pipeline.config import AUTO, Config
 from pipeline.errors import BackendUnavailable, ConfigError, DataError
 
 BACKENDS = ("auto", *(name for name in backends.NAMES if name != "null"))
@@ -20,31 +20,29 @@ BACKENDS = ("auto", *(name for name in backends.NAMES if name != "null"))
 def predict(images: Sequence[Path], backend: str, precision: str, config: Config) -> list[str]:
     """Return a line for each image: its label and the probability.
 
-    `backend` auto takes the engine where it runs on this machine, else ONNX Runtime.
+    `backend` auto takes the engine where it runs on this machine, else ONNX Runtime. `precision` auto is the one that
+    `engine.precisions=auto` has chosen.
 
     Raises:
         PipelineError: an unknown name, an unreadable image, no artifact, or a backend this machine does not offer.
     """
     if backend not in BACKENDS:
         raise ConfigError(f"unknown backend {backend!r}", f"Choose one of: {', '.join(BACKENDS)}.")
-    chosen = precisions.get(precision)
     store = artifacts.Store(config.artifacts)
+    if precision == AUTO:
+        precision = artifacts.read_json(store.verified_file("engine/selection.json"))["chosen"]
+    chosen = precisions.get(precision)
     record = artifacts.read_json(store.verified_file("train/dataset.json"))
     arrays = [read_image(path, tuple(record["image_shape"])) for path in images]
     with _open(store, backend, chosen, config) as session:
         # One at a time: a static batch or a small profile takes them too, and no image can depend on another.
         scores = [session.run({session.inputs[0].name: array[None]}) for array in arrays]
-    lines = [f"{backend_line(session)}, {chosen.name}"]
+    lines = [f"{chosen.name} on {session.device}"]
     for path, outputs in zip(images, scores, strict=True):
         probabilities = next(iter(outputs.values()))[0]
         top = int(probabilities.argmax())
         lines.append(f"{path}: {record['class_names'][top]} ({probabilities[top]:.4f})")
     return lines
-
-
-def backend_line(session: Session) -> str:
-    """Tell where a session ran."""
-    return f"ran on {session.device}"
 
 
 def _open(
@@ -62,15 +60,13 @@ def _open(
         if config.model.source != "article-cnn":
             data.import_function(config.model.source, "model.source")
         return backends.get("tensorflow").load(store.verified_file("train/model.keras"), LoadOptions("function"))
-    path = f"engine/{precision.name}/model.onnx"
-    variant = "cuda" if environment.gpus() else "cpu"
-    options = LoadOptions(variant, allow_tf32=precision.allow_tf32)
+    path = store.verified_file(f"engine/{precision.name}/model.onnx")
     runtime = backends.get("onnxruntime")
     try:
-        runtime.probe(variant)
+        runtime.probe("cuda")
     except BackendUnavailable:
-        options = LoadOptions("cpu")
-    return runtime.load(store.verified_file(path), options)
+        return evaluation.loaded(graphs.load(path), precision)
+    return runtime.load(path, LoadOptions("cuda", allow_tf32=precision.allow_tf32))
 
 
 def _engine(store: artifacts.Store, precision: precisions.Precision) -> AbstractContextManager[Session]:

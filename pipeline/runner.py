@@ -41,12 +41,10 @@ class Context:
         return artifacts.read_json(self.artifact(path))
 
     def engine_sidecars(self) -> list[dict[str, Any]]:
-        """Return what the engine stage says of each precision, in the order in which they were asked for."""
-        manifest = self.manifests["engine"]
-        return [
-            self.read_json(f"engine/{precision}/engine.json")
-            for precision in manifest.fingerprint["configuration"]["engine"]["precisions"]
-        ]
+        """Return what the engine stage says of each precision, the widest first."""
+        files = [file for file in self.manifests["engine"].outputs if file.endswith("/engine.json")]
+        sidecars = [self.read_json(f"engine/{file}") for file in files]
+        return sorted(sidecars, key=lambda sidecar: (-sidecar["mean_bits"], sidecar["precision"]))
 
     def write_json(self, name: str, tree: Any) -> None:
         """Write one of the stage's artifacts."""

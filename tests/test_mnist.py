@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from commands import Run
 
+from pipeline import precisions
 from pipeline.data import DIR_VARIABLE
 
 pytestmark = [
@@ -15,9 +16,9 @@ pytestmark = [
 ]
 
 
-def test_the_articles_cnn_reaches_its_accuracy_and_every_hop_passes(pipeline: Run, tmp_path: Path) -> None:
+def test_the_articles_cnn_keeps_its_accuracy_in_every_precision(pipeline: Run, tmp_path: Path) -> None:
     for stage in ("train", "export", "engine", "validate"):
-        done = pipeline(stage, "--set=data.name=mnist", "--set=validate.accuracy_budget_pp=0.1")
+        done = pipeline(stage, "--set=data.name=mnist", "--set=engine.precisions=auto")
         assert done.returncode == 0, f"{stage}: {done.stdout}{done.stderr}"
     history = json.loads((tmp_path / "artifacts/train/history.json").read_text())
     assert history["epochs"] == 5
@@ -26,5 +27,17 @@ def test_the_articles_cnn_reaches_its_accuracy_and_every_hop_passes(pipeline: Ru
     parity = json.loads((tmp_path / "artifacts/validate/parity.json").read_text())
     assert parity["verdict"] == "pass"
     executed = [hop for hop in parity["hops"] if hop["executed"]]
-    assert {hop["candidate"] for hop in executed} >= {"saved_model", "onnx", "typed fp32", "typed tf32", "typed fp16"}
+    typed = {f"typed {name}" for name in precisions.NAMES}
+    assert {hop["candidate"] for hop in executed} >= {"saved_model", "onnx", *typed}
     assert all(hop["verdict"] == "pass" and hop["samples"] == 10_000 for hop in executed)
+    selection = json.loads((tmp_path / "artifacts/engine/selection.json").read_text())
+    assert selection["chosen"] in ("int8", "fp8")
+    assert {row["precision"] for row in selection["candidates"] if row["rejected"]} == set(precisions.NAMES) - {
+        selection["chosen"]
+    }
+
+    # The wider ones have to do with a fifth of the budget.
+    pipeline("validate", "--set=data.name=mnist", "--set=validate.accuracy_budget_pp=0.1")
+    strict = json.loads((tmp_path / "artifacts/validate/parity.json").read_text())
+    wide = [hop for hop in strict["hops"] if hop["executed"] and hop["precision"] not in ("int8", "fp8")]
+    assert all(hop["verdict"] == "pass" for hop in wide)

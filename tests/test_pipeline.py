@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from commands import QUICK, ROOT, Run, run_pipeline
 
-from pipeline import environment, latency
+from pipeline import environment, latency, precisions
 from pipeline.stages import STAGES
 
 HOP_KEYS = {
@@ -269,6 +269,52 @@ def test_an_engine_that_cannot_be_built_is_recorded_in_the_builders_words(copy: 
     assert "FP32 GEMM is not supported" in hops["engine fp32"]["reason"]
 
 
+def test_auto_builds_every_precision_and_chooses_one_with_reasons(copy: Path) -> None:
+    done = run_pipeline("engine", *QUICK, "--set=engine.precisions=auto", cwd=copy)
+    assert done.returncode == 0, done.stderr
+    selection = read(copy, "engine/selection.json")
+    assert {row["precision"] for row in selection["candidates"]} == set(precisions.NAMES)
+    assert selection["dataset"]["split"] == "validation"
+    assert selection["chosen"] in selection["pareto"]
+    for row in selection["candidates"]:
+        assert bool(row["rejected"]) == (row["precision"] != selection["chosen"])
+        assert row["judgement"]["samples"] == 180
+    if not environment.gpus():
+        assert "no GPU ran the engines" in selection["basis"], "a CPU's timing ranks nothing"
+    for name in precisions.NAMES:
+        sidecar = read(copy, f"engine/{name}/engine.json")
+        kind = precisions.get(name).compute_type
+        assert sidecar["census"]["compute_nodes"] == {kind: 2}
+        assert sidecar["census"]["mac_share"] == {kind: 1.0}
+        assert bool(sidecar["calibration"]) == (name in ("int8", "fp8"))
+        if environment.version("tensorrt-rtx-cu12"):
+            assert sidecar["status"] == "built"
+    calibration = read(copy, "engine/int8/engine.json")["calibration"]
+    assert sum(calibration["classes"].values()) == calibration["samples"] == len(calibration["sample_sha256"]) == 512
+    assert max(calibration["classes"].values()) - min(calibration["classes"].values()) <= 1
+    assert calibration["validation_error"][calibration["method"]] == min(calibration["validation_error"].values())
+    assert all(each["amax"] > 0 for each in calibration["activations"].values())
+
+    assert run_pipeline("validate", *QUICK, cwd=copy).returncode == 0
+    hops = {hop["candidate"]: hop for hop in read(copy, "validate/parity.json")["hops"]}
+    assert all(hops[f"typed {name}"]["executed"] for name in precisions.NAMES)
+    assert "emulated" in hops["typed bf16"]["reason"]
+
+
+def test_a_layer_named_to_stay_in_fp32_does_so(copy: Path) -> None:
+    kept = ("--set=engine.precisions=fp16,int8", "--set=engine.keep_fp32=conv2d")
+    done = run_pipeline("engine", *QUICK, *kept, cwd=copy)
+    assert done.returncode == 0, done.stderr
+    for name in ("fp16", "int8"):
+        sidecar = read(copy, f"engine/{name}/engine.json")
+        assert sidecar["keep_fp32"] == ["conv2d"]
+        assert sidecar["census"]["compute_nodes"] == {"FLOAT": 1, precisions.get(name).compute_type: 1}
+    unknown = run_pipeline("engine", *QUICK, "--set=engine.keep_fp32=conv3d", cwd=copy)
+    assert unknown.returncode == 2
+    assert "conv3d" in unknown.stderr
+    assert "conv2d" in unknown.stderr
+
+
 def test_an_unknown_target_is_named_with_those_there_are(copy: Path) -> None:
     if not environment.version("tensorrt-rtx-cu12"):
         pytest.skip("TensorRT for RTX is not installed")
@@ -314,7 +360,7 @@ OWN = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
 
 
 @pytest.mark.slow
-def test_a_model_that_fp16_ruins_fails_validation_and_is_not_timed(pipeline: Run) -> None:
+def test_a_model_that_fp16_ruins_is_refused_and_repaired(pipeline: Run, tmp_path: Path) -> None:
     own = ("--set=model.source=own_models:overflowing", "--set=train.epochs=2", *QUICK)
     for stage in ("train", "export", "engine"):
         done = pipeline(stage, *own, **OWN)
@@ -329,6 +375,20 @@ def test_a_model_that_fp16_ruins_fails_validation_and_is_not_timed(pipeline: Run
     assert "benchmark.allow_failed=true" in refused.stderr
     allowed = pipeline("benchmark", *own, "--set=benchmark.allow_failed=true", **OWN)
     assert allowed.returncode == 0, allowed.stderr
+
+    repaired = pipeline("engine", *own, "--set=engine.keep_fp32=auto", **OWN)
+    assert repaired.returncode == 0, repaired.stderr
+    sidecar = read(tmp_path, "engine/fp16/engine.json")
+    assert "too_large" in sidecar["keep_fp32"]
+    assert "conv" not in sidecar["keep_fp32"], "nor more layers than need be"
+    assert sidecar["census"]["compute_nodes"]["FLOAT16"] >= 1
+    assert sidecar["judgement"]["verdict"] == "pass"
+    assert read(tmp_path, "engine/tf32/engine.json")["keep_fp32"] == []
+    assert pipeline("validate", *own, **OWN).returncode == 0
+    located = pipeline("localise", "--precision=fp16", *own, **OWN)
+    assert located.returncode == 0, located.stderr
+    assert "too_large" in located.stdout
+    assert set(read(tmp_path, "localise/fp16.json")["keep_fp32"]) == set(sidecar["keep_fp32"])
 
 
 @pytest.mark.slow

@@ -481,10 +481,16 @@ def load(model: Path, options: LoadOptions) -> Iterator[EngineSession]:
 
 
 def inspect(session: EngineSession) -> list[dict[str, Any]]:
-    """Return the engine's layers as TensorRT's inspector describes them: names, types, tactics."""
+    """Return the engine's layers as TensorRT's inspector describes them, at the batch the engine was tuned for."""
     session.check_open()
     trt = _module(session.flavour)
-    inspector = session._engine.create_engine_inspector()
+    context, engine = session._context, session._engine
+    session._placed = None
+    for spec in session.inputs:
+        profile_shapes = tuple(engine.get_tensor_profile_shape(spec.name, 0))  # smallest, best, largest
+        context.set_input_shape(spec.name, tuple(profile_shapes[1]))
+    inspector = engine.create_engine_inspector()
+    inspector.execution_context = context  # without shapes, a dynamic tensor's type is "N/A due to dynamic shapes"
     document = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
     # An engine built elsewhere, without detailed verbosity, has names only.
     return [layer if isinstance(layer, dict) else {"Name": layer} for layer in document["Layers"]]

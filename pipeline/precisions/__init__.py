@@ -9,7 +9,7 @@ import pkgutil
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from onnx import ModelProto
@@ -20,6 +20,9 @@ from pipeline.errors import BuildError, ConfigError
 NAMES: tuple[str, ...] = tuple(
     sorted(module.name for module in pkgutil.iter_modules(__path__)),
 )
+
+BITS = {"FLOAT": 32, "FLOAT16": 16, "BFLOAT16": 16, "INT8": 8, "FLOAT8E4M3FN": 8}
+"""Bits of a product's operand, by the type in which a node computes; TF32 has 19 of FP32's."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Precision:
     `compute_type` is the ONNX element type in which every multiply-accumulating node must compute after `rewrite`.
     `rewrite` maps the exported FP32 graph to the typed graph; None where the FP32 graph already is it.
     `emulate` maps the typed graph to one that rounds alike in FP32, for a CPU that has no such arithmetic; None where
-    ONNX Runtime computes the typed graph itself.
+    ONNX Runtime computes the typed graph itself. `cpu_computes` tells whether a CPU has the arithmetic at all, so that
+    its timing there means something.
     `calibrations` are the methods that can find the ranges of activations for it (`pipeline.calibration`), the first
     one preferred among equals; empty where it needs none.
     `targets` are the GPU generations that have it, for TensorRT for RTX where the user names none; empty: all.
@@ -56,8 +60,16 @@ class Precision:
     allow_tf32: bool = False
     rewrite: Rewrite | None = None
     emulate: Callable[[ModelProto], ModelProto] | None = None
+    cpu_computes: bool = True
     calibrations: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+
+    def mean_bits(self, census: Mapping[str, Any]) -> float:
+        """Return the bits of an operand, on average over the multiply-accumulates of a typed graph's census."""
+        # Where a dynamic dimension hides how many there are, nodes are counted instead.
+        counts = census["mac_share"] or census["compute_nodes"]
+        bits = {kind: 19 if kind == "FLOAT" and self.allow_tf32 else BITS[kind] for kind in counts}
+        return float(sum(bits[kind] * count for kind, count in counts.items()) / sum(counts.values()))
 
     def apply(
         self, model: ModelProto, keep_fp32: Collection[str] = (), amax: Mapping[str, float] | None = None

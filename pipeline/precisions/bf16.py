@@ -26,4 +26,5 @@ PRECISION = Precision(
     compute_type="BFLOAT16",
     rewrite=rewrite,
     emulate=casts.emulate,
+    cpu_computes=False,
 )

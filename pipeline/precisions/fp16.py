@@ -24,4 +24,5 @@ PRECISION = Precision(
     compute_type="FLOAT16",
     rewrite=rewrite,
     emulate=casts.emulate,
+    cpu_computes=False,
 )

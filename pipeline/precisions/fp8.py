@@ -31,6 +31,7 @@ PRECISION = Precision(
     tolerance=Tolerance(rtol=1e-1, atol=5e-2),
     compute_type="FLOAT8E4M3FN",
     rewrite=rewrite,
+    cpu_computes=False,
     calibrations=("minmax", "entropy", "percentile", "distribution"),
     targets=("sm89", "sm120", "sm121"),
 )

@@ -53,4 +53,5 @@ PRECISION = Precision(
     compute_type="FLOAT",
     allow_tf32=True,
     emulate=emulate,
+    cpu_computes=False,
 )

@@ -15,6 +15,16 @@ class Stage(NamedTuple):
     help: str
 
 
+LOCALISE = Stage(
+    name="localise",
+    entry="pipeline.stages.localise:run",
+    needs=("train/model.keras", "train/dataset.json", "export/model.onnx"),
+    sections=("engine", "validate", "localise"),
+    hardware=False,
+    help="Find the layers at which a precision loses accuracy.",
+)
+"""Beside the main line: looks into one precision, on demand."""
+
 STAGES = {
     stage.name: stage
     for stage in (
@@ -37,8 +47,8 @@ STAGES = {
         Stage(
             name="engine",
             entry="pipeline.stages.engine:run",
-            needs=("export/model.onnx",),
-            sections=("engine",),
+            needs=("train/model.keras", "train/dataset.json", "export/model.onnx"),
+            sections=("engine", "validate"),  # of the latter the budget, by which precisions and layers are chosen
             hardware=True,
             help="Build a TensorRT engine for each precision.",
         ),

@@ -15,7 +15,6 @@ from pipeline.harness import MODES, Cell, Contender
 from pipeline.runner import Context, Outcome
 
 ORIGINAL = "tensorflow"
-CPU_ONLY_FP32 = "a CPU has no TF32: this would be the fp32 row again"
 
 
 def run(context: Context) -> Outcome:
@@ -92,8 +91,8 @@ def _contenders(context: Context) -> list[Contender]:
         typed = context.artifact(f"{folder}/model.onnx")
         for variant in ("cpu", "cuda"):
             skip = "" if sidecar["onnx"] else f"no typed graph: {sidecar['reason']}"
-            if variant == "cpu" and precision.allow_tf32:
-                skip = CPU_ONLY_FP32
+            if variant == "cpu" and not precision.cpu_computes:
+                skip = f"a CPU does not compute in {precision.name}: ONNX Runtime converts to FP32 and back there"
             sha256 = context.sha256(f"{folder}/model.onnx") if sidecar["onnx"] else None
             options = LoadOptions(variant, allow_tf32=precision.allow_tf32, sha256=sha256)
             found.append(Contender("onnxruntime", variant, precision.name, typed, options, skip))

@@ -1,37 +1,47 @@
 """Stage 3: the typed ONNX graph of each precision, and a TensorRT engine from it."""
 
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
-from pipeline import artifacts, environment, graphs, precisions
+from pipeline import artifacts, environment, harness, inspection, precisions, rewriting, selection
 from pipeline.backends import LoadOptions
 from pipeline.backends import tensorrt as trt_backend
-from pipeline.config import Engine
+from pipeline.config import AUTO, Engine
 from pipeline.errors import BackendUnavailable, BuildError
+from pipeline.precisions import Precision
+from pipeline.rewriting import Rewriter
 from pipeline.runner import Context, Outcome
+
+TIMED_S = 1.0
+"""Seconds for which an engine is timed where one has to be chosen; the benchmark stage times in earnest."""
 
 
 def run(context: Context) -> Outcome:
-    """Publish `<precision>/model.onnx`, `model.engine` and `engine.json` for each precision."""
+    """Publish `<precision>/model.onnx`, `model.engine` and `engine.json` for each precision, and `selection.json`."""
     options = context.config.engine
-    exported = graphs.load(context.artifact("export/model.onnx"))
     flavour, absent = _flavour(options)
     if flavour:
         context.say(f"flavour: {flavour} {trt_backend.installed_version(flavour)}{_targets(options, flavour)}")
     else:
         context.warn(f"no engine can be built here, only the typed graphs: {absent}")
-    failed = {}
-    for name in options.precisions:
-        folder = context.output / name
+    rewriter = rewriting.of(context)
+    sidecars, candidates = [], []
+    for precision in _wanted(options):
+        folder = context.output / precision.name
         folder.mkdir()
-        sidecar = _build_one(exported, precisions.get(name), flavour, absent, options, folder)
+        sidecar, candidate = _build_one(rewriter, precision, flavour, absent, options, folder)
         (folder / "engine.json").write_text(artifacts.dump_json(sidecar), encoding="utf-8")
-        _say(context, name, sidecar)
-        if sidecar["status"] == "failed":
-            failed[name] = sidecar["reason"]
+        _say(context, sidecar)
+        sidecars.append(sidecar)
+        candidates.append(candidate)
+    failed = {sidecar["precision"]: sidecar["reason"] for sidecar in sidecars if sidecar["status"] == "failed"}
+    if options.precisions == (AUTO,):
+        return Outcome(failure=_select(context, rewriter, candidates, timed=all(s["runs_here"] for s in sidecars)))
     failure = None
     if failed:
         words = "\n".join(f"{name}: {reason}" for name, reason in failed.items())
@@ -40,6 +50,12 @@ def run(context: Context) -> Outcome:
             "The others are published. Leave a precision out with --set engine.precisions=…, or change the model.",
         )
     return Outcome(failure=failure)
+
+
+def _wanted(options: Engine) -> list[Precision]:
+    if options.precisions != (AUTO,):
+        return [precisions.get(name) for name in options.precisions]
+    return sorted(map(precisions.get, precisions.NAMES), key=lambda one: (-precisions.BITS[one.compute_type], one.name))
 
 
 def _flavour(options: Engine) -> tuple[str | None, str]:
@@ -63,75 +79,116 @@ def _flavour(options: Engine) -> tuple[str | None, str]:
 
 
 def _build_one(
-    exported: onnx.ModelProto,
-    precision: precisions.Precision,
-    flavour: str | None,
-    absent: str,
-    options: Engine,
-    folder: Path,
-) -> dict[str, Any]:
-    """Write one precision's files and return its sidecar, which tells also what failed, in the builder's words."""
+    rewriter: Rewriter, precision: Precision, flavour: str | None, absent: str, options: Engine, folder: Path
+) -> tuple[dict[str, Any], selection.Candidate]:
+    """Write one precision's files; return its sidecar, which tells also what failed, and what a choice needs."""
+    # An 8-bit float does not exist on every GPU: where the user names no target, those that have it.
+    targets = options.targets or (precision.targets if flavour == "tensorrt-rtx" else ())
+    bits = float(precisions.BITS[precision.compute_type])
     sidecar: dict[str, Any] = {
-        "schema": 1,
+        "schema": 2,
         "precision": precision.name,
         "status": "skipped",
         "reason": absent,
         "messages": [],
         "flavour": flavour,
         "version": trt_backend.installed_version(flavour) if flavour else None,
-        "targets": list(options.targets),
+        "targets": list(targets),
         "gpu": [gpu._asdict() for gpu in environment.gpus()],
         "allow_tf32": precision.allow_tf32,
         "profile": {"min": options.batch_min, "opt": options.batch_opt, "max": options.batch_max},
-        "compute_types": {},
+        "census": None,
+        "mean_bits": bits,
+        "keep_fp32": [],
+        "calibration": None,
+        "judgement": None,
         "onnx": None,
         "engine": None,
         "build_seconds": None,
         "runs_here": False,
         "runs_here_reason": absent,
+        "layers": None,
     }
     onnx_path, engine_path = folder / "model.onnx", folder / "model.engine"
+    judgement, cost = None, bits
     try:
-        typed = precision.apply(exported)
-        onnx.save(typed, onnx_path)
-        sidecar |= {"compute_types": graphs.compute_types(typed), "onnx": _record(onnx_path)}
-        if flavour is None:
-            return sidecar
-        started = time.monotonic()
-        built = trt_backend.build(
-            onnx_path,
-            trt_backend.BuildOptions(
-                flavour=flavour,
-                allow_tf32=precision.allow_tf32,
-                batch=(options.batch_min, options.batch_opt, options.batch_max),
-                targets=options.targets,
-                workspace_bytes=options.workspace_mib and options.workspace_mib * 2**20,
-                optimization_level=options.optimization_level,
-            ),
-        )
-        sidecar["build_seconds"] = round(time.monotonic() - started, 3)
+        typed = rewriter.typed(precision)
+        judgement, cost = typed.judgement, precision.mean_bits(typed.census)
+        onnx.save(typed.model, onnx_path)
+        sidecar |= {
+            "census": typed.census,
+            "mean_bits": cost,
+            "keep_fp32": list(typed.keep_fp32),
+            "calibration": typed.calibration,
+            "judgement": asdict(judgement) if judgement else None,
+            "onnx": _record(onnx_path),
+        }
+        if flavour is not None:
+            sidecar |= _build_engine(onnx_path, engine_path, precision, flavour, targets, options)
     except BuildError as error:
         # TensorRT names the file by where it is now; it will be published elsewhere.
         reason = error.message.replace(f"{folder.parent}/", "engine/")
-        return sidecar | {"status": "failed", "reason": reason, "runs_here_reason": "it could not be built"}
+        sidecar |= {"status": "failed", "reason": reason, "runs_here_reason": "it could not be built"}
+    candidate = selection.Candidate(
+        precision=precision.name,
+        judgement=judgement,
+        cost=cost,
+        mean_bits=cost,
+        onnx_bytes=sidecar["onnx"]["bytes"] if sidecar["onnx"] else 0,
+        engine_bytes=sidecar["engine"]["bytes"] if sidecar["engine"] else None,
+        failure=sidecar["reason"] if sidecar["status"] == "failed" else "",
+    )
+    return sidecar, candidate
+
+
+def _build_engine(
+    onnx_path: Path, engine_path: Path, precision: Precision, flavour: str, targets: tuple[str, ...], options: Engine
+) -> dict[str, Any]:
+    """Build and write an engine, and return what the sidecar says of it."""
+    started = time.monotonic()
+    built = trt_backend.build(
+        onnx_path,
+        trt_backend.BuildOptions(
+            flavour=flavour,
+            allow_tf32=precision.allow_tf32,
+            batch=(options.batch_min, options.batch_opt, options.batch_max),
+            targets=targets,
+            workspace_bytes=options.workspace_mib and options.workspace_mib * 2**20,
+            optimization_level=options.optimization_level,
+        ),
+    )
+    seconds = round(time.monotonic() - started, 3)
     engine_path.write_bytes(built.engine)
-    sidecar |= {"status": "built", "reason": "", "messages": list(built.messages), "engine": _record(engine_path)}
-    return sidecar | _try_to_load(engine_path, flavour, sidecar["engine"]["sha256"])
+    found: dict[str, Any] = {
+        "status": "built",
+        "reason": "",
+        "messages": list(built.messages),
+        "engine": _record(engine_path),
+        "build_seconds": seconds,
+    }
+    return found | _try_to_load(engine_path, flavour, found["engine"]["sha256"], precision)
 
 
 def _record(path: Path) -> dict[str, Any]:
     return {"sha256": artifacts.sha256(path), "bytes": path.stat().st_size}
 
 
-def _try_to_load(path: Path, flavour: str, sha256: str) -> dict[str, Any]:
-    """Load the engine where this machine can, and keep what its inspector says of the layers."""
+def _try_to_load(path: Path, flavour: str, sha256: str, precision: Precision) -> dict[str, Any]:
+    """Load the engine where this machine can, and keep what its inspector says of the layers.
+
+    Raises:
+        BuildError: no layer computes in the precision.
+    """
     try:
         with trt_backend.load(path, LoadOptions(flavour, sha256=sha256)) as session:
             layers = trt_backend.inspect(session)
     except BackendUnavailable as error:
         return {"runs_here": False, "runs_here_reason": error.message}
     (path.parent / "layers.json").write_text(artifacts.dump_json({"schema": 1, "layers": layers}), encoding="utf-8")
-    return {"runs_here": True, "runs_here_reason": ""}
+    summary = inspection.summarise(layers)
+    if wrong := inspection.contradicts(summary, precision.compute_type):
+        raise BuildError(wrong, "The builder found other kernels faster, or none in this type for this GPU.")
+    return {"runs_here": True, "runs_here_reason": "", "layers": summary}
 
 
 def _targets(options: Engine, flavour: str) -> str:
@@ -140,14 +197,52 @@ def _targets(options: Engine, flavour: str) -> str:
     return f", ahead of time for {', '.join(options.targets) if options.targets else 'its default targets'}"
 
 
-def _say(context: Context, name: str, sidecar: dict[str, Any]) -> None:
-    types = ", ".join(f"{count} × {kind}" for kind, count in sidecar["compute_types"].items())
-    match sidecar["status"]:
-        case "built":
-            here = "runs here" if sidecar["runs_here"] else f"not run here: {sidecar['runs_here_reason']}"
-            engine = f"engine {sidecar['engine']['bytes']:,} bytes in {sidecar['build_seconds']:.1f} s"
-            context.say(f"{name}: {types}; {engine}; {here}")
-        case "failed":
-            context.warn(f"{name}: could not be built")  # why is in the error at the end
-        case _:
-            context.say(f"{name}: {types}; no engine")
+def _say(context: Context, sidecar: dict[str, Any]) -> None:
+    name = sidecar["precision"]
+    if sidecar["status"] == "failed":
+        context.warn(f"{name}: could not be built")  # why is in the error at the end
+        return
+    types = ", ".join(f"{count} × {kind}" for kind, count in sidecar["census"]["compute_nodes"].items())
+    if sidecar["status"] == "skipped":
+        context.say(f"{name}: {types}; no engine")
+        return
+    engine = f"engine {sidecar['engine']['bytes']:,} bytes in {sidecar['build_seconds']:.1f} s"
+    here = "runs here" if sidecar["runs_here"] else f"not run here: {sidecar['runs_here_reason']}"
+    context.say(f"{name}: {types}; {engine}; {here}")
+
+
+def _select(
+    context: Context, rewriter: Rewriter, candidates: list[selection.Candidate], *, timed: bool
+) -> BuildError | None:
+    """Write `selection.json`, and say what was chosen and why."""
+    basis = "type: the bits of an operand, on average over the multiply-accumulates; no GPU ran the engines"
+    if timed:
+        candidates = [replace(one, cost=_latency_us(context, rewriter, one.precision)) for one in candidates]
+        basis = f"median latency in µs on {environment.gpus()[0].name}, batch {context.config.engine.batch_opt}"
+    chosen = selection.select(candidates, basis) | {
+        "dataset": {"name": rewriter.dataset.name, "split": "validation", "samples": len(rewriter.dataset.validation)},
+        "accuracy_budget_pp": context.config.validate_.accuracy_budget_pp,
+    }
+    context.write_json("selection.json", chosen)
+    if chosen["chosen"] is None:
+        return BuildError("no precision is proven to keep within the accuracy budget", "See selection.json for why.")
+    context.say(f"chosen: {chosen['chosen']} (by {basis})")
+    for row in chosen["candidates"]:
+        if row["rejected"]:
+            context.say(f"  not {row['precision']}: {row['rejected'].splitlines()[0]}")
+    return None
+
+
+def _latency_us(context: Context, rewriter: Rewriter, name: str) -> float:
+    """Return the median of an engine's inference, inputs resident on the GPU."""
+    path = context.output / name / "model.engine"
+    sidecar = artifacts.read_json(path.parent / "engine.json")
+    images = np.resize(
+        rewriter.dataset.validation.images,
+        (context.config.engine.batch_opt, *rewriter.dataset.validation.images.shape[1:]),
+    )
+    options = LoadOptions(sidecar["flavour"], sha256=sidecar["engine"]["sha256"])
+    with trt_backend.load(path, options) as session:
+        call = session.bind({session.inputs[0].name: images})
+        samples = harness.measure(call, warmup_s=0.2, min_duration_s=TIMED_S, min_samples=30)
+    return float(np.median(samples)) / 1e3

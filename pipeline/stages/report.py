@@ -13,9 +13,11 @@ def run(context: Context) -> Outcome:
     parity = context.read_json("validate/parity.json")
     results = context.read_json("benchmark/results.json")
     sidecars = context.engine_sidecars()
+    chosen = "selection.json" in context.manifests["engine"].outputs
     sections = [
         _head(context, dataset, history),
         _engines(sidecars),
+        *([_choice(context.read_json("engine/selection.json"))] if chosen else []),
         _parity(parity),
         _speed(results),
         _skipped(sidecars, parity, results),
@@ -55,21 +57,57 @@ def _head(context: Context, dataset: dict[str, Any], history: dict[str, Any]) ->
 def _engines(sidecars: list[dict[str, Any]]) -> str:
     rows = []
     for sidecar in sidecars:
-        types = ", ".join(f"{count} × {kind}" for kind, count in sidecar["compute_types"].items())
+        census = sidecar["census"] or {"mac_share": None}
+        share = ", ".join(f"{100 * part:.0f} % {kind}" for kind, part in (census["mac_share"] or {}).items())
+        calibration = sidecar["calibration"]
         status = sidecar["status"] + (f": {sidecar['reason']}" if sidecar["reason"] else "")
         rows.append(
             [
                 sidecar["precision"],
-                types,
+                share,
+                ", ".join(sidecar["keep_fp32"]),
+                f"{calibration['method']}, {calibration['samples']} images" if calibration else "",
                 f"{sidecar['onnx']['bytes']:,}" if sidecar["onnx"] else "",
                 f"{sidecar['flavour']} {sidecar['version']}" if sidecar["flavour"] else "none",
                 f"{sidecar['engine']['bytes']:,}" if sidecar["engine"] else "",
                 status.replace("\n", " "),
-                "yes" if sidecar["runs_here"] else "no",
+                _proof(sidecar),
             ]
         )
-    header = ["precision", "Conv, Gemm, MatMul compute in", "graph, bytes", "built by", "engine, bytes", "status"]
-    return "## Engines\n\n" + _table([*header, "ran on the machine that built it"], rows)
+    header = ["precision", "multiply-accumulates in", "kept in FP32", "calibrated by", "graph, bytes", "built by"]
+    return "## Engines\n\n" + _table([*header, "engine, bytes", "status", "proof of the precision"], rows)
+
+
+def _proof(sidecar: dict[str, Any]) -> str:
+    """Return by what the precision is known: the engine's own layers, or the graph that it was built from."""
+    if sidecar["layers"] is None:
+        return f"the graph; the engine was not loaded ({sidecar['runs_here_reason']})" if sidecar["onnx"] else ""
+    types = ", ".join(f"{count} layers in {kind}" for kind, count in sidecar["layers"]["types"].items())
+    return f"the engine: {types}"
+
+
+def _choice(selection: dict[str, Any]) -> str:
+    dataset = selection["dataset"]
+    rows = [
+        [
+            row["precision"],
+            "" if row["cost"] is None else f"{row['cost']:g}",
+            f"{row['judgement']['accuracy_drop_pp']:+.2f}" if row["judgement"] else "",
+            "yes" if row["precision"] in selection["pareto"] else "",
+            row["rejected"].replace("\n", " ") or "**chosen**",
+        ]
+        for row in selection["candidates"]
+    ]
+    return "\n".join(
+        [
+            f"## Choice: {selection['chosen'] or 'none'}",
+            "",
+            f"On the {dataset['samples']:,} {dataset['split']} images of {dataset['name']}, budget "
+            f"{selection['accuracy_budget_pp']:g} points. Cost: {selection['basis']}.",
+            "",
+            _table(["precision", "cost", "drop, points", "Pareto", "why not"], rows),
+        ]
+    )
 
 
 def _parity(parity: dict[str, Any]) -> str:

@@ -1,7 +1,5 @@
 """Stage 4: compare outputs and accuracy hop by hop, so that where something is lost has a name."""
 
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -9,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from rich.table import Table
 
-from pipeline import backends, data, graphs, parity, precisions
+from pipeline import backends, data, evaluation, graphs, parity, precisions
 from pipeline.backends import LoadOptions, Session
 from pipeline.config import Validate
 from pipeline.errors import BackendUnavailable, ParityError
@@ -35,7 +32,7 @@ class Candidate:
     path: Path
     note: str = ""
     emulate: bool = False
-    batches: tuple[int, int] = (1, sys.maxsize)
+    batches: tuple[int, int] = evaluation.ANY_BATCH
     """The smallest and largest batch it takes; an engine's profile has limits."""
     skip: str = ""
 
@@ -62,7 +59,7 @@ def run(context: Context) -> Outcome:
             if candidate.skip:
                 raise BackendUnavailable(candidate.skip)
             with _loaded(candidate) as session:
-                found = _infer(session, test.images, options.batch_size, candidate.batches)
+                found = evaluation.infer(session, test.images, options.batch_size, candidate.batches)
                 different = _batch_invariance(session, candidate, test.images, options)
         except BackendUnavailable as error:
             if candidate.reference:
@@ -167,32 +164,12 @@ def _chain(context: Context) -> list[Candidate]:
 
 @contextmanager
 def _loaded(candidate: Candidate) -> Iterator[Session]:
-    backend = backends.get(candidate.backend)
-    if not candidate.emulate:
-        with backend.load(candidate.path, candidate.options) as session:
+    if candidate.emulate:
+        with evaluation.loaded(graphs.load(candidate.path), candidate.precision) as session:
             yield session
-        return
-    assert candidate.precision.emulate is not None
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "emulated.onnx"
-        onnx.save(candidate.precision.emulate(graphs.load(candidate.path)), path)
-        with backend.load(path, LoadOptions("cpu", exact=True)) as session:
+    else:
+        with backends.get(candidate.backend).load(candidate.path, candidate.options) as session:
             yield session
-
-
-def _infer(session: Session, images: np.ndarray, batch: int, limits: tuple[int, int]) -> np.ndarray:
-    """Return the class scores [samples, classes] of all images, inferred in batches within the limits."""
-    name = session.inputs[0].name
-    smallest, largest = limits
-    batch = min(max(batch, smallest), largest)
-    chunks = []
-    for start in range(0, len(images), batch):
-        chunk = images[start : start + batch]
-        # The last batch may be too small for an engine: it is filled with its own images, over again.
-        filled = chunk if len(chunk) >= smallest else np.resize(chunk, (smallest, *chunk.shape[1:]))
-        scores = next(iter(session.run({name: filled}).values()))
-        chunks.append(scores[: len(chunk)])
-    return np.concatenate(chunks)
 
 
 def _batch_invariance(session: Session, candidate: Candidate, images: np.ndarray, options: Validate) -> dict[str, Any]:
@@ -200,7 +177,7 @@ def _batch_invariance(session: Session, candidate: Candidate, images: np.ndarray
     images = images[:BATCH_SAMPLES]
     smallest, largest = candidate.batches
     sizes = [size for size in options.batch_sizes if smallest <= size <= largest] or [smallest]
-    results = [_infer(session, images, size, candidate.batches) for size in sizes]
+    results = [evaluation.infer(session, images, size, candidate.batches) for size in sizes]
     max_abs = max(float(np.abs(result - results[0]).max()) for result in results)
     tolerance = candidate.precision.tolerance
     same = all(precisions.within(result, results[0], tolerance) for result in results)

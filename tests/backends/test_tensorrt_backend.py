@@ -460,7 +460,7 @@ def test_every_name_is_in_the_installed_cuda_core() -> None:
         ("source.copy_to", "source.copyto"),
         ("self._stream.sync()", "self._stream.synchronize()"),
         ("Buffer.from_handle", "Buffer.from_pointer"),
-        ("session._engine.create_engine_inspector()", "session._engine.create_inspector()"),
+        ("engine.create_engine_inspector()", "engine.create_inspector()"),
         ("config.profiling_verbosity =", "config.num_compute_capabilities ="),
         ("network = builder.create_network()", "graph = builder.create_network()"),
         ("builder.create_network()", "builder.create_network().name"),

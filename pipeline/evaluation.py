@@ -1,0 +1,48 @@
+"""Running a graph over a whole split on the CPU, in an order and arithmetic that accuracy can be judged by."""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from pipeline import backends
+from pipeline.backends import Array, LoadOptions, Session
+from pipeline.precisions import Precision
+
+ANY_BATCH = (1, sys.maxsize)
+
+
+@contextmanager
+def loaded(typed: onnx.ModelProto, precision: Precision) -> Iterator[Session]:
+    """Load a typed graph in ONNX Runtime on the CPU, as it is, or emulated where a CPU lacks the arithmetic."""
+    runnable = typed if precision.emulate is None else precision.emulate(typed)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(runnable, path)
+        with backends.get("onnxruntime").load(path, LoadOptions("cpu", exact=True)) as session:
+            yield session
+
+
+def infer(session: Session, images: Array, batch: int, limits: tuple[int, int] = ANY_BATCH) -> Array:
+    """Return the class scores [samples, classes] of all images, inferred in batches within the limits."""
+    name = session.inputs[0].name
+    smallest, largest = limits
+    batch = min(max(batch, smallest), largest)
+    chunks = []
+    for start in range(0, len(images), batch):
+        chunk = images[start : start + batch]
+        # The last batch may be too small for an engine: it is filled with its own images, over again.
+        filled = chunk if len(chunk) >= smallest else np.resize(chunk, (smallest, *chunk.shape[1:]))
+        scores = next(iter(session.run({name: filled}).values()))
+        chunks.append(scores[: len(chunk)])
+    return np.concatenate(chunks)
+
+
+def scores(typed: onnx.ModelProto, precision: Precision, images: Array, batch: int) -> Array:
+    """Return the class scores [samples, classes] of a typed graph."""
+    with loaded(typed, precision) as session:
+        return infer(session, images, batch)

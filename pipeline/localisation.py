@@ -1,0 +1,250 @@
+"""Where a precision loses accuracy, by Keras layer, and the smallest set of layers to keep in FP32.
+
+Every tensor of the typed graph is compared with FP32's. Then each layer alone is returned to FP32, which ranks them by
+the error that wins back. Then layers are added in that order until the verdict is `pass`, and those without which it
+stays so are dropped. The samples are run once a layer for the ranking, and at most twice for the set.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto
+
+from pipeline import divergence, evaluation, graphs, parity, precisions
+from pipeline.backends import Array
+from pipeline.errors import BuildError, ConfigError
+from pipeline.layer_names import Group, groups
+from pipeline.precisions import Precision
+
+LARGEST = {"FLOAT16": 65504.0}
+"""The largest number a precision's tensors can hold. BF16 has FP32's range; what is quantised is cut at its own."""
+
+EXACT = frozenset(
+    {"Cast", "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GlobalMaxPool", "Identity", "MaxPool", "Neg"}
+    | {"Pad", "Relu", "Reshape", "Shape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
+)
+"""Operators that round nothing, so that they win nothing when they alone return to FP32."""
+
+Progress = Callable[[int, int, str], None]
+"""Is told of steps done, of how many, and which: `tensors` compared, `layers` tried alone, `search` for the set."""
+
+
+def output_error(reference: Array, candidate: Array) -> float:
+    """Return how far two arrays of scores [samples, classes] are apart, 0 to 1; a sample with NaN or Inf counts as 1.
+
+    The mean over the samples of Σ|c − r| / Σ(|c| + |r|) (Bray and Curtis, Ecological Monographs 27, 1957), which is the
+    total variation distance where the scores are probabilities.
+    """
+    apart = np.ones(len(reference))
+    finite = np.isfinite(candidate).all(axis=1)
+    left, right = reference[finite].astype(np.float64), candidate[finite].astype(np.float64)
+    size = (np.abs(left) + np.abs(right)).sum(axis=1)
+    apart[finite] = np.abs(left - right).sum(axis=1) / np.where(size > 0, size, 1)
+    return float(apart.mean())
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What keeping some layers in FP32 comes to; `non_finite` counts samples."""
+
+    error: float
+    non_finite: int
+    judgement: parity.Comparison
+
+    @property
+    def passed(self) -> bool:
+        return self.judgement.verdict == "pass"
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "verdict": self.judgement.verdict,
+            "error": self.error,
+            "accuracy_drop_pp": self.judgement.accuracy_drop_pp,
+            "non_finite": self.non_finite,
+            "reason": self.judgement.reason,
+        }
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """Layers to be tried together: one, or several between which pass numbers too large for the precision."""
+
+    groups: tuple[Group, ...]
+    overflows: bool
+    trial: _Trial | None = None
+
+    def record(self, baseline: _Trial) -> dict[str, Any]:
+        error = self.trial.error if self.trial else None
+        won = 1 - error / baseline.error if error is not None and baseline.error else 0.0
+        return {
+            "layers": [group.name for group in self.groups],
+            "nodes": [node for group in self.groups for node in group.nodes],
+            "overflows": self.overflows,
+            "error_alone": error,
+            "won_back": max(won, 0.0),
+            "verdict": self.trial.judgement.verdict if self.trial else "skipped",
+        }
+
+
+@dataclass(frozen=True)
+class _Laboratory:
+    """Judges one model's typed graphs, whatever they keep in FP32, on the same samples."""
+
+    model: ModelProto
+    precision: Precision
+    amax: Mapping[str, float] | None
+    images: Array
+    labels: NDArray[np.integer]
+    budget_pp: float
+    batch: int
+
+    @cached_property
+    def reference(self) -> Array:
+        """FP32's class scores [samples, classes]."""
+        scores = evaluation.scores(self.model, precisions.get("fp32"), self.images, self.batch)
+        if not np.isfinite(scores).all():
+            raise BuildError("the FP32 graph itself computes NaN or Inf", "There is nothing to compare with.")
+        return scores
+
+    def trial(self, kept: Iterable[Group] = ()) -> _Trial | None:
+        """Judge the graph that keeps these layers in FP32; None where no product would be left to the precision."""
+        keep = {node for group in kept for node in group.nodes}
+        if keep.issuperset(node.name for node in graphs.compute_nodes(self.model)):
+            return None
+        typed = self.precision.apply(self.model, keep, self.amax)
+        scores = evaluation.scores(typed, self.precision, self.images, self.batch)
+        judgement = parity.compare(self.reference, scores, self.labels, self.precision.tolerance, self.budget_pp)
+        return _Trial(output_error(self.reference, scores), int((~np.isfinite(scores).all(axis=1)).sum()), judgement)
+
+
+def localise(
+    model: ModelProto,
+    precision: Precision,
+    amax: Mapping[str, float] | None,
+    images: Array,
+    labels: NDArray[np.integer],
+    *,
+    layers: Collection[str],
+    budget_pp: float,
+    batch: int = 64,
+    progress: Progress = lambda *_: None,
+) -> dict[str, Any]:
+    """Find where a precision loses accuracy on these samples, and the layers to keep in FP32 that bring it back.
+
+    Args:
+        model: the exported FP32 graph; it is left as it was.
+        precision: one that rewrites the graph.
+        amax: the ranges of its activations, where it needs calibration.
+        images: uint8 [samples, height, width, channels].
+        labels: integers [samples].
+        layers: the model's, by `layer_names.keras_layer_names`.
+        budget_pp: accuracy that may be lost, in percentage points.
+        batch: samples per inference.
+        progress: see `Progress`.
+
+    Returns:
+        What `artifacts/localise/<precision>.json` holds. `keep_fp32` lists the layers: none where the precision is
+        within its budget as it is, and None itself where no set of layers found brings it there; `result` says why.
+
+    Raises:
+        ConfigError: the precision computes FP32's own graph.
+        BuildError: the graph cannot be had in this precision, or computes NaN or Inf in FP32.
+    """
+    if precision.rewrite is None:
+        raise ConfigError(f"{precision.name} computes FP32's own graph: no layer of it can be kept apart")
+    laboratory = _Laboratory(model, precision, amax, images, labels, budget_pp, batch)
+    typed = precision.apply(model, (), amax)
+    baseline = laboratory.trial()
+    assert baseline is not None, "apply found a product"
+    runnable = precision.emulate(typed) if precision.emulate else typed
+    differences = divergence.measure(model, runnable, images, lambda done, total: progress(done, total, "tensors"))
+    found = groups(model, layers)
+    units = _units(model, precision, found, {name: one.largest for name, one in differences.items()})
+    ranked = _ranked(laboratory, units, progress)
+    kept, result = _search(laboratory, baseline, ranked, progress)
+    layer_of = {node: group.name for group in found for node in group.nodes}
+    home = {name: layer_of[node.name] for node in model.graph.node for name in node.output}
+    return {
+        "schema": 1,
+        "precision": precision.name,
+        "samples": len(images),
+        "accuracy_budget_pp": budget_pp,
+        "baseline": baseline.record(),
+        "tensors": [{"name": name, "layer": home[name]} | one.record() for name, one in differences.items()],
+        "groups": [unit.record(baseline) for unit in ranked],
+        "keep_fp32": None if kept is None else [group.name for group in kept],
+        "result": result,
+    }
+
+
+def _units(model: ModelProto, precision: Precision, found: list[Group], largest: Mapping[str, float]) -> list[_Unit]:
+    """Return the layers in which the precision rounds, in the graph's order.
+
+    Where a tensor is larger than the precision can hold, a layer returned to FP32 alone wins nothing: its result is
+    Inf again at the border. So all layers that write or read such a tensor make one unit.
+    """
+    limit = LARGEST.get(precision.compute_type, np.inf)
+    home = {node: i for i, group in enumerate(found) for node in group.nodes}
+    unit = list(range(len(found)))  # of each layer: the first one that it makes a unit with
+    overflowing: set[int] = set()
+    for tensor in (name for name, magnitude in largest.items() if magnitude > limit):
+        touching = {unit[home[node.name]] for node in model.graph.node if tensor in (*node.input, *node.output)}
+        unit = [min(touching) if one in touching else one for one in unit]
+        overflowing.add(min(touching))
+    rounding = {home[node.name] for node in model.graph.node if _rounds(node, precision)}
+    units = []
+    for first in sorted(set(unit)):
+        members = [i for i, one in enumerate(unit) if one == first]
+        if rounding.intersection(members):
+            units.append(_Unit(tuple(found[i] for i in members), not overflowing.isdisjoint(members)))
+    return units
+
+
+def _rounds(node: NodeProto, precision: Precision) -> bool:
+    """Tell whether a precision rounds in a node: a quantised one in products alone, a 16-bit one nearly everywhere."""
+    return node.op_type in graphs.COMPUTE_OPS if precision.calibrations else node.op_type not in EXACT
+
+
+def _ranked(laboratory: _Laboratory, units: list[_Unit], progress: Progress) -> list[_Unit]:
+    """Try each unit alone, and return them by their error, the least first.
+
+    Where two overflow, neither wins anything alone: among equals these come first, and then the graph's order holds.
+    """
+    tried = []
+    for i, unit in enumerate(units, 1):
+        tried.append(replace(unit, trial=laboratory.trial(unit.groups)))
+        progress(i, len(units), "layers")
+    return sorted(tried, key=lambda unit: (unit.trial.error if unit.trial else np.inf, not unit.overflows))
+
+
+def _search(
+    laboratory: _Laboratory, baseline: _Trial, ranked: list[_Unit], progress: Progress
+) -> tuple[list[Group] | None, dict[str, Any]]:
+    """Add units in their order until the verdict is `pass`, then drop every layer without which it stays so.
+
+    Returns the layers in the order they were added, or None, and what they come to.
+    """
+    kept: list[Group] = []
+    best = baseline
+    for i, unit in enumerate(ranked, 1):
+        if best.passed:
+            break
+        trial = laboratory.trial([*kept, *unit.groups]) if kept else unit.trial
+        if trial:  # else the last product would leave the precision: the next unit may do without it
+            kept, best = [*kept, *unit.groups], trial
+        progress(i, len(ranked), "search")
+    if not best.passed:
+        reason = f"no set of layers found is enough; with {len(kept)} in FP32: {best.judgement.reason}"
+        return None, best.record() | {"reason": reason}
+    added = tuple(kept)
+    for i, group in enumerate(reversed(added), 1):
+        rest = [one for one in kept if one is not group]
+        trial = laboratory.trial(rest) if rest else None
+        if trial and trial.passed:
+            kept, best = rest, trial
+        progress(i, len(added), "search")
+    return kept, best.record()

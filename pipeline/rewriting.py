@@ -1,0 +1,164 @@
+"""The typed graph of each precision for one model: calibrated, with layers kept in FP32, and judged before it is built.
+
+Methods and layers are chosen on the validation split; the test split is left for the validate stage, which would
+otherwise report the accuracy of what was chosen for its accuracy there.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import onnx
+
+from pipeline import calibration, data, evaluation, graphs, layer_names, localisation, parity, precisions
+from pipeline.backends import Array
+from pipeline.config import AUTO, Config
+from pipeline.data import Dataset
+from pipeline.precisions import Precision
+from pipeline.runner import Context
+
+METHOD_SAMPLES = 1000
+"""Validation images by which calibration methods are compared: their errors differ by factors, not by percents."""
+
+JUDGE_BATCH = 64
+
+
+@dataclass(frozen=True)
+class TypedGraph:
+    """A precision's graph, and what the sidecar says of it."""
+
+    model: onnx.ModelProto
+    census: dict[str, Any]
+    calibration: dict[str, Any] | None
+    keep_fp32: tuple[str, ...]
+    """Keras layers kept in FP32."""
+    judgement: parity.Comparison | None
+    """Against FP32 on the validation split, where the configuration has the engine stage judge."""
+
+
+class Rewriter:
+    """Rewrites one exported model. The data are loaded, and the calibration is run, only where a precision needs it."""
+
+    def __init__(
+        self,
+        exported: onnx.ModelProto,
+        dataset: Callable[[], Dataset],
+        layers: list[str],
+        config: Config,
+        say: Callable[[str], None],
+    ) -> None:
+        self.exported, self.layers = exported, layers
+        self._load, self._say = dataset, say
+        self._options, self._budget_pp = config.engine, config.validate_.accuracy_budget_pp
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The model's own data."""
+        return self._load()
+
+    @cached_property
+    def _samples(self) -> calibration.Samples:
+        count = min(self._options.calibration_samples, len(self.dataset.train))
+        return calibration.draw(self.dataset, count, self._options.calibration_seed)
+
+    @cached_property
+    def _seen(self) -> dict[str, calibration.Activation]:
+        self._say(f"calibrating on {len(self._samples.split)} training images, as many of each class as can be")
+        return calibration.observe(self.exported, self._samples)
+
+    @cached_property
+    def _reference(self) -> Array:
+        """FP32's class scores of the validation split."""
+        return self._scores(self.exported, precisions.get("fp32"))
+
+    def typed(self, precision: Precision) -> TypedGraph:
+        """Return the precision's graph as the configuration wants it.
+
+        Raises:
+            BuildError: the graph cannot be had in this precision.
+            ConfigError: `engine.keep_fp32` names a layer that the model does not have.
+        """
+        auto = AUTO in self._options.keep_fp32
+        keep = () if auto or precision.rewrite is None else self._options.keep_fp32
+        typed = self._typed(precision, keep)
+        if auto and precision.rewrite is not None and typed.judgement and typed.judgement.verdict == "fail":
+            self._say(f"{precision.name}: {typed.judgement.reason}; looking for the layers to keep in FP32")
+            found = self.localise(precision)
+            if found["keep_fp32"]:
+                self._say(f"{precision.name}: keeps {', '.join(found['keep_fp32'])} in FP32")
+                return self._typed(precision, tuple(found["keep_fp32"]))
+            self._say(f"{precision.name}: {found['result']['reason']}")
+        return typed
+
+    def _typed(self, precision: Precision, keep_layers: tuple[str, ...]) -> TypedGraph:
+        keep = layer_names.resolve(self.exported, keep_layers, self.layers) if keep_layers else frozenset()
+        amax, record = self._ranges(precision, keep)
+        model = precision.apply(self.exported, keep, amax)
+        judgement = None
+        if self._options.judges:
+            judgement = parity.compare(
+                self._reference,
+                self._scores(model, precision),
+                self.dataset.validation.labels,
+                precision.tolerance,
+                self._budget_pp,
+            )
+        return TypedGraph(model, graphs.census(model), record, keep_layers, judgement)
+
+    def _ranges(
+        self, precision: Precision, keep: frozenset[str]
+    ) -> tuple[dict[str, float] | None, dict[str, Any] | None]:
+        """Return the range of each activation by the method that errs least, and the record of the choice."""
+        if not precision.calibrations:
+            return None, None
+        images = self.dataset.validation.images[:METHOD_SAMPLES]
+        reference = evaluation.scores(self.exported, precisions.get("fp32"), images, JUDGE_BATCH)
+
+        def error(method: str) -> float:
+            candidate = precision.apply(self.exported, keep, calibration.ranges(self._seen, method))
+            found = evaluation.scores(candidate, precision, images, JUDGE_BATCH)
+            return calibration.relative_error(reference, found)
+
+        method, errors = calibration.choose(precision.calibrations, error)
+        self._say(f"{precision.name}: ranges by {method}, the least error of {len(errors)} methods")
+        seed = self._options.calibration_seed
+        record = calibration.record(self._samples, self._seen, seed, method, errors)
+        return calibration.ranges(self._seen, method), record
+
+    def _scores(self, model: onnx.ModelProto, precision: Precision) -> Array:
+        return evaluation.scores(model, precision, self.dataset.validation.images, JUDGE_BATCH)
+
+    def localise(
+        self,
+        precision: Precision,
+        samples: int | None = None,
+        progress: Callable[[int, int, str], None] = lambda *_: None,
+    ) -> dict[str, Any]:
+        """Find where the precision loses accuracy, by Keras layer, and the smallest set of layers that brings it back.
+
+        Looks at all validation images, or the first `samples` of them. See `pipeline.localisation`.
+        """
+        amax, _ = self._ranges(precision, frozenset())
+        return localisation.localise(
+            self.exported,
+            precision,
+            amax,
+            self.dataset.validation.images[:samples],
+            self.dataset.validation.labels[:samples],
+            layers=self.layers,
+            budget_pp=self._budget_pp,
+            batch=JUDGE_BATCH,
+            progress=progress,
+        )
+
+
+def of(context: Context) -> Rewriter:
+    """Return what makes the typed graphs of the model that a stage was given."""
+    return Rewriter(
+        graphs.load(context.artifact("export/model.onnx")),
+        lambda: data.reload(context.read_json("train/dataset.json"), context.config.data),
+        layer_names.keras_layer_names(context.artifact("train/model.keras")),
+        context.config,
+        context.say,
+    )

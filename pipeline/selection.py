@@ -1,0 +1,80 @@
+"""Choosing a precision among candidates that keep within the accuracy budget: the Pareto set, and the fastest of it."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline import parity
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One precision as built. `cost` orders them: the median latency in µs on the GPU, or bits where none was timed."""
+
+    precision: str
+    judgement: parity.Comparison | None
+    cost: float
+    mean_bits: float
+    onnx_bytes: int
+    engine_bytes: int | None
+    failure: str = ""
+    """Why there is no graph or no engine."""
+
+    @property
+    def error(self) -> float:
+        """Mean absolute difference of the outputs from FP32's.
+
+        Candidates that pass differ in accuracy by a few samples, which is chance; how near they stay to FP32 is not.
+        """
+        return float("inf") if self.judgement is None or self.judgement.mean_abs is None else self.judgement.mean_abs
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it may be chosen: there, and proven to be within the budget."""
+        return not self.failure and self.judgement is not None and self.judgement.verdict == "pass"
+
+
+def select(candidates: list[Candidate], basis: str) -> dict[str, Any]:
+    """Return the choice as plain data for `selection.json`.
+
+    Chosen is the candidate of the least cost among those that pass; among equals, the one whose outputs are nearest to
+    FP32's, then the smaller one. `pareto` holds those that no other passing candidate beats in both cost and error.
+    """
+    eligible = [candidate for candidate in candidates if candidate.eligible]
+    pareto = [one for one in eligible if not any(_dominates(other, one) for other in eligible)]
+    chosen = min(eligible, key=lambda one: (one.cost, one.error, one.onnx_bytes), default=None)
+    return {
+        "schema": 1,
+        "chosen": chosen.precision if chosen else None,
+        "basis": basis,
+        "pareto": [one.precision for one in pareto],
+        "candidates": [
+            {
+                "precision": one.precision,
+                "cost": None if one.failure else one.cost,
+                "mean_bits": one.mean_bits,
+                "onnx_bytes": one.onnx_bytes,
+                "engine_bytes": one.engine_bytes,
+                "judgement": asdict(one.judgement) if one.judgement else None,
+                "rejected": "" if one is chosen else _why_not(one, chosen),
+            }
+            for one in candidates
+        ],
+    }
+
+
+def _dominates(one: Candidate, other: Candidate) -> bool:
+    better = one.cost < other.cost or one.error < other.error
+    return better and one.cost <= other.cost and one.error <= other.error
+
+
+def _why_not(one: Candidate, chosen: Candidate | None) -> str:
+    if one.failure:
+        return one.failure
+    if one.judgement is None or one.judgement.verdict != "pass":
+        return one.judgement.reason if one.judgement else "not judged"
+    assert chosen is not None
+    if one.cost > chosen.cost:
+        return f"within the budget; {chosen.precision} costs less ({chosen.cost:g} against {one.cost:g})"
+    if one.error > chosen.error:
+        return f"within the budget; {chosen.precision} costs the same and is nearer to FP32"
+    return f"within the budget; {chosen.precision} costs the same and is no larger"

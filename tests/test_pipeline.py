@@ -18,7 +18,18 @@ from pipeline import environment, latency, precisions
 from pipeline.stages import STAGES
 
 HOP_KEYS = {
-    *("reference", "candidate", "precision", "backend", "device", "executed", "samples", "max_abs", "mean_abs"),
+    *(
+        "reference",
+        "candidate",
+        "precision",
+        "backend",
+        "device",
+        "executed",
+        "emulated",
+        "samples",
+        "max_abs",
+        "mean_abs",
+    ),
     *("top1_agreement", "accuracy_reference", "accuracy_candidate", "accuracy_drop_pp", "accuracy_drop_ci95_pp"),
     *("mcnemar_p", "verdict", "reason"),
 }
@@ -298,7 +309,8 @@ def test_auto_builds_every_precision_and_chooses_one_with_reasons(copy: Path) ->
     assert run_pipeline("validate", *QUICK, cwd=copy).returncode == 0
     hops = {hop["candidate"]: hop for hop in read(copy, "validate/parity.json")["hops"]}
     assert all(hops[f"typed {name}"]["executed"] for name in precisions.NAMES)
-    assert "emulated" in hops["typed bf16"]["reason"]
+    emulated = {name for name in precisions.NAMES if hops[f"typed {name}"]["emulated"]}
+    assert emulated == {"tf32", "fp16", "bf16"}, "a CPU has none of these"
 
 
 def test_a_layer_named_to_stay_in_fp32_does_so(copy: Path) -> None:

@@ -138,7 +138,7 @@ def _parity_row(row: dict[str, Any]) -> list[str]:
     low, high = row["accuracy_drop_ci95_pp"]
     return [
         f"{row['reference']} → {row['candidate']}",
-        f"{row['backend']} on {row['device']}",
+        f"{row['backend']} on {row['device']}{', emulated' if row['emulated'] else ''}",
         "not finite" if row["max_abs"] is None else f"{row['max_abs']:.1e}",
         f"{row['top1_agreement']:.4f}",
         f"{row['accuracy_candidate']:.4f}",

@@ -54,6 +54,7 @@ def run(context: Context) -> Outcome:
             "backend": candidate.backend,
             "device": None,
             "executed": False,
+            "emulated": candidate.emulate,
         }
         try:
             if candidate.skip:
@@ -236,7 +237,7 @@ def _show(
     for column in ("hop", "max |Δ|", "top-1 agreement", "accuracy", "drop, points (95 %)", "verdict"):
         table.add_column(column)
     for row in hops:
-        hop = f"{row['reference']} → {row['candidate']}"
+        hop = f"{row['reference']} → {row['candidate']}{', emulated' if row['emulated'] else ''}"
         if row["executed"]:
             low, high = row["accuracy_drop_ci95_pp"]
             table.add_row(

@@ -8,7 +8,7 @@ import difflib
 import json
 import re
 import zipfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,16 +38,19 @@ def keras_layer_names(path: Path) -> list[str]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return list(_layer_paths(json.loads(archive.read("config.json"))))
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ArtifactError(f"{path} is not a readable Keras model: {error}", "Run `make train`.") from error
+            return list(_layer_paths(json.loads(archive.read("config.json"))["config"]["layers"]))
+    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ArtifactError(f"{path} is not a readable Keras model: {reason}", "Run `make train`.") from error
 
 
-def _layer_paths(model: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    for layer in model["config"].get("layers", ()):
+def _layer_paths(layers: list[dict[str, Any]], above: str = "") -> Iterator[str]:
+    for layer in layers:
         path = f"{above}{layer['config']['name']}"
         yield path
-        yield from _layer_paths(layer, f"{path}/")
+        inner = layer["config"].get("layers")
+        if isinstance(inner, list) and all(isinstance(one, dict) and "config" in one for one in inner):
+            yield from _layer_paths(inner, f"{path}/")  # else a custom layer's own option of that name
 
 
 def groups(model: ModelProto, layers: Collection[str]) -> list[Group]:
@@ -75,10 +78,10 @@ def _home(node: NodeProto, layers: Collection[str]) -> str:
     """Return the layer that a node is named after; "" where it is after none, or was put between two layers."""
     if node.op_type in LAYOUT and re.search(r"__\d+$", node.name):  # tf2onnx numbers what it adds
         return ""
-    # A convolution that BatchNormalization was folded into has that one's name; its weight kept the convolution's.
-    # Weights are no guide otherwise: onnxslim keeps one of several that are equal.
-    folded = node.op_type in graphs.COMPUTE_OPS and "/batchnorm/" in node.name
-    return (folded and _layer(node.input[1], layers)) or _layer(node.name, layers)
+    # TensorFlow multiplies a BatchNormalization or a Rescaling into the weights of the product before it, which then
+    # has that layer's name; the weights keep their own. They are no guide otherwise: onnxslim keeps one of equal ones.
+    merged = node.op_type in graphs.COMPUTE_OPS and "/merged_input" in node.input[1]
+    return _layer(node.input[1] if merged else node.name, layers)
 
 
 def _layer(name: str, layers: Collection[str]) -> str:
@@ -112,7 +115,8 @@ def resolve(model: ModelProto, names: Iterable[str], layers: Collection[str]) ->
         tails = [layer for layer in layers if layer.endswith(f"/{name}")]
         path = tails[0] if len(tails) == 1 and name not in layers else name
         own = {node for group in found if f"{group.name}/".startswith(f"{path}/") for node in group.nodes}
-        own = own or _folded(model, path, layers)
+        if path in layers:
+            own = own or _folded(model, path, layers)
         if not own:
             there = [group.name for group in found]
             near = difflib.get_close_matches(path, there if path in layers else [*layers, *there], n=1)

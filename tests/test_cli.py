@@ -56,7 +56,7 @@ def test_help_imports_no_framework_and_not_even_numpy(pipeline: Run) -> None:
         ("pipeline.prediction", set()),
         ("pipeline.stages.benchmark", set()),
         ("pipeline.stages.report", set()),
-        ("pipeline.stages.engine", set()),
+        ("pipeline.stages.engine", {"onnxruntime", "scipy"}),
         ("pipeline.backends.tensorrt", set()),
         ("pipeline.parity", {"scipy"}),
         ("pipeline.stages.validate", {"scipy"}),
@@ -71,9 +71,11 @@ def test_heavy_imports_stay_in_the_modules_that_may_have_them(module: str, allow
 
 
 def test_the_engine_stage_never_imports_tensorflow(main_job: Path, tmp_path: Path) -> None:
-    arguments = ["pipeline", "engine", "--force", f"--set=artifacts={tmp_path / 'artifacts'}"]
+    everything = "--set=engine.precisions=auto"
+    arguments = ["pipeline", "engine", everything, f"--set=artifacts={tmp_path / 'artifacts'}"]
     (tmp_path / "artifacts").mkdir()
-    (tmp_path / "artifacts/export").symlink_to(main_job / "artifacts/export")
+    for stage in ("train", "export"):
+        (tmp_path / "artifacts" / stage).symlink_to(main_job / "artifacts" / stage)
     statement = f"import sys; sys.argv = {arguments}\nfrom pipeline import cli\ncli.main()"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONSAFEPATH", "")
@@ -94,7 +96,9 @@ def test_the_engine_stage_never_imports_tensorflow(main_job: Path, tmp_path: Pat
         (["train", "--set=data.dir=nowhere"], 2, ["nowhere", "train-images-idx3-ubyte"]),
         (["train", "--set=model.source=nowhere:build"], 2, ["model.source", "nowhere"]),
         (["export"], 3, ["no artifact yet", "make train"]),
-        (["engine"], 3, ["no artifact yet", "make export"]),
+        (["engine"], 3, ["no artifact yet", "make train"]),
+        (["localise", "--precision=int8"], 3, ["no artifact yet", "make train"]),
+        (["localise", "--precision=fp12"], 2, ["unknown precision 'fp12'", "fp16"]),
         (["validate"], 3, ["no artifact yet", "make train"]),
         (["benchmark"], 3, ["no artifact yet", "make train"]),
         (["report"], 3, ["no artifact yet", "make train"]),

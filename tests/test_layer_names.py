@@ -1,0 +1,163 @@
+"""Nodes of the exported graph are told by the names that `model.summary()` has."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from pipeline import environment, graphs, layer_names
+from pipeline.errors import ArtifactError, ConfigError
+
+environment.prepare_tensorflow()
+with environment.native_log_hidden():
+    import keras
+    import tensorflow as tf
+
+    from pipeline import models
+    from pipeline.stages import export
+
+# Keras 3.15 copies TensorFlow 2.21's variables in a way that NumPy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+Exported = tuple[onnx.ModelProto, list[str]]
+
+
+def exported(model: keras.Model, folder: Path) -> Exported:
+    """Return the graph that the export stage makes of a model, and the layers its file names."""
+    model.save(folder / "model.keras")
+    signature = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.uint8, name="image")
+    return export._convert(model, signature, 18), layer_names.keras_layer_names(folder / "model.keras")
+
+
+@pytest.fixture(scope="module")
+def branched(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A network with all that makes names hard to tell. Read only."""
+    layers = keras.layers
+    image = keras.Input((8, 8, 3), dtype="uint8", name="image")
+    x = layers.Rescaling(1 / 255, name="to_one")(image)
+    x = layers.Conv2D(4, 3, padding="same", use_bias=False, name="plain")(x)
+    x = layers.BatchNormalization(name="normalised")(x)  # is folded into `plain`
+    x = layers.ReLU(name="positive")(x)
+    x = layers.Conv2D(4, 3, name="conv2d_1")(x)  # runs before `conv2d`, and in a scope `conv2d_1_1`
+    x = layers.Conv2D(4, 3, name="conv2d")(x)
+    shared = layers.Conv2D(4, 1, name="shared")
+    x = shared(layers.Activation("tanh", name="curve")(shared(x)))
+    block = keras.Sequential([keras.Input((4, 4, 4)), layers.Conv2D(4, 1, name="conv2d")], name="block")
+    x = block(x)
+    x = layers.Conv2D(4, 1, name="after")(x)
+    x = layers.Rescaling(3, name="further_up")(x)  # is folded into `after`
+    x = layers.Dropout(0.5, name="dropped")(x)
+    x = layers.Flatten(name="flat")(x)
+    model = keras.Model(image, layers.Dense(5, activation="softmax", name="dense")(x))
+    return exported(model, tmp_path_factory.mktemp("branched"))
+
+
+def operators(exported: Exported) -> dict[str, list[str]]:
+    """Return the operators of each layer, in the graph's order."""
+    kinds = {node.name: node.op_type for node in exported[0].graph.node}
+    return {group.name: [kinds[node] for node in group.nodes] for group in layer_names.groups(*exported)}
+
+
+def test_the_articles_layers_have_the_names_of_its_summary(tmp_path: Path) -> None:
+    keras.utils.clear_session()  # Keras numbers layers of one kind through a whole process
+    model = models.article_cnn((28, 28, 1), 10)
+    graph, layers = exported(model, tmp_path)
+    lines: list[str] = []
+    model.summary(print_fn=lines.append)
+    names = [group.name for group in layer_names.groups(graph, layers)]
+    assert names == [layer.name for layer in model.layers]
+    assert {"max_pooling2d", "flatten", "probabilities"} < set(names)
+    assert all(name in "\n".join(lines) for name in names)
+    found = operators((graph, layers))
+    assert found["conv2d"] == ["Conv", "Relu"]
+    assert found["probabilities"] == ["MatMul", "Softmax"]  # untrained biases are zeros, and left out
+
+
+def test_every_node_is_in_one_group(branched: Exported) -> None:
+    nodes = [node for group in layer_names.groups(*branched) for node in group.nodes]
+    assert sorted(nodes) == sorted(node.name for node in branched[0].graph.node)
+
+
+def test_names_that_are_hard_to_tell_are_told(branched: Exported) -> None:
+    found = operators(branched)
+    assert branched[1][-1] == "dense"
+    assert "block/conv2d" in branched[1]
+    convolutions = [name for name, kinds in found.items() if "Conv" in kinds]
+    assert convolutions == ["plain", "conv2d_1", "conv2d", "shared", "block/conv2d", "after"]
+    assert found["shared"].count("Conv") == 2
+    assert found["curve"] == ["Tanh"]
+    assert found["positive"] == ["Relu"]
+    assert "normalised" not in found
+    assert "dropped" not in found
+
+
+def test_resolving_a_layer_gives_its_nodes(branched: Exported) -> None:
+    graph, layers = branched
+    groups = {group.name: set(group.nodes) for group in layer_names.groups(graph, layers)}
+    for name, nodes in groups.items():
+        assert layer_names.resolve(graph, [name], layers) == nodes
+    assert layer_names.resolve(graph, ["curve", "dense"], layers) == groups["curve"] | groups["dense"]
+    assert layer_names.resolve(graph, [], layers) == frozenset()
+
+
+def test_what_is_folded_or_nested_resolves_too(branched: Exported) -> None:
+    graph, layers = branched
+    (convolution,) = (node.name for node in graphs.compute_nodes(graph) if "normalised" in node.name)
+    assert convolution in layer_names.resolve(graph, ["normalised"], layers)
+    assert layer_names.resolve(graph, ["further_up"], layers) <= layer_names.resolve(graph, ["after"], layers)
+    assert layer_names.resolve(graph, ["block"], layers) == layer_names.resolve(graph, ["block/conv2d"], layers)
+    assert layer_names.resolve(graph, ["conv2d"], layers).isdisjoint(layer_names.resolve(graph, ["block"], layers))
+
+
+def test_a_custom_layers_option_called_layers_is_no_nested_model(tmp_path: Path) -> None:
+    layers = [{"config": {"name": "a", "layers": 3}}, {"config": {"name": "b", "layers": ["x"]}}]
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        archive.writestr("config.json", json.dumps({"config": {"layers": layers}}))
+    assert layer_names.keras_layer_names(tmp_path / "model.keras") == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        ("convd", "'convd' is no layer of the model", "Did you mean 'conv2d'? Layers that can be kept: to_one, plain,"),
+        ("Dense", "'Dense' is no layer of the model", "Did you mean 'dense'?"),
+        ("", "'' is no layer of the model", "Layers that can be kept: to_one"),
+        ("dropped", "'dropped' is in no node of the graph", "Layers that can be kept: to_one"),
+    ],
+)
+def test_a_layer_that_cannot_be_kept_is_an_error(branched: Exported, name: str, message: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        layer_names.resolve(branched[0], ["plain", name], branched[1])
+    assert caught.value.hint.startswith(hint)
+
+
+def test_a_name_in_two_nested_models_wants_the_models() -> None:
+    node = onnx.helper.make_node
+    nodes = [
+        node("Relu", ["x"], ["y"], name="m_1/a_1/relu_1/Relu"),
+        node("Relu", ["y"], ["z"], name="m_1/b_1/relu_1/R"),
+    ]
+    graph = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [], []))
+    layers = ["a", "a/relu", "b", "b/relu"]
+    assert layer_names.resolve(graph, ["b/relu"], layers) == {"m_1/b_1/relu_1/R"}
+    with pytest.raises(ConfigError, match="'relu' is no layer") as caught:
+        layer_names.resolve(graph, ["relu"], layers)
+    assert "/relu'?" in caught.value.hint
+    assert layer_names.resolve(graph, ["relu"], layers[:3]) == {"m_1/a_1/relu_1/Relu"}
+
+
+def test_a_file_that_is_no_keras_model_is_an_artifact_error(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    with pytest.raises(ArtifactError, match=r"model\.keras is not a readable Keras model"):
+        layer_names.keras_layer_names(path)
+    path.write_bytes(np.zeros(100, np.uint8).tobytes())
+    with pytest.raises(ArtifactError):
+        layer_names.keras_layer_names(path)
+    for content in ("{", "[]", '{"config": {"layers": [{}]}}'):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("config.json", content)
+        with pytest.raises(ArtifactError):
+            layer_names.keras_layer_names(path)

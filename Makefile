@@ -15,7 +15,7 @@ INSTALLED := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 ARGS ?=
 
 .NOTPARALLEL:
-.PHONY: all $(STAGES) setup doctor predict test check format lint types help
+.PHONY: all $(STAGES) localise setup doctor predict test check format lint types help
 
 all: $(STAGES) ## everything, from training to the report
 
@@ -28,6 +28,9 @@ engine: ## build a TensorRT engine for each precision
 validate: ## compare outputs and accuracy, hop by hop
 benchmark: ## time every way to run it against the original
 report: ## write artifacts/report/report.md
+
+localise: $(INSTALLED) ## where a precision loses accuracy: make localise ARGS="--precision int8"
+	@$(BIN)/python -m pipeline localise $(ARGS)
 
 predict: $(INSTALLED) ## tell what images show: make predict ARGS="image.png"
 	@$(BIN)/python -m pipeline predict $(ARGS)

@@ -92,7 +92,7 @@ def _contenders(context: Context) -> list[Contender]:
         for variant in ("cpu", "cuda"):
             skip = "" if sidecar["onnx"] else f"no typed graph: {sidecar['reason']}"
             if variant == "cpu" and not precision.cpu_computes:
-                skip = f"a CPU has no {precision.name} arithmetic: timing a stand-in would say nothing"
+                skip = f"ONNX Runtime has no {precision.name} arithmetic on a CPU: timing a stand-in would say nothing"
             sha256 = context.sha256(f"{folder}/model.onnx") if sidecar["onnx"] else None
             options = LoadOptions(variant, allow_tf32=precision.allow_tf32, sha256=sha256)
             found.append(Contender("onnxruntime", variant, precision.name, typed, options, skip))

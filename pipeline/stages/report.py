@@ -81,7 +81,7 @@ def _engines(sidecars: list[dict[str, Any]]) -> str:
 def _proof(sidecar: dict[str, Any]) -> str:
     """Return by what the precision is known: the engine's own layers, or the graph that it was built from."""
     if sidecar["layers"] is None:
-        return f"the graph; the engine was not loaded ({sidecar['runs_here_reason']})" if sidecar["onnx"] else ""
+        return f"the graph; the engine was not loaded: {sidecar['runs_here_reason']}" if sidecar["onnx"] else ""
     types = ", ".join(f"{count} layers in {kind}" for kind, count in sidecar["layers"]["types"].items())
     return f"the engine: {types}"
 

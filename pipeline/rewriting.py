@@ -80,6 +80,8 @@ class Rewriter:
             ConfigError: `engine.keep_fp32` names a layer that the model does not have.
         """
         auto = AUTO in self._options.keep_fp32
+        if self._options.keep_fp32 and not auto and precision.allow_tf32:
+            self._say(f"{precision.name}: engine.keep_fp32 is without effect, TF32 is one flag for the whole engine")
         keep = () if auto or precision.rewrite is None else self._options.keep_fp32
         typed = self._typed(precision, keep)
         if auto and precision.rewrite is not None and typed.judgement and typed.judgement.verdict == "fail":

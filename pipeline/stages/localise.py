@@ -40,10 +40,12 @@ def _show(context: Context, name: str, found: dict[str, Any]) -> None:
         )
     context.console.print(table)
     baseline, result = found["baseline"], found["result"]
-    context.say(f"{name} as it is: {baseline['verdict']}, error {baseline['error']:.2e}")
+    context.say(f"{name} as it is: {baseline['verdict']}, error {baseline['error']:.2e}, {baseline['reason']}")
     if found["keep_fp32"]:
         names = ",".join(found["keep_fp32"])
         context.say(f"smallest set found: {names}: {result['verdict']}, {result['reason']}")
         context.say(f"to build so: --set engine.keep_fp32={names}")
+    elif found["keep_fp32"] is None:
+        context.warn(result["reason"])
     else:
-        context.say(result["reason"])
+        context.say("no layer has to be kept in FP32")

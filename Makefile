@@ -48,7 +48,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		--editable '.[$(EXTRAS)]' || { echo "The set-up failed; pip's words are above.$(if $(findstring gpu,$(EXTRAS)),\
-		Without the GPU packages: make EXTRAS=dev)"; exit 1; }
+		TensorRT comes from NVIDIA's index. Without it: make EXTRAS=cuda$(comma)dev; without GPU: make EXTRAS=dev)"; exit 1; }
 	@rm -f .venv/installed-*
 	@touch $@
 

@@ -54,6 +54,7 @@ def examine(config: Config) -> dict[str, Any]:
         "onnxruntime": _finish(probes["onnxruntime"]),
         "tensorrt": tensorrt,
     }
+    found["setup"] = _setup(found)
     found["conflicts"] = _conflicts(found)
     found["missing"] = _missing(found)
     found["stages"] = _stages(found, config)
@@ -97,6 +98,15 @@ def _tensorrt() -> dict[str, Any]:
                 entry |= {verb: False, f"{verb}_reason": error.message}
         found[flavour] = entry
     return found
+
+
+def _setup(found: dict[str, Any]) -> str:
+    """Tell which of the extras is installed, and what `make setup` would choose on this machine."""
+    versions = found["versions"]
+    cuda, tensorrt = "nvidia-cudnn-cu12" in versions, "tensorrt-cu12" in versions
+    installed = "gpu" if cuda and tensorrt else "cuda" if cuda else "none"
+    answer = "nvidia-smi answers" if found["machine"]["gpus"] else "nvidia-smi does not answer"
+    return f"extra {installed}; `make setup` would take {'gpu' if found['machine']['gpus'] else 'none'}: {answer}"
 
 
 def _conflicts(found: dict[str, Any]) -> list[str]:
@@ -171,6 +181,7 @@ def to_text(found: dict[str, Any]) -> str:
     for gpu in machine["gpus"]:
         lines.append(f"GPU          {gpu['name']}, {gpu['memory_mib']} MiB, driver {gpu['driver']}")
     lines += ["GPU          none"] * (not machine["gpus"])
+    lines.append(f"set up with  {found['setup']}")
     tensorflow, runtime = found["tensorflow"], found["onnxruntime"]
     lines.append(
         f"TensorFlow   {tensorflow['error']}"

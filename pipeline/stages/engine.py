@@ -41,7 +41,7 @@ def run(context: Context) -> Outcome:
         candidates.append(candidate)
     failed = {sidecar["precision"]: sidecar["reason"] for sidecar in sidecars if sidecar["status"] == "failed"}
     if options.precisions == (AUTO,):
-        return Outcome(failure=_select(context, rewriter, candidates, timed=all(s["runs_here"] for s in sidecars)))
+        return Outcome(failure=_select(context, rewriter, sidecars, candidates))
     failure = None
     if failed:
         words = "\n".join(f"{name}: {reason}" for name, reason in failed.items())
@@ -212,12 +212,17 @@ def _say(context: Context, sidecar: dict[str, Any]) -> None:
 
 
 def _select(
-    context: Context, rewriter: Rewriter, candidates: list[selection.Candidate], *, timed: bool
+    context: Context, rewriter: Rewriter, sidecars: list[dict[str, Any]], candidates: list[selection.Candidate]
 ) -> BuildError | None:
     """Write `selection.json`, and say what was chosen and why."""
     basis = "type: the bits of an operand, on average over the multiply-accumulates; no GPU ran the engines"
-    if timed:
-        candidates = [replace(one, cost=_latency_us(context, rewriter, one.precision)) for one in candidates]
+    if any(sidecar["runs_here"] for sidecar in sidecars):
+        candidates = [
+            replace(one, cost=_latency_us(context, rewriter, one.precision))
+            if sidecar["runs_here"]
+            else replace(one, failure=one.failure or f"does not run here: {sidecar['runs_here_reason']}")
+            for one, sidecar in zip(candidates, sidecars, strict=True)
+        ]
         basis = f"median latency in µs on {environment.gpus()[0].name}, batch {context.config.engine.batch_opt}"
     chosen = selection.select(candidates, basis) | {
         "dataset": {"name": rewriter.dataset.name, "split": "validation", "samples": len(rewriter.dataset.validation)},

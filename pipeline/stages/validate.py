@@ -17,7 +17,7 @@ from pipeline.precisions import Precision
 from pipeline.runner import Context, Outcome
 
 BATCH_SAMPLES = 128
-"""Test images whose results are compared between batch sizes, each a multiple of none of them but of most."""
+"""Test images, the first of the split, whose results are compared between batch sizes."""
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from pipeline import backends, data, environment, harness, latency, precisions
+from pipeline import backends, data, environment, evaluation, harness, latency, precisions
 from pipeline.backends import LoadOptions, Outputs, Session
 from pipeline.errors import BackendUnavailable, ConfigError, ParityError
 from pipeline.harness import MODES, Cell, Contender
 from pipeline.runner import Context, Outcome
 
 ORIGINAL = "tensorflow"
+
+CHECKED = 32
+"""Images, at least, by which a contender's outputs are checked: on the one image of a batch of 1, chance decides."""
 
 
 def run(context: Context) -> Outcome:
@@ -29,7 +32,8 @@ def run(context: Context) -> Outcome:
         sessions = [_open(stack, contender) for contender in _contenders(context)]
         for batch in options.batch_sizes:
             # Real images, over and over where the batch is larger than the test set.
-            images = np.resize(dataset.test.images, (batch, *dataset.test.images.shape[1:]))
+            count = -(-CHECKED // batch) * batch  # whole batches
+            images = np.resize(dataset.test.images, (count, *dataset.test.images.shape[1:]))
             prepared = _prepare(sessions, images, batch)
             timed = [cell for cell in prepared if cell.call is not None]
             context.say(f"batch {batch}: timing {len(timed)} cells in {options.rounds} rounds")
@@ -126,20 +130,19 @@ def _has_tf32() -> bool:
 
 
 def _prepare(sessions: list[tuple[Contender, Session | None, str]], images: np.ndarray, batch: int) -> list[Cell]:
-    """Return a cell for each contender and mode, with its call, after checking the outputs once."""
+    """Return a cell for each contender and mode, with its call, after checking the outputs for all `images`."""
     cells: list[Cell] = []
     reference: np.ndarray | None = None
     for contender, session, reason in sessions:
         if session is None:
             cells += [Cell(contender, batch, mode, reason=reason) for mode in MODES]
             continue
-        feed = {session.inputs[0].name: images}
+        feed = {session.inputs[0].name: images[:batch]}
         try:
-            outputs = session.run(feed)  # compiles what is compiled on first use
+            scores = evaluation.infer(session, images, batch)  # compiles what is compiled on first use
         except (BackendUnavailable, ConfigError) as error:  # ConfigError: a batch beyond the engine's profile
             cells += [Cell(contender, batch, mode, session.device, reason=error.message) for mode in MODES]
             continue
-        scores = next(iter(outputs.values()))
         wrong = "" if contender.backend == "null" else _wrong(scores, reference, precisions.get(contender.precision))
         if reference is None:
             reference = scores
@@ -162,7 +165,7 @@ def _run_call(session: Session, feed: dict[str, np.ndarray]) -> Callable[[], Out
 
 
 def _wrong(scores: np.ndarray, reference: np.ndarray | None, precision: precisions.Precision) -> str:
-    """Return what is wrong with a contender's outputs on this batch, measured against the original model's."""
+    """Return what is wrong with a contender's outputs on these images, measured against the original model's."""
     if not np.isfinite(scores).all():
         return "NaN or Inf in the outputs"
     if reference is None or precisions.within(scores, reference, precision.tolerance):
@@ -170,7 +173,7 @@ def _wrong(scores: np.ndarray, reference: np.ndarray | None, precision: precisio
     agreement = float((scores.argmax(axis=1) == reference.argmax(axis=1)).mean())
     # Beyond its numeric tolerance a precision has been judged by its accuracy, in the validate stage. What is looked
     # for here is another thing: a session that computes something else altogether.
-    return "" if agreement >= 0.9 else f"only {agreement:.0%} of the batch agrees with the original model"
+    return "" if agreement >= 0.9 else f"only {agreement:.0%} of the images agree with the original model"
 
 
 def _speedups(cells: list[Cell]) -> list[dict[str, Any]]:

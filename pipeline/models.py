@@ -71,6 +71,10 @@ def load(path: Path, source: str = "article-cnn") -> keras.Model:
     if source != "article-cnn":
         data.import_function(source, "model.source")
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # from Python 3.12 on, HDF5's way of reading passes over zip's checksums
+        if damaged:
+            raise zipfile.BadZipFile(f"{damaged} does not have the checksum it was stored with")
         return keras.saving.load_model(path, safe_mode=True)
     except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
         reason = _first_lines(error)

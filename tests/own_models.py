@@ -41,6 +41,18 @@ def small(image_shape: tuple[int, int, int], classes: int) -> keras.Model:
     )
 
 
+def one_product(image_shape: tuple[int, int, int], classes: int) -> keras.Model:
+    """Return a network with a single matrix product."""
+    return keras.Sequential(
+        [
+            keras.Input(image_shape, dtype="uint8", name="image"),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Flatten(),
+            keras.layers.Dense(classes, activation="softmax", name="only"),
+        ]
+    )
+
+
 def with_lambda(image_shape: tuple[int, int, int], classes: int) -> keras.Model:
     """Return a network whose saved file holds code."""
     return keras.Sequential(

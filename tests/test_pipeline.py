@@ -403,6 +403,19 @@ def test_a_model_that_fp16_ruins_is_refused_and_repaired(pipeline: Run, tmp_path
     assert set(read(tmp_path, "localise/fp16.json")["keep_fp32"]) == set(sidecar["keep_fp32"])
 
 
+def test_localising_a_model_of_one_product_says_that_none_would_be_left(pipeline: Run, tmp_path: Path) -> None:
+    own = ("--set=model.source=own_models:one_product", "--set=train.epochs=1", "--set=data.name=digits")
+    for stage in ("train", "export"):
+        assert pipeline(stage, *own, **OWN).returncode == 0
+    done = pipeline("localise", "--precision=int8", *own, **OWN)
+    assert done.returncode == 0, done.stderr
+    assert "no product left" in done.stdout
+    assert read(tmp_path, "localise/int8.json")["groups"][0]["error_alone"] is None
+    again = pipeline("localise", "--precision=fp16", *own, **OWN)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "artifacts/localise/int8.json").is_file(), "what is known of other precisions stays"
+
+
 @pytest.mark.slow
 def test_own_model_and_own_data_go_the_same_way(pipeline: Run, tmp_path: Path) -> None:
     own = (

@@ -35,9 +35,9 @@ def _show(context: Context, name: str, found: dict[str, Any]) -> None:
     for column in ("Keras layer", "error left", "won back", "verdict"):
         table.add_column(column)
     for group in found["groups"]:
-        table.add_row(
-            ", ".join(group["layers"]), f"{group['error_alone']:.2e}", f"{group['won_back']:.0%}", group["verdict"]
-        )
+        # Where these layers have the last product, nothing of the precision would be left to try.
+        error = "no product left" if group["error_alone"] is None else f"{group['error_alone']:.2e}"
+        table.add_row(", ".join(group["layers"]), error, f"{group['won_back']:.0%}", group["verdict"])
     context.console.print(table)
     baseline, result = found["baseline"], found["result"]
     context.say(f"{name} as it is: {baseline['verdict']}, error {baseline['error']:.2e}, {baseline['reason']}")

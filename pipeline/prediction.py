@@ -1,7 +1,7 @@
 """What images show, told by an exported model or an engine: for trying a model out, one image at a time."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,31 +45,27 @@ def predict(images: Sequence[Path], backend: str, precision: str, config: Config
     return lines
 
 
-def _open(
-    store: artifacts.Store, backend: str, precision: precisions.Precision, config: Config
-) -> AbstractContextManager[Session]:
-    if backend in ("auto", "tensorrt"):
-        try:
-            return _engine(store, precision)
-        except BackendUnavailable:
-            if backend == "tensorrt":
-                raise
-    if backend == "tensorflow":
-        if precision.name != "fp32":
-            raise ConfigError(f"backend tensorflow runs fp32, not {precision.name}", "Use --backend onnxruntime.")
-        if config.model.source != "article-cnn":
-            data.import_function(config.model.source, "model.source")
-        return backends.get("tensorflow").load(store.verified_file("train/model.keras"), LoadOptions("function"))
-    path = store.verified_file(f"engine/{precision.name}/model.onnx")
-    runtime = backends.get("onnxruntime")
-    try:
-        runtime.probe("cuda")
-    except BackendUnavailable:
-        return evaluation.loaded(graphs.load(path), precision)
-    return runtime.load(path, LoadOptions("cuda", allow_tf32=precision.allow_tf32))
+@contextmanager
+def _open(store: artifacts.Store, backend: str, precision: precisions.Precision, config: Config) -> Iterator[Session]:
+    """Load the model in the first way that this machine offers, of those that `backend` allows."""
+    ways = {
+        "tensorrt": [_engine],
+        "tensorflow": [_keras],
+        "onnxruntime": [_cuda, _cpu],
+        "auto": [_engine, _cuda, _cpu],
+    }[backend]
+    with ExitStack() as stack:
+        for way in ways:
+            try:
+                session = stack.enter_context(way(store, precision, config))
+                break
+            except BackendUnavailable:
+                if way is ways[-1]:
+                    raise
+        yield session
 
 
-def _engine(store: artifacts.Store, precision: precisions.Precision) -> AbstractContextManager[Session]:
+def _engine(store: artifacts.Store, precision: precisions.Precision, config: Config) -> AbstractContextManager[Session]:
     folder = f"engine/{precision.name}"
     sidecar: dict[str, Any] = artifacts.read_json(store.verified_file(f"{folder}/engine.json"))
     if sidecar["status"] != "built":
@@ -78,6 +74,28 @@ def _engine(store: artifacts.Store, precision: precisions.Precision) -> Abstract
     runtime.probe(sidecar["flavour"])
     path = store.verified_file(f"{folder}/model.engine")
     return runtime.load(path, LoadOptions(sidecar["flavour"], sha256=sidecar["engine"]["sha256"]))
+
+
+def _keras(store: artifacts.Store, precision: precisions.Precision, config: Config) -> AbstractContextManager[Session]:
+    if precision.name != "fp32":
+        raise ConfigError(f"backend tensorflow runs fp32, not {precision.name}", "Use --backend onnxruntime.")
+    if config.model.source != "article-cnn":
+        data.import_function(config.model.source, "model.source")
+    return backends.get("tensorflow").load(store.verified_file("train/model.keras"), LoadOptions("function"))
+
+
+def _cuda(store: artifacts.Store, precision: precisions.Precision, config: Config) -> AbstractContextManager[Session]:
+    runtime = backends.get("onnxruntime")
+    runtime.probe("cuda")
+    return runtime.load(_typed(store, precision), LoadOptions("cuda", allow_tf32=precision.allow_tf32))
+
+
+def _cpu(store: artifacts.Store, precision: precisions.Precision, config: Config) -> AbstractContextManager[Session]:
+    return evaluation.loaded(graphs.load(_typed(store, precision)), precision)
+
+
+def _typed(store: artifacts.Store, precision: precisions.Precision) -> Path:
+    return store.verified_file(f"engine/{precision.name}/model.onnx")
 
 
 def read_image(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:

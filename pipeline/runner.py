@@ -170,7 +170,7 @@ def _why_not_up_to_date(store: artifacts.Store, stage: Stage, fingerprint: dict[
 def _differences(before: Any, after: Any, prefix: str = "", limit: int = 3) -> list[str]:
     """Name what differs between two trees of plain data, as `train.epochs 5 → 3`."""
     if not (isinstance(before, dict) and isinstance(after, dict)):
-        if isinstance(before, str) and isinstance(after, str) and max(len(before), len(after)) > 40:
+        if any(isinstance(value, str) and len(value) > 40 for value in (before, after)):
             return [prefix.rstrip(".") or "content"]  # digests tell people nothing
         return [f"{prefix.rstrip('.')} {before} → {after}".strip()]
     found: list[str] = []

@@ -357,6 +357,29 @@ def test_predict_tells_what_pictures_and_arrays_show(
         assert f"{name}: {digits.target[8]} (" in done.stdout
 
 
+def test_a_gpu_without_its_libraries_is_no_reason_to_fail(main_job: Path, pipeline: Run, tmp_path: Path) -> None:
+    if environment.gpus():
+        pytest.skip("this machine has a GPU")
+    # Half a GPU: nvidia-smi answers, as on a server whose CUDA libraries are missing or of another version.
+    smi = tmp_path / "bin/nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text("#!/bin/sh\necho 'NVIDIA L4, 570.86.15, 23034, 8.9'\n")
+    smi.chmod(0o755)
+    np.save(tmp_path / "image.npy", np.zeros((28, 28, 1), np.uint8))
+    half = {"PATH": f"{smi.parent}{os.pathsep}{os.environ['PATH']}"}
+    artifacts = f"--set=artifacts={main_job / 'artifacts'}"
+    done = pipeline("predict", "image.npy", artifacts, **half)
+    assert done.returncode == 0, done.stderr
+    assert "fp32 on cpu" in done.stdout
+    assert done.stderr == ""
+    named = pipeline("predict", "image.npy", "--backend=tensorrt", artifacts, **half)
+    assert named.returncode == 4
+    found = json.loads(pipeline("doctor", "--json", **half).stdout)
+    assert found["machine"]["gpus"][0]["name"] == "NVIDIA L4"
+    assert any("CUDA provider does not load" in line for line in found["missing"])
+    assert any("TensorFlow does not see the GPU" in line for line in found["missing"])
+
+
 def test_predict_refuses_what_is_no_image_of_the_models(main_job: Path, pipeline: Run, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     np.save(tmp_path / "wide.npy", np.zeros((28, 30), np.uint8))

@@ -1,8 +1,9 @@
 """ONNX Runtime: the CPU provider everywhere, the CUDA provider where there is a GPU."""
 
+import contextlib
 import hashlib
+import io
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def probe(variant: str) -> None:
             )
 
 
-@contextmanager
+@contextlib.contextmanager
 def load(model: Path, options: LoadOptions) -> Iterator[OnnxRuntimeSession]:
     """Load an ONNX model.
 
@@ -101,14 +102,16 @@ def load(model: Path, options: LoadOptions) -> Iterator[OnnxRuntimeSession]:
     settings.graph_optimization_level = level.ORT_ENABLE_BASIC if options.exact else level.ORT_ENABLE_ALL
     cuda = ("CUDAExecutionProvider", {"use_tf32": "1" if options.allow_tf32 else "0"})
     providers = [cuda, "CPUExecutionProvider"] if options.variant == "cuda" else ["CPUExecutionProvider"]
-    if options.variant == "cuda" and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()  # the CUDA libraries that TensorFlow's packages brought
     try:
         # Bytes, not a path: what was checked is what is loaded.
         content = model.read_bytes()
         if options.sha256 is not None and hashlib.sha256(content).hexdigest() != options.sha256:
             raise ArtifactError(f"{model} has changed since it was published", "Run `make engine`.")
-        loaded = ort.InferenceSession(content, settings, providers=providers)
+        printed = io.StringIO()
+        with environment.native_log_hidden(), contextlib.redirect_stdout(printed):  # both are told below, once
+            if options.variant == "cuda" and hasattr(ort, "preload_dlls"):
+                ort.preload_dlls()  # the CUDA libraries that TensorFlow's packages brought
+            loaded = ort.InferenceSession(content, settings, providers=providers)
     except FileNotFoundError as error:
         raise ArtifactError(f"{model} does not exist", "Run `make export engine`.") from error
     except Exception as error:
@@ -121,8 +124,9 @@ def load(model: Path, options: LoadOptions) -> Iterator[OnnxRuntimeSession]:
             ) from error
         raise BackendUnavailable(f"ONNX Runtime ({options.variant}) cannot run {model.name}: {error}") from error
     if options.variant == "cuda" and "CUDAExecutionProvider" not in loaded.get_providers():
+        why = next(iter(printed.getvalue().splitlines()), "it does not say why")
         raise BackendUnavailable(
-            "ONNX Runtime fell back to the CPU: its CUDA provider did not load",
+            f"ONNX Runtime fell back to the CPU, its CUDA provider did not load: {why}",
             "`make doctor` tells what is missing.",
         )
     session = OnnxRuntimeSession(loaded, environment.gpus()[0].name if options.variant == "cuda" else "cpu")

@@ -252,6 +252,16 @@ def import_function(path: str, key: str) -> Callable[..., Any]:
     return result
 
 
+def register_layers(source: str) -> None:
+    """Import the module of a user's own model (`model.source`), which registers the layers that only it knows.
+
+    Raises:
+        DataError: it cannot be imported.
+    """
+    if source != "article-cnn":
+        import_function(source, "model.source")
+
+
 def source_digest(path: str) -> str:
     """Return a digest of the file that an import path's function is written in, found without importing it."""
     try:

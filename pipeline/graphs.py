@@ -124,11 +124,6 @@ def typed_products(model: onnx.ModelProto) -> Iterator[tuple[NodeProto, str]]:
         yield node, TensorProto.DataType.Name(kind)
 
 
-def compute_types(model: onnx.ModelProto) -> dict[str, int]:
-    """Count the multiply-accumulating nodes by the type in which they compute, as `{"FLOAT16": 2}`."""
-    return dict(Counter(kind for _, kind in typed_products(model)))
-
-
 def census(model: onnx.ModelProto) -> dict[str, Any]:
     """Tell how much of a graph computes in which type.
 

@@ -68,8 +68,7 @@ def load(path: Path, source: str = "article-cnn") -> keras.Model:
     Raises:
         ArtifactError: the file is none, or would run code, or needs a layer that is not registered.
     """
-    if source != "article-cnn":
-        data.import_function(source, "model.source")
+    data.register_layers(source)
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # from Python 3.12 on, HDF5's way of reading passes over zip's checksums

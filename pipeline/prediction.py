@@ -79,8 +79,7 @@ def _engine(store: artifacts.Store, precision: precisions.Precision, config: Con
 def _keras(store: artifacts.Store, precision: precisions.Precision, config: Config) -> AbstractContextManager[Session]:
     if precision.name != "fp32":
         raise ConfigError(f"backend tensorflow runs fp32, not {precision.name}", "Use --backend onnxruntime.")
-    if config.model.source != "article-cnn":
-        data.import_function(config.model.source, "model.source")
+    data.register_layers(config.model.source)
     return backends.get("tensorflow").load(store.verified_file("train/model.keras"), LoadOptions("function"))
 
 

@@ -72,6 +72,12 @@ class Rewriter:
         """FP32's class scores of the validation split."""
         return self._scores(self.exported, precisions.get("fp32"))
 
+    @cached_property
+    def _method_reference(self) -> Array:
+        """FP32's class scores of the images by which calibration methods are compared."""
+        images = self.dataset.validation.images[:METHOD_SAMPLES]
+        return evaluation.scores(self.exported, precisions.get("fp32"), images, JUDGE_BATCH)
+
     def typed(self, precision: Precision) -> TypedGraph:
         """Return the precision's graph as the configuration wants it.
 
@@ -115,12 +121,11 @@ class Rewriter:
         if not precision.calibrations:
             return None, None
         images = self.dataset.validation.images[:METHOD_SAMPLES]
-        reference = evaluation.scores(self.exported, precisions.get("fp32"), images, JUDGE_BATCH)
 
         def error(method: str) -> float:
             candidate = precision.apply(self.exported, keep, calibration.ranges(self._seen, method))
             found = evaluation.scores(candidate, precision, images, JUDGE_BATCH)
-            return calibration.relative_error(reference, found)
+            return calibration.relative_error(self._method_reference, found)
 
         method, errors = calibration.choose(precision.calibrations, error)
         self._say(f"{precision.name}: ranges by {method}, the least error of {len(errors)} methods")

@@ -25,8 +25,7 @@ def run(context: Context) -> Outcome:
     options = context.config.benchmark
     _check_validated(context)
     dataset = data.reload(context.read_json("train/dataset.json"), context.config.data)
-    if context.config.model.source != "article-cnn":
-        data.import_function(context.config.model.source, "model.source")  # registers the model's own layers
+    data.register_layers(context.config.model.source)
     cells: list[Cell] = []
     with ExitStack() as stack:
         sessions = [_open(stack, contender) for contender in _contenders(context)]

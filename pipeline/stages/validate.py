@@ -101,8 +101,7 @@ def run(context: Context) -> Outcome:
 
 def _chain(context: Context) -> list[Candidate]:
     """Return the candidates in order: Keras → SavedModel → ONNX → typed ONNX per precision → engine."""
-    if context.config.model.source != "article-cnn":
-        data.import_function(context.config.model.source, "model.source")  # registers the model's own layers
+    data.register_layers(context.config.model.source)
     fp32 = precisions.get("fp32")
     chain = [
         Candidate(

@@ -8,7 +8,7 @@ import typer
 
 from pipeline import __version__
 from pipeline.errors import PipelineError
-from pipeline.stages import LOCALISE, STAGES, Stage
+from pipeline.stages import LOADGEN, LOCALISE, STAGES, Stage
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -53,8 +53,50 @@ def _stage_command(name: str) -> Any:
     return command
 
 
+def benchmark(
+    scenario: Annotated[
+        str | None,
+        typer.Option(help="Run MLPerf LoadGen instead: singlestream, multistream, server or offline."),
+    ] = None,
+    accuracy: Annotated[bool, typer.Option("--accuracy", help="With --scenario: LoadGen's accuracy mode.")] = False,
+    compare: Annotated[
+        Path | None, typer.Option(metavar="OLD.json", help="Tell what became faster or slower than in OLD.json.")
+    ] = None,
+    fail_on_regression: Annotated[
+        bool, typer.Option("--fail-on-regression", help="With --compare: exit with 7 where a cell became slower.")
+    ] = False,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    force: Force = False,
+) -> None:
+    if scenario is None and accuracy:
+        raise typer.BadParameter("goes with --scenario", param_hint="--accuracy")
+    if compare is None and fail_on_regression:
+        raise typer.BadParameter("goes with --compare", param_hint="--fail-on-regression")
+    if scenario is not None:
+        if compare is not None:
+            raise typer.BadParameter("compares the cells of a plain run; leave --scenario out", param_hint="--compare")
+        mode = "accuracy" if accuracy else "performance"
+        chosen = [*(assignments or ()), f"loadgen.scenario={scenario}", f"loadgen.mode={mode}"]
+        _run(LOADGEN, config, chosen, force)
+        return
+    old = None
+    if compare is not None:
+        from pipeline import comparison
+
+        old = comparison.read(compare)  # before the run: it may be this run's own predecessor, about to be replaced
+    _run(STAGES["benchmark"], config, assignments, force)
+    if old is not None:
+        from rich.console import Console
+
+        root = _load(config, assignments).artifacts
+        comparison.show(old, comparison.read(root / "benchmark/results.json"), Console(), fail=fail_on_regression)
+
+
 for _stage in STAGES.values():
-    app.command(_stage.name, help=_stage.help)(_stage_command(_stage.name))
+    app.command(_stage.name, help=_stage.help)(
+        benchmark if _stage.name == "benchmark" else _stage_command(_stage.name)
+    )
 
 
 @app.command(LOCALISE.name, help=LOCALISE.help)

@@ -126,6 +126,7 @@ class Engine(Section):
     batch_max: int = Field(1024, ge=1)
     workspace_mib: int | None = Field(None, ge=1, description="limit of the builder's workspace; none: its own")
     optimization_level: int | None = Field(None, ge=0, le=5, description="builder effort; none: its own")
+    tune: bool = Field(True, description="measure with which threads and chunks this machine runs the graphs best")
 
     @field_validator("precisions")
     @classmethod
@@ -173,13 +174,34 @@ class Benchmark(Section):
     """What is timed, and for how long."""
 
     batch_sizes: BatchSizes = Field((1, 64, 1024))
-    warmup_s: float = Field(0.1, ge=0, description="seconds before the samples of a cell count, in every round")
-    min_duration_s: float = Field(0.6, gt=0, description="seconds of samples per cell, over all rounds")
-    min_samples: int = Field(30, ge=1, description="samples per cell, over all rounds")
-    rounds: int = Field(
-        3, ge=1, description="every cell is timed in turn this many times, so that drift hits all alike"
+    seconds: float | None = Field(
+        None, gt=0, description="of each cell, over all rounds (none: 0.6); of a LoadGen run (none: MLPerf's 600)"
     )
+    min_samples: int = Field(30, ge=1, description="samples per cell, over all rounds, however long they take")
+    rounds: int = Field(
+        10, ge=2, description="every cell is timed in turn this many times: drift hits all alike, and intervals show it"
+    )
+    warmup_s: float = Field(2.0, ge=0, description="seconds at most until a cell's level is stable, before it counts")
+    threads: int | None = Field(None, ge=1, description="of the CPU, for every way to run; none: as many as there are")
     allow_failed: bool = Field(False, description="time a model that failed validation")
+
+    @property
+    def cell_seconds(self) -> float:
+        """Seconds of samples per cell, over all rounds."""
+        return 0.6 if self.seconds is None else self.seconds
+
+
+class Loadgen(Section):
+    """A scenario of MLPerf LoadGen (`python -m pipeline benchmark --scenario …`)."""
+
+    scenario: Literal["singlestream", "multistream", "server", "offline"] = "singlestream"
+    mode: Literal["performance", "accuracy"] = "performance"
+    backend: str = Field("auto", description="what runs the model; auto: the engine where it runs, else ONNX Runtime")
+    precision: str = Field("fp32", description="of the typed graph or engine; auto: the chosen one")
+    server_qps: float | None = Field(
+        None, gt=0, description="queries per second of `server`; none: half of what it can"
+    )
+    server_latency_ms: float = Field(15.0, gt=0, description="the bound that 99 % of `server`'s queries must keep")
 
 
 class Localise(Section):
@@ -209,6 +231,7 @@ class Config(Section):
     engine: Engine = Engine()
     validate_: Validate = Field(Validate(), alias="validate")
     benchmark: Benchmark = Benchmark()
+    loadgen: Loadgen = Loadgen()
     localise: Localise = Localise()
 
     def section(self, name: str) -> dict[str, Any]:

@@ -33,6 +33,9 @@ DISTRIBUTIONS = (
     "nvidia-cudnn-cu13",
     "scikit-learn",
     "scipy",
+    "openvino",
+    "mlcommons-loadgen",
+    "polygraphy",
 )
 """The packages whose versions can change a result."""
 

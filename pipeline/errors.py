@@ -6,7 +6,9 @@
     ├ ArtifactError      3   missing, stale, changed since it was published, or could not be written
     ├ BackendUnavailable 4   asked for by name and not to be had on this machine
     ├ BuildError         5   a graph or an engine that cannot be built, with the builder's own words
-    └ ParityError        6   accuracy outside its budget
+    ├ ParityError        6   accuracy outside its budget
+    ├ RegressionError    7   slower than the results compared with, where asked to fail then
+    └ Interrupted      130   Ctrl-C, with what was measured until then kept
 
 Anything else that is raised is a bug of the pipeline: traceback, exit 1.
 """
@@ -63,3 +65,15 @@ class ParityError(PipelineError):
     """A candidate whose outputs or accuracy differ more than allowed."""
 
     exit_code = 6
+
+
+class RegressionError(PipelineError):
+    """A cell slower than in the results it was compared with."""
+
+    exit_code = 7
+
+
+class Interrupted(PipelineError):  # noqa: N818  an interruption is no error of anything
+    """Stopped by Ctrl-C, after what was measured until then had been kept."""
+
+    exit_code = 130

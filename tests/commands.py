@@ -12,9 +12,10 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 QUICK = (
     "--set=data.name=digits",
     "--set=benchmark.batch_sizes=1,16",
-    "--set=benchmark.min_duration_s=0.05",
+    "--set=benchmark.seconds=0.05",
     "--set=benchmark.warmup_s=0.01",
-    "--set=benchmark.min_samples=5",
+    "--set=benchmark.min_samples=6",
+    "--set=benchmark.rounds=3",
 )
 
 

@@ -42,28 +42,72 @@ class LoadOptions:
     `variant` is a key of the backend's `VARIANTS`. `exact` forbids what may change the arithmetic, such as graph
     optimizations and the original model's TF32: accuracy is judged with it. `allow_tf32` lets a typed graph's FP32
     matrix products run in TF32 on a GPU. `sha256` is the digest the file must have; engines are refused without it,
-    since an engine is executable content.
+    since an engine is executable content. `threads` are those of the CPU (None: the library's choice); a step of the
+    `plan` that names its own wins.
     """
 
     variant: str
     allow_tf32: bool = False
     exact: bool = False
     sha256: str | None = None
+    threads: int | None = None
+    plan: tuple["Step", ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """How batches of `batch` samples and more are run best, as the engine stage measured it (pipeline.plan).
+
+    `threads` are those of one operator (None: the library's choice), `chunk` the samples fed at a time (None: all),
+    `streams` how many CUDA streams the chunks go over.
+    """
+
+    batch: int
+    threads: int | None = None
+    chunk: int | None = None
+    streams: int = 1
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A model whose inputs are resident on the device: `launch` starts one inference, `wait` waits for its end.
+
+    `stream` is the handle of the CUDA stream it runs on, by which its time can be taken on the device itself; None on
+    a CPU, and where the library does not tell.
+    """
+
+    launch: Callable[[], None]
+    wait: Callable[[], None]
+    stream: int | None = None
+
+    def __call__(self) -> None:
+        """Infer once and wait for the end."""
+        self.launch()
+        self.wait()
 
 
 class Session(Protocol):
-    """A loaded model. `device` is where it really runs, as found after loading, not as asked for."""
+    """A loaded model. Not for use from several threads.
+
+    `device` is where it really runs, as found after loading, not as asked for. `settings` tell how: threads, chunk,
+    streams, CUDA graph, pinned memory; what a number has to carry that others are to believe.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     device: str
+    settings: Mapping[str, object]
 
     def run(self, feed: Feed) -> Outputs:
-        """Infer from host memory to host memory, and return arrays the caller owns."""
+        """Infer from host memory to host memory.
+
+        The feed's arrays stay the caller's, who must not write to them meanwhile; they need not be copied. The arrays
+        returned belong to the session and hold until its next `run`: copy what is to be kept.
+        """
         ...
 
-    def bind(self, feed: Feed) -> Callable[[], None]:
-        """Make the inputs resident on the device; each call of the result infers once and waits for the end.
+    def bind(self, feed: Feed) -> Bound:
+        """Make the inputs resident on the device, to infer from there any number of times.
 
         Raises BackendUnavailable where the API always takes and returns host arrays.
         """

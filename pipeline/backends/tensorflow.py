@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline import models
-from pipeline.backends import Array, Artifact, Closable, Feed, LoadOptions, Outputs, TensorSpec, check_variant
+from pipeline.backends import Array, Artifact, Bound, Closable, Feed, LoadOptions, Outputs, TensorSpec, check_variant
 from pipeline.errors import ArtifactError, BackendUnavailable
 
 VARIANTS: dict[str, Artifact] = {
@@ -38,6 +38,7 @@ class TensorFlowSession(Closable):
         self.outputs = (TensorSpec(OUTPUT, (None, classes), np.dtype(np.float32)),)
         gpus = tf.config.list_logical_devices("GPU")
         self.device = gpus[0].name if gpus else "cpu"
+        self.settings = {"threads": tf.config.threading.get_intra_op_parallelism_threads() or "library default"}
         self._infer, self._predict = infer, predict
         self._owner = owner  # a SavedModel's signature does not keep its variables alive
 
@@ -47,22 +48,20 @@ class TensorFlowSession(Closable):
         images = feed[INPUT]
         if self._predict is not None:
             return {OUTPUT: self._predict(images)}
-        # A copy: on a CPU, numpy() may be a view of memory that TensorFlow owns.
-        return {OUTPUT: self._infer(tf.constant(images)).numpy().copy()}
+        return {OUTPUT: self._infer(tf.constant(images)).numpy()}  # on a CPU a view of the result, kept alive by it
 
-    def bind(self, feed: Feed) -> Callable[[], None]:
-        """Put the images on the device; each call infers once and waits for the device."""
+    def bind(self, feed: Feed) -> Bound:
+        """Put the images on the device. TensorFlow does not tell its stream."""
         self.check_open()
         if self._predict is not None:
             raise BackendUnavailable("model.predict always takes and returns host arrays")
         images = tf.identity(tf.constant(feed[INPUT]))
 
-        def call() -> None:
+        def launch() -> None:
             self.check_open()
             self._infer(images)
-            tf.test.experimental.sync_devices()
 
-        return call
+        return Bound(launch, tf.test.experimental.sync_devices)
 
 
 def probe(variant: str) -> None:

@@ -25,6 +25,16 @@ LOCALISE = Stage(
 )
 """Beside the main line: looks into one precision, on demand."""
 
+LOADGEN = Stage(
+    name="loadgen",
+    entry="pipeline.stages.loadgen:run",
+    needs=("train/model.keras", "train/dataset.json", "engine/", "validate/"),
+    sections=("model", "benchmark", "loadgen"),
+    hardware=True,
+    help="Run a scenario of MLPerf LoadGen.",
+)
+"""Beside the main line, as `benchmark --scenario`: one scenario, with LoadGen's own logs."""
+
 STAGES = {
     stage.name: stage
     for stage in (

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,6 @@ from pipeline.backends import LoadOptions, Session
 from pipeline.config import AUTO, Config
 from pipeline.errors import BackendUnavailable, ConfigError, DataError
 
-BACKENDS = ("auto", *(name for name in backends.NAMES if name != "null"))
-
 
 def predict(images: Sequence[Path], backend: str, precision: str, config: Config) -> list[str]:
     """Return a line for each image: its label and the probability.
@@ -26,15 +25,11 @@ def predict(images: Sequence[Path], backend: str, precision: str, config: Config
     Raises:
         PipelineError: an unknown name, an unreadable image, no artifact, or a backend this machine does not offer.
     """
-    if backend not in BACKENDS:
-        raise ConfigError(f"unknown backend {backend!r}", f"Choose one of: {', '.join(BACKENDS)}.")
     store = artifacts.Store(config.artifacts)
-    if precision == AUTO:
-        precision = artifacts.read_json(store.verified_file("engine/selection.json"))["chosen"]
-    chosen = precisions.get(precision)
+    chosen = choose(store, precision)
     record = artifacts.read_json(store.verified_file("train/dataset.json"))
     arrays = [read_image(path, tuple(record["image_shape"])) for path in images]
-    with _open(store, backend, chosen, config) as session:
+    with open_session(store, backend, chosen, config) as (_, session):
         # One at a time: a static batch or a small profile takes them too, and no image can depend on another.
         scores = [session.run({session.inputs[0].name: array[None]}) for array in arrays]
     lines = [f"{chosen.name} on {session.device}"]
@@ -45,56 +40,108 @@ def predict(images: Sequence[Path], backend: str, precision: str, config: Config
     return lines
 
 
+def choose(store: artifacts.Store, precision: str) -> precisions.Precision:
+    """Return the precision of that name; auto is the one that `engine.precisions=auto` has chosen."""
+    if precision == AUTO:
+        precision = artifacts.read_json(store.verified_file("engine/selection.json"))["chosen"]
+    return precisions.get(precision)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run a precision: which published file is loaded by what, with the limits of its batch."""
+
+    backend: str
+    variant: str
+    artifact: str
+    loading: AbstractContextManager[Session]
+    emulated: bool = False
+    batches: tuple[int, int] = evaluation.ANY_BATCH
+
+
 @contextmanager
-def _open(store: artifacts.Store, backend: str, precision: precisions.Precision, config: Config) -> Iterator[Session]:
-    """Load the model in the first way that this machine offers, of those that `backend` allows."""
+def open_session(
+    store: artifacts.Store, backend: str, precision: precisions.Precision, config: Config, *, exact: bool = True
+) -> Iterator[tuple[Way, Session]]:
+    """Load the model in the first way that this machine offers, of those that `backend` allows.
+
+    On the CPU, `exact` runs the arithmetic by which accuracy is judged, emulated where a CPU lacks it. Without it the
+    model runs as fast as it can, to be timed.
+
+    Raises:
+        BackendUnavailable: no way is offered here; or the model is to be timed, and a CPU could only emulate it.
+        ConfigError: there is no such backend, or it does not run this precision.
+    """
+    cpu = _cpu_exact if exact else _cpu
     ways = {
         "tensorrt": [_engine],
         "tensorflow": [_keras],
-        "onnxruntime": [_cuda, _cpu],
-        "auto": [_engine, _cuda, _cpu],
-    }[backend]
+        "onnxruntime": [_cuda, cpu],
+        "auto": [_engine, _cuda, cpu],
+    }
+    if backend not in ways:
+        raise ConfigError(f"unknown backend {backend!r}", f"Choose one of: {', '.join(ways)}.")
     with ExitStack() as stack:
-        for way in ways:
+        for open_way in ways[backend]:
             try:
-                session = stack.enter_context(way(store, precision, config))
+                way = open_way(store, precision, config)
+                session = stack.enter_context(way.loading)
                 break
             except BackendUnavailable:
-                if way is ways[-1]:
+                if open_way is ways[backend][-1]:
                     raise
-        yield session
+        yield way, session
 
 
-def _engine(store: artifacts.Store, precision: precisions.Precision, config: Config) -> AbstractContextManager[Session]:
+def _engine(store: artifacts.Store, precision: precisions.Precision, config: Config) -> Way:
     folder = f"engine/{precision.name}"
     sidecar: dict[str, Any] = artifacts.read_json(store.verified_file(f"{folder}/engine.json"))
     if sidecar["status"] != "built":
         raise BackendUnavailable(f"there is no {precision.name} engine: {sidecar['reason']}", "Run `make engine`.")
     runtime = backends.get("tensorrt")
-    runtime.probe(sidecar["flavour"])
-    path = store.verified_file(f"{folder}/model.engine")
-    return runtime.load(path, LoadOptions(sidecar["flavour"], sha256=sidecar["engine"]["sha256"]))
+    flavour, artifact = sidecar["flavour"], f"{folder}/model.engine"
+    runtime.probe(flavour)
+    loading = runtime.load(store.verified_file(artifact), LoadOptions(flavour, sha256=sidecar["engine"]["sha256"]))
+    profile = sidecar["profile"]
+    return Way("tensorrt", flavour, artifact, loading, batches=(profile["min"], profile["max"]))
 
 
-def _keras(store: artifacts.Store, precision: precisions.Precision, config: Config) -> AbstractContextManager[Session]:
+def _keras(store: artifacts.Store, precision: precisions.Precision, config: Config) -> Way:
     if precision.name != "fp32":
-        raise ConfigError(f"backend tensorflow runs fp32, not {precision.name}", "Use --backend onnxruntime.")
+        raise ConfigError(f"backend tensorflow runs fp32, not {precision.name}", "Choose onnxruntime.")
     data.register_layers(config.model.source)
-    return backends.get("tensorflow").load(store.verified_file("train/model.keras"), LoadOptions("function"))
+    artifact = "train/model.keras"
+    loading = backends.get("tensorflow").load(store.verified_file(artifact), LoadOptions("function"))
+    return Way("tensorflow", "function", artifact, loading)
 
 
-def _cuda(store: artifacts.Store, precision: precisions.Precision, config: Config) -> AbstractContextManager[Session]:
+def _cuda(store: artifacts.Store, precision: precisions.Precision, config: Config) -> Way:
     runtime = backends.get("onnxruntime")
     runtime.probe("cuda")
-    return runtime.load(_typed(store, precision), LoadOptions("cuda", allow_tf32=precision.allow_tf32))
+    options = LoadOptions("cuda", allow_tf32=precision.allow_tf32)
+    return Way("onnxruntime", "cuda", _typed(precision), runtime.load(store.verified_file(_typed(precision)), options))
 
 
-def _cpu(store: artifacts.Store, precision: precisions.Precision, config: Config) -> AbstractContextManager[Session]:
-    return evaluation.loaded(graphs.load(_typed(store, precision)), precision)
+def _cpu_exact(store: artifacts.Store, precision: precisions.Precision, config: Config) -> Way:
+    typed = graphs.load(store.verified_file(_typed(precision)))
+    emulated = precision.emulate is not None
+    return Way("onnxruntime", "cpu", _typed(precision), evaluation.loaded(typed, precision), emulated)
 
 
-def _typed(store: artifacts.Store, precision: precisions.Precision) -> Path:
-    return store.verified_file(f"engine/{precision.name}/model.onnx")
+def _cpu(store: artifacts.Store, precision: precisions.Precision, config: Config) -> Way:
+    if not precision.cpu_computes:
+        raise BackendUnavailable(
+            f"ONNX Runtime has no {precision.name} arithmetic on a CPU: timing a stand-in would say nothing",
+            "Time another precision, or run this where a GPU is.",
+        )
+    path = store.verified_file(_typed(precision))
+    # What the engine stage has tuned for this machine belongs here, as `plan`.
+    options = LoadOptions("cpu", sha256=artifacts.sha256(path), threads=config.benchmark.threads)
+    return Way("onnxruntime", "cpu", _typed(precision), backends.get("onnxruntime").load(path, options))
+
+
+def _typed(precision: precisions.Precision) -> str:
+    return f"engine/{precision.name}/model.onnx"
 
 
 def read_image(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -1,0 +1,297 @@
+"""MLPerf LoadGen: a scenario's rules, the system under test that it drives, and what its logs say.
+
+LoadGen is C++ and cannot be stopped from inside: an exception that crosses it, or Ctrl-C, would take the process down
+or be stuck until the test is over. So it has a process to itself (pipeline.stages.loadgen), which ends with an error.
+"""
+
+import gc
+import itertools
+import json
+import math
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+
+from pipeline import harness
+from pipeline.backends import Array, Session
+from pipeline.config import Loadgen
+from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
+
+NAMES = {"singlestream": "SingleStream", "multistream": "MultiStream", "server": "Server", "offline": "Offline"}
+"""Our names of the scenarios, and LoadGen's."""
+
+MLPERF_SECONDS = 600.0
+"""The least duration of each scenario by MLPerf's rules."""
+
+RULES = "resnet50"
+"""The entry of mlperf.conf, which LoadGen has built in, whose rules are taken: image classification's.
+
+Percentiles, samples per query, least counts (MultiStream: 662 queries, Offline: 24,576 samples), seeds, and how many
+samples are in use at a time.
+"""
+
+_QUERY_BYTES, _SAMPLE_BYTES, _OFFLINE_SAMPLE_BYTES = 310, 45, 160
+"""What LoadGen allocates before it starts, measured with 6.0.17; Offline hands Python lists of all ids and indices."""
+
+
+_MEMORY = Path("/proc/meminfo")
+
+
+def library() -> Any:
+    """Return the module mlperf_loadgen.
+
+    Raises:
+        BackendUnavailable: it is not installed; there are wheels for Linux only.
+    """
+    try:
+        import mlperf_loadgen
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"MLPerf LoadGen cannot be imported: {error}",
+            "It comes as a wheel for Linux only: run this there, after `make setup` or `pip install mlcommons-loadgen`.",
+        ) from error
+    return mlperf_loadgen
+
+
+class SystemUnderTest:
+    """Answers LoadGen's queries, one after the other, each sample with the number of its class (int64).
+
+    Args:
+        session: what runs the model; its first output is scores [batch, classes].
+        images: every sample of the library, in memory: uint8 [samples, height, width, channels].
+        batches: the smallest and largest batch that the session takes.
+        largest: samples per inference, at most.
+        fail: is told what an inference raised, and ends the process.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        images: Array,
+        batches: tuple[int, int],
+        largest: int,
+        fail: Callable[[BaseException], NoReturn],
+    ) -> None:
+        lg = library()
+        self.samples = len(images)
+        self._run, self._input, self._images, self._fail = session.run, session.inputs[0].name, images, fail
+        fixed = session.inputs[0].shape[0]
+        self._smallest, limit = batches if fixed is None else (fixed, fixed)
+        self.largest = min(largest, limit)
+        # LoadGen reads a response while `QuerySamplesComplete` runs, so one buffer and its responses serve all queries.
+        self._classes = np.zeros(self.largest, np.int64)
+        address, size = self._classes.ctypes.data, self._classes.itemsize
+        self._responses = [lg.QuerySampleResponse(0, address + size * i, size) for i in range(self.largest)]
+        self._complete = lg.QuerySamplesComplete
+
+    def issue(self, ids: list[int], indices: list[int]) -> None:
+        """Answer a query; what LoadGen calls."""
+        try:
+            for size, start in self._pieces(len(ids)):
+                self.infer(indices[start : start + size])
+                responses = self._responses[:size]
+                for response, number in zip(responses, ids[start : start + size], strict=True):
+                    response.id = number
+                self._complete(responses)
+        except BaseException as error:
+            self._fail(error)
+
+    def infer(self, indices: list[int]) -> None:
+        """Infer samples, no more than `largest`, into the buffer of classes."""
+        count = len(indices)
+        if count < self._smallest:  # filled up with the same samples, over again
+            indices = np.resize(indices, self._smallest).tolist()
+        # One sample is a view; several have to be gathered.
+        batch = self._images[indices[0] : indices[0] + 1] if len(indices) == 1 else self._images[indices]
+        scores = next(iter(self._run({self._input: batch}).values()))
+        scores[:count].argmax(axis=1, out=self._classes[:count])
+
+    def measure(self, count: int) -> Array:
+        """Return the durations in ns of inferring `count` samples, any number, as a query of that many is."""
+        indices = np.resize(np.arange(self.samples), count).tolist()
+
+        def call() -> None:
+            for size, start in self._pieces(count):
+                self.infer(indices[start : start + size])
+
+        return harness.measure(call, warmup_s=0.3, min_duration_s=0.5, min_samples=3)
+
+    def warm_up(self, limit_s: float) -> None:
+        """Infer every size of batch that can come, the small ones first, for about `limit_s` at most."""
+        end = time.monotonic() + limit_s
+        sizes = (1 << power for power in range(self.largest.bit_length()))
+        for size in itertools.takewhile(lambda _: time.monotonic() < end, sizes):
+            self.infer(np.resize(np.arange(self.samples), size).tolist())
+
+    def _pieces(self, count: int) -> list[tuple[int, int]]:
+        """Return size and start of the batches for `count` samples: the largest, then powers of two.
+
+        Server's queries come merged in any number, and a new shape costs some sessions a preparation.
+        """
+        pieces, start = [], 0
+        while start < count:
+            left = count - start
+            size = self.largest if left >= self.largest else 1 << (left.bit_length() - 1)
+            pieces.append((size, start))
+            start += size
+        return pieces
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a test will come to, by a short measurement: it is told beforehand."""
+
+    seconds: float
+    queries: int
+    samples_per_query: int
+    samples_per_s: float
+
+
+def configure(system: SystemUnderTest, options: Loadgen, seconds: float | None) -> tuple[Any, Expected]:
+    """Return LoadGen's settings for a scenario by MLPerf's rules, with rates as measured, and what they come to.
+
+    A shorter `seconds` changes the least duration only. The least counts stay: below them a result means nothing, and a
+    slow model takes longer than asked instead.
+
+    Raises:
+        ConfigError: LoadGen would need more memory than there is, since it makes all queries before it starts.
+    """
+    lg, scenario = library(), NAMES[options.scenario]
+    settings = lg.TestSettings()
+    if settings.FromConfig("", RULES, scenario, 0):  # 0: the rules built into LoadGen
+        raise RuntimeError(f"LoadGen has no rules for {RULES}, {scenario}")
+    settings.scenario = getattr(lg.TestScenario, scenario)
+    settings.mode = lg.TestMode.AccuracyOnly if options.mode == "accuracy" else lg.TestMode.PerformanceOnly
+    least_s = MLPERF_SECONDS if seconds is None else seconds
+    settings.min_duration_ms = max(1, round(least_s * 1000))
+    size = {"multistream": settings.multi_stream_samples_per_query, "offline": system.largest}.get(options.scenario, 1)
+    if options.scenario == "server":
+        system.warm_up(limit_s=2.0)
+    times_ns = system.measure(size)
+    fastest_ns, mean_ns = float(times_ns.min()), float(times_ns.mean())
+    # The fastest, because LoadGen ends early, and INVALID, where a model is quicker than was expected.
+    settings.single_stream_expected_latency_ns = settings.multi_stream_expected_latency_ns = max(1, round(fastest_ns))
+    settings.offline_expected_qps = size * 1e9 / fastest_ns
+    # Half of what it can on average: an arrival process without reserve has no bounded latency.
+    settings.server_target_qps = options.server_qps or 0.5e9 / mean_ns
+    settings.server_target_latency_ns = round(options.server_latency_ms * 1e6)
+    settings.server_coalesce_queries = True  # what is overdue is answered as one batch
+    if options.mode == "accuracy":
+        queries = math.ceil(system.samples / size)
+        rate = settings.server_target_qps if options.scenario == "server" else size * 1e9 / mean_ns
+        expected = Expected(system.samples / rate, queries, size, rate)
+    elif options.scenario == "offline":
+        # LoadGen's own: a tenth more than is expected to fill the time.
+        samples = max(settings.min_query_count, int(1.1 * least_s * settings.offline_expected_qps))
+        expected = Expected(samples * mean_ns / (size * 1e9), 1, samples, size * 1e9 / mean_ns)
+    elif options.scenario == "server":
+        queries = max(settings.min_query_count, int(least_s * settings.server_target_qps))
+        expected = Expected(queries / settings.server_target_qps, queries, 1, settings.server_target_qps)
+        # A rate beyond the model's would otherwise run for as long as its queue takes.
+        settings.max_duration_ms = round(2000 * expected.seconds) + 1000
+    else:
+        # LoadGen's own: queries for twice the time.
+        queries = max(settings.min_query_count, int(2 * least_s * 1e9 / fastest_ns))
+        seconds_needed = max(least_s, settings.min_query_count * mean_ns / 1e9)
+        expected = Expected(seconds_needed, queries, size, size * 1e9 / mean_ns)
+    _check_memory(expected, least_s)
+    return settings, expected
+
+
+def _check_memory(expected: Expected, seconds: float) -> None:
+    per_sample = _OFFLINE_SAMPLE_BYTES if expected.queries == 1 else _SAMPLE_BYTES
+    needed = expected.queries * (_QUERY_BYTES + expected.samples_per_query * per_sample)
+    lines = _MEMORY.read_text(encoding="ascii").splitlines() if _MEMORY.exists() else ()
+    available = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), math.inf)
+    if needed > 0.8 * available:
+        fitting = seconds * 0.7 * available / needed
+        raise ConfigError(
+            f"LoadGen makes all queries before it starts: {seconds:g} s of a model this fast take {needed / 1e9:.1f} GB "
+            f"of memory, and {available / 1e9:.1f} GB are free",
+            f"Ask for less, as --set benchmark.seconds={fitting:.2g}.",
+        )
+
+
+def conduct(system: SystemUnderTest, settings: Any, folder: Path) -> None:
+    """Run the test; LoadGen writes its logs into `folder`. Errors within it end in the system's `fail`."""
+    lg = library()
+    output = lg.LogOutputSettings()
+    output.outdir = str(folder)
+    output.copy_summary_to_stdout = False
+    logs = lg.LogSettings()
+    logs.log_output = output
+    logs.enable_trace = False  # it writes 660 bytes a query meanwhile
+    with ExitStack() as stack:
+        under_test = lg.ConstructFastSUT(system.issue, _nothing)
+        stack.callback(lg.DestroyFastSUT, under_test)
+        samples = lg.ConstructQSL(system.samples, system.samples, _nothing, _nothing)  # they are in memory
+        stack.callback(lg.DestroyQSL, samples)
+        gc.collect()
+        gc.disable()
+        stack.callback(gc.enable)
+        # No name: LoadGen would obey an audit.config that happens to lie in the working directory.
+        lg.StartTestWithLogSettings(under_test, samples, settings, logs, "")
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Said:
+    """What LoadGen's detailed log says: its verdict (empty in accuracy mode), reasons, results, settings in effect."""
+
+    verdict: Literal["VALID", "INVALID", ""]
+    reasons: list[str]
+    metrics: dict[str, float | bool]
+    settings: dict[str, Any]
+    version: str
+
+
+def read_log(folder: Path) -> Said:
+    """Read `mlperf_log_detail.txt`.
+
+    Raises:
+        ArtifactError: LoadGen did not finish it.
+    """
+    found: dict[str, Any] = {}
+    errors = []
+    path = folder / "mlperf_log_detail.txt"
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        with suppress(json.JSONDecodeError):  # a number such as inf, which LoadGen writes as it is
+            entry = json.loads(line.removeprefix(":::MLLOG "))
+            found[entry["key"]] = entry["value"]
+            if entry["metadata"]["is_error"]:
+                errors.append(_plain(entry["value"]))
+    if "num_errors" not in found:
+        raise ArtifactError(f"LoadGen did not finish its log {path.name}", "Is the disk full? Run the scenario again.")
+    reasons = [_plain(found.get("result_invalid_reason", "")), *errors]
+    if found.get("early_stopping_met") is False:
+        reasons.append(f"early stopping: {_plain(found['early_stopping_result'])}")
+    kept = {key.removeprefix("result_"): value for key, value in found.items() if key.startswith(("result_", "early_"))}
+    return Said(
+        verdict=found.get("result_validity", ""),
+        reasons=[reason for reason in reasons if reason],
+        metrics={key: value for key, value in kept.items() if isinstance(value, int | float) and math.isfinite(value)},
+        settings={
+            key.removeprefix("effective_"): value for key, value in found.items() if key.startswith("effective_")
+        },
+        version=found["loadgen_version"],
+    )
+
+
+def _plain(text: object) -> str:
+    return " ".join(str(text).replace("*", " ").split())
+
+
+def read_answers(folder: Path, samples: int) -> Array:
+    """Return the class LoadGen was answered for each sample of the library, int64 [samples]; −1 where for none."""
+    answers = np.full(samples, -1, np.int64)
+    for entry in json.loads((folder / "mlperf_log_accuracy.json").read_text(encoding="ascii")):
+        answers[entry["qsl_idx"]] = np.frombuffer(bytes.fromhex(entry["data"]), np.int64)[0]
+    return answers

@@ -1,0 +1,268 @@
+"""Beside the main line: a scenario of MLPerf LoadGen, in a process of its own, with LoadGen's own logs kept."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pipeline import artifacts, data, loadgen, prediction
+from pipeline.config import Config
+from pipeline.errors import ParityError, PipelineError
+from pipeline.precisions import Precision
+from pipeline.runner import Context, Outcome
+
+UNVERIFIED = "Result not verified by MLCommons Association."
+"""What MLCommons asks to be said of every result that it has not reviewed."""
+
+TARGETS = {"meets_99": 0.99, "meets_99_9": 0.999}
+"""MLPerf's accuracy targets, as fractions of the FP32 model's."""
+
+
+def run(context: Context) -> Outcome:
+    """Publish `<scenario>-<mode>/`: LoadGen's logs and `result.json`; other runs of models still there stay beside."""
+    options, seconds = context.config.loadgen, context.config.benchmark.seconds
+    loadgen.library()
+    _check_validated(context)
+    precision = prediction.choose(artifacts.Store(context.root), options.precision)
+    name = f"{options.scenario}-{options.mode}"
+    _keep_others(context, name)
+    folder = context.output / name
+    folder.mkdir()
+    begun, answered = _conduct(context, precision, folder)
+    said = loadgen.read_log(folder)
+    reasons, accuracy = list(said.reasons), None
+    if options.mode == "accuracy":
+        accuracy = _judged(context, begun, answered)
+        if missing := answered["samples"] - answered["answered"]:
+            reasons.append(f"{missing} of {answered['samples']} samples were not answered")
+    result = {
+        "schema": 1,
+        "scenario": options.scenario,
+        "mode": options.mode,
+        "official": False,
+        "unofficial": _why_unofficial(options.mode, seconds),
+        "statement": UNVERIFIED,
+        "valid": said.verdict != "INVALID" and not reasons,
+        "loadgen_result": said.verdict or None,
+        "reasons": reasons,
+        "metric": _metric(options.scenario, said.metrics) if options.mode == "performance" else None,
+        "metrics": said.metrics,
+        "accuracy": accuracy,
+        "precision": precision.name,
+        **begun,
+        "seconds_asked": seconds,
+        "settings": said.settings,
+        "dataset": context.read_json("train/dataset.json")["name"],
+        "loadgen_version": said.version,
+    }
+    context.write_json(f"{name}/result.json", result)
+    _show(context, folder, result)
+    return Outcome()
+
+
+def _check_validated(context: Context) -> None:
+    if context.read_json("validate/parity.json")["verdict"] != "fail":
+        return
+    if not context.config.benchmark.allow_failed:
+        raise ParityError(
+            "the model failed validation; a fast wrong answer is not timed",
+            "See artifacts/validate/parity.json, or insist with --set benchmark.allow_failed=true.",
+        )
+    context.warn("driving a model that FAILED validation, as benchmark.allow_failed says")
+
+
+def _keep_others(context: Context, name: str) -> None:
+    """Copy what was published of other scenarios, where the file that they ran is still the published one."""
+    for file in sorted((context.root / "loadgen").glob("*/result.json")):
+        model = artifacts.read_json(file)["model"]
+        stage, _, path = model["artifact"].partition("/")
+        record = context.manifests[stage].outputs.get(path)
+        if file.parent.name != name and record is not None and record.sha256 == model["sha256"]:
+            shutil.copytree(file.parent, context.output / file.parent.name)
+
+
+def _conduct(context: Context, precision: Precision, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Run the scenario in a process of its own; return how the model ran, and in accuracy mode what was answered."""
+    scenario, mode = context.config.loadgen.scenario, context.config.loadgen.mode
+    context.say(f"{scenario}, {mode}: loading the model and measuring what to expect")
+    with _process(context.config, precision, folder) as receive:
+        begun = receive(None)
+        expected = begun["expected"]
+        context.say(
+            f"{begun['backend']} {begun['variant']} {precision.name} on {begun['device']}: about "
+            f"{expected['seconds']:,.0f} s, {expected['samples_per_s']:,.0f} samples/s expected"
+        )
+        if begun["emulated"]:
+            context.warn(f"this CPU has no {precision.name} arithmetic: emulated by rounding in FP32")
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=context.console, disable=not context.console.is_terminal) as progress:
+            task = progress.add_task(f"LoadGen {loadgen.NAMES[scenario]}", total=expected["seconds"])
+            start = time.monotonic()
+            while (answered := receive(0.2)) is None:
+                progress.update(task, completed=min(time.monotonic() - start, expected["seconds"]))
+    return begun, answered
+
+
+@contextmanager
+def _process(config: Config, precision: Precision, folder: Path) -> Iterator[Any]:
+    """Start the process that LoadGen has to itself, and end it, by force where it is still at work.
+
+    Yields a function that returns the next thing the process has to tell, or None where it takes longer than the
+    seconds given; it raises what the process raised.
+    """
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(there, config, precision.name, folder))
+    # The process inherits the mask: Ctrl-C is for this one, which then ends it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    there.close()
+
+    def receive(timeout_s: float | None) -> Any:
+        if not here.poll(timeout_s):
+            return None
+        try:
+            message = here.recv()
+        except EOFError:
+            process.join()
+            raise PipelineError(
+                f"LoadGen's process ended with exit code {process.exitcode}",
+                "-9 is most often a lack of memory: ask for less, with --set benchmark.seconds=…",
+            ) from None
+        if isinstance(message, BaseException):
+            raise message
+        return message
+
+    try:
+        yield receive
+    finally:
+        process.kill()
+        process.join()
+        here.close()
+
+
+def _serve(pipe: Connection, config: Config, precision_name: str, folder: Path) -> None:
+    """Run the scenario and tell how the model runs, then, at the end, what was answered; or what was raised."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def fail(error: BaseException) -> NoReturn:
+        told = error if isinstance(error, PipelineError) else RuntimeError("".join(traceback.format_exception(error)))
+        pipe.send(told)
+        os._exit(1)  # LoadGen may have the stack, and would not give it back
+
+    try:
+        store, options = artifacts.Store(config.artifacts), config.loadgen
+        precision = prediction.choose(store, precision_name)
+        record = artifacts.read_json(store.verified_file("train/dataset.json"))
+        test = data.reload(record, config.data).test
+        images = np.ascontiguousarray(test.images)
+        # What is judged is what is timed; only an arithmetic that the CPU lacks has to be stood in for.
+        exact = options.mode == "accuracy" and not precision.cpu_computes
+        with prediction.open_session(store, options.backend, precision, config, exact=exact) as (way, session):
+            largest = max(config.benchmark.batch_sizes)
+            system = loadgen.SystemUnderTest(session, images, way.batches, largest, fail)
+            settings, expected = loadgen.configure(system, options, config.benchmark.seconds)
+            begun = {
+                "backend": way.backend,
+                "variant": way.variant,
+                "device": session.device,
+                "emulated": way.emulated,
+                "session": dict(session.settings),
+                "largest_batch": system.largest,
+                "model": {"artifact": way.artifact, "sha256": artifacts.sha256(store.root / way.artifact)},
+                "expected": asdict(expected),
+            }
+            pipe.send(begun)
+            loadgen.conduct(system, settings, folder)
+        answered = {}
+        if options.mode == "accuracy":
+            answers = loadgen.read_answers(folder, len(test))
+            correct = int((answers == test.labels).sum())
+            answered = {"samples": len(test), "answered": int((answers >= 0).sum()), "correct": correct}
+        pipe.send(answered)
+    except BaseException as error:
+        fail(error)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _why_unofficial(mode: str, seconds: float | None) -> list[str]:
+    reasons = ["not submitted to MLCommons, nor reviewed", "the model and its data are not an MLPerf benchmark's"]
+    if mode == "performance" and seconds is not None and seconds < loadgen.MLPERF_SECONDS:
+        reasons.append(f"{seconds:g} s instead of the {loadgen.MLPERF_SECONDS:g} s of MLPerf's rules")
+    return reasons
+
+
+def _metric(scenario: str, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return the number that MLPerf goes by in a scenario, None where LoadGen could not give it."""
+    key, name, unit = {
+        # The upper bound of the percentile at 99 % confidence, which early stopping gives.
+        "singlestream": ("early_stopping_latency_ss", "90th percentile of latency", "ns"),
+        "multistream": ("early_stopping_latency_ms", "99th percentile of latency, of 8 samples", "ns"),
+        "server": ("completed_samples_per_sec", "queries answered", "per second"),
+        "offline": ("samples_per_second", "samples", "per second"),
+    }[scenario]
+    value = metrics.get(key)
+    return {"name": name, "value": value if value else None, "unit": unit}
+
+
+def _judged(context: Context, begun: dict[str, Any], answered: dict[str, Any]) -> dict[str, Any]:
+    """Return the accuracy LoadGen saw, beside what validation found and MLPerf's targets."""
+    parity = context.read_json("validate/parity.json")
+    candidate = {"tensorrt": "engine", "onnxruntime": "typed", "tensorflow": "keras"}[begun["backend"]]
+    executed = [row for row in (*parity["totals"], *parity["hops"]) if row["executed"]]
+    fp32 = next(row["accuracy_reference"] for row in executed if row["reference"] == "keras")
+    if candidate == "keras":
+        found = fp32
+    else:
+        candidate = f"{candidate} {context.config.loadgen.precision}"
+        found = next((row["accuracy_candidate"] for row in executed if row["candidate"] == candidate), None)
+    accuracy = answered["correct"] / answered["samples"]
+    return {
+        "accuracy": accuracy,
+        "correct": answered["correct"],
+        "samples": answered["samples"],
+        "validated": {"candidate": candidate, "accuracy": found},
+        "fp32": fp32,
+        "of_fp32": accuracy / fp32 if fp32 else None,
+    } | {name: accuracy >= share * fp32 for name, share in TARGETS.items()}
+
+
+def _show(context: Context, folder: Path, result: dict[str, Any]) -> None:
+    for line in (folder / "mlperf_log_summary.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("Result is"):
+            context.say(f"LoadGen: {line}")
+    if (metric := result["metric"]) and metric["value"]:
+        value, unit = (metric["value"] / 1e3, "µs") if metric["unit"] == "ns" else (metric["value"], metric["unit"])
+        context.say(f"{metric['name']}: {value:,.1f} {unit}")
+    for reason in result["reasons"]:
+        context.warn(reason)
+    if accuracy := result["accuracy"]:
+        validated = accuracy["validated"]
+        seen = "did not run there" if validated["accuracy"] is None else f"{validated['accuracy']:.4f}"
+        context.say(
+            f"accuracy {accuracy['accuracy']:.4f} on {accuracy['samples']:,} test samples; validation of "
+            f"{validated['candidate']}: {seen}; FP32: {accuracy['fp32']:.4f}"
+        )
+        for name, share in TARGETS.items():
+            context.say(f"MLPerf's target of {share:.1%} of FP32's: {'met' if accuracy[name] else 'NOT met'}")
+    context.warn(f"UNOFFICIAL, unverified: {'; '.join(result['unofficial'])}. {UNVERIFIED}")

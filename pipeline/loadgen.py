@@ -6,21 +6,20 @@ or be stuck until the test is over. So it has a process to itself (pipeline.stag
 
 import gc
 import itertools
-import json
 import math
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from pipeline import harness
 from pipeline.backends import Array, Session
 from pipeline.config import Loadgen
-from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
+from pipeline.errors import BackendUnavailable, ConfigError
 
 NAMES = {"singlestream": "SingleStream", "multistream": "MultiStream", "server": "Server", "offline": "Offline"}
 """Our names of the scenarios, and LoadGen's."""
@@ -53,7 +52,7 @@ def library() -> Any:
     except ImportError as error:
         raise BackendUnavailable(
             f"MLPerf LoadGen cannot be imported: {error}",
-            "It comes as a wheel for Linux only: run this there, after `make setup` or `pip install mlcommons-loadgen`.",
+            "Its wheels are for Linux only: run this there, after `make setup` or `pip install mlcommons-loadgen`.",
         ) from error
     return mlperf_loadgen
 
@@ -88,6 +87,8 @@ class SystemUnderTest:
         address, size = self._classes.ctypes.data, self._classes.itemsize
         self._responses = [lg.QuerySampleResponse(0, address + size * i, size) for i in range(self.largest)]
         self._complete = lg.QuerySamplesComplete
+        # A session need not bind again what lies where it lay before.
+        self._feeds: dict[int, dict[str, Array]] = {}
 
     def issue(self, ids: list[int], indices: list[int]) -> None:
         """Answer a query; what LoadGen calls."""
@@ -104,11 +105,17 @@ class SystemUnderTest:
     def infer(self, indices: list[int]) -> None:
         """Infer samples, no more than `largest`, into the buffer of classes."""
         count = len(indices)
-        if count < self._smallest:  # filled up with the same samples, over again
-            indices = np.resize(indices, self._smallest).tolist()
-        # One sample is a view; several have to be gathered.
-        batch = self._images[indices[0] : indices[0] + 1] if len(indices) == 1 else self._images[indices]
-        scores = next(iter(self._run({self._input: batch}).values()))
+        size = max(count, self._smallest)
+        feed = self._feeds.get(size)
+        if feed is None:
+            feed = self._feeds[size] = {self._input: np.zeros((size, *self._images.shape[1:]), self._images.dtype)}
+        batch = feed[self._input]  # what a batch below the smallest lacks stays as it was
+        if count == 1:
+            batch[0] = self._images[indices[0]]
+        else:
+            # NumPy copies twice where it has to check the indices; LoadGen's are within the library.
+            self._images.take(indices, axis=0, out=batch[:count], mode="clip")
+        scores = next(iter(self._run(feed).values()))
         scores[:count].argmax(axis=1, out=self._classes[:count])
 
     def measure(self, count: int) -> Array:
@@ -211,8 +218,8 @@ def _check_memory(expected: Expected, seconds: float) -> None:
     if needed > 0.8 * available:
         fitting = seconds * 0.7 * available / needed
         raise ConfigError(
-            f"LoadGen makes all queries before it starts: {seconds:g} s of a model this fast take {needed / 1e9:.1f} GB "
-            f"of memory, and {available / 1e9:.1f} GB are free",
+            f"LoadGen makes all queries before it starts: {seconds:g} s of a model this fast take "
+            f"{needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are free",
             f"Ask for less, as --set benchmark.seconds={fitting:.2g}.",
         )
 
@@ -240,58 +247,3 @@ def conduct(system: SystemUnderTest, settings: Any, folder: Path) -> None:
 
 def _nothing(*_: object) -> None:
     pass
-
-
-@dataclass(frozen=True)
-class Said:
-    """What LoadGen's detailed log says: its verdict (empty in accuracy mode), reasons, results, settings in effect."""
-
-    verdict: Literal["VALID", "INVALID", ""]
-    reasons: list[str]
-    metrics: dict[str, float | bool]
-    settings: dict[str, Any]
-    version: str
-
-
-def read_log(folder: Path) -> Said:
-    """Read `mlperf_log_detail.txt`.
-
-    Raises:
-        ArtifactError: LoadGen did not finish it.
-    """
-    found: dict[str, Any] = {}
-    errors = []
-    path = folder / "mlperf_log_detail.txt"
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        with suppress(json.JSONDecodeError):  # a number such as inf, which LoadGen writes as it is
-            entry = json.loads(line.removeprefix(":::MLLOG "))
-            found[entry["key"]] = entry["value"]
-            if entry["metadata"]["is_error"]:
-                errors.append(_plain(entry["value"]))
-    if "num_errors" not in found:
-        raise ArtifactError(f"LoadGen did not finish its log {path.name}", "Is the disk full? Run the scenario again.")
-    reasons = [_plain(found.get("result_invalid_reason", "")), *errors]
-    if found.get("early_stopping_met") is False:
-        reasons.append(f"early stopping: {_plain(found['early_stopping_result'])}")
-    kept = {key.removeprefix("result_"): value for key, value in found.items() if key.startswith(("result_", "early_"))}
-    return Said(
-        verdict=found.get("result_validity", ""),
-        reasons=[reason for reason in reasons if reason],
-        metrics={key: value for key, value in kept.items() if isinstance(value, int | float) and math.isfinite(value)},
-        settings={
-            key.removeprefix("effective_"): value for key, value in found.items() if key.startswith("effective_")
-        },
-        version=found["loadgen_version"],
-    )
-
-
-def _plain(text: object) -> str:
-    return " ".join(str(text).replace("*", " ").split())
-
-
-def read_answers(folder: Path, samples: int) -> Array:
-    """Return the class LoadGen was answered for each sample of the library, int64 [samples]; −1 where for none."""
-    answers = np.full(samples, -1, np.int64)
-    for entry in json.loads((folder / "mlperf_log_accuracy.json").read_text(encoding="ascii")):
-        answers[entry["qsl_idx"]] = np.frombuffer(bytes.fromhex(entry["data"]), np.int64)[0]
-    return answers

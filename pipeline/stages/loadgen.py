@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipeline import artifacts, data, loadgen, prediction
+from pipeline import artifacts, data, loadgen, loadgen_logs, prediction
 from pipeline.config import Config
 from pipeline.errors import ParityError, PipelineError
 from pipeline.precisions import Precision
@@ -41,10 +41,10 @@ def run(context: Context) -> Outcome:
     folder = context.output / name
     folder.mkdir()
     begun, answered = _conduct(context, precision, folder)
-    said = loadgen.read_log(folder)
+    said = loadgen_logs.read_log(folder)
     reasons, accuracy = list(said.reasons), None
     if options.mode == "accuracy":
-        accuracy = _judged(context, begun, answered)
+        accuracy = _judged(context, begun["backend"], precision.name, answered)
         if missing := answered["samples"] - answered["answered"]:
             reasons.append(f"{missing} of {answered['samples']} samples were not answered")
     result = {
@@ -190,7 +190,7 @@ def _serve(pipe: Connection, config: Config, precision_name: str, folder: Path) 
             loadgen.conduct(system, settings, folder)
         answered = {}
         if options.mode == "accuracy":
-            answers = loadgen.read_answers(folder, len(test))
+            answers = loadgen_logs.read_answers(folder, len(test))
             correct = int((answers == test.labels).sum())
             answered = {"samples": len(test), "answered": int((answers >= 0).sum()), "correct": correct}
         pipe.send(answered)
@@ -225,16 +225,16 @@ def _metric(scenario: str, metrics: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "value": value if value else None, "unit": unit}
 
 
-def _judged(context: Context, begun: dict[str, Any], answered: dict[str, Any]) -> dict[str, Any]:
+def _judged(context: Context, backend: str, precision: str, answered: dict[str, Any]) -> dict[str, Any]:
     """Return the accuracy LoadGen saw, beside what validation found and MLPerf's targets."""
     parity = context.read_json("validate/parity.json")
-    candidate = {"tensorrt": "engine", "onnxruntime": "typed", "tensorflow": "keras"}[begun["backend"]]
+    candidate = {"tensorrt": "engine", "onnxruntime": "typed", "tensorflow": "keras"}[backend]
     executed = [row for row in (*parity["totals"], *parity["hops"]) if row["executed"]]
     fp32 = next(row["accuracy_reference"] for row in executed if row["reference"] == "keras")
     if candidate == "keras":
         found = fp32
     else:
-        candidate = f"{candidate} {context.config.loadgen.precision}"
+        candidate = f"{candidate} {precision}"
         found = next((row["accuracy_candidate"] for row in executed if row["candidate"] == candidate), None)
     accuracy = answered["correct"] / answered["samples"]
     return {

@@ -1,0 +1,68 @@
+"""What LoadGen's own logs say; they are kept as it wrote them."""
+
+import json
+import math
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from pipeline.backends import Array
+from pipeline.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class Said:
+    """What LoadGen's detailed log says: its verdict (empty in accuracy mode), reasons, results, settings in effect."""
+
+    verdict: Literal["VALID", "INVALID", ""]
+    reasons: list[str]
+    metrics: dict[str, float | bool]
+    settings: dict[str, Any]
+    version: str
+
+
+def read_log(folder: Path) -> Said:
+    """Read `mlperf_log_detail.txt`.
+
+    Raises:
+        ArtifactError: LoadGen did not finish it.
+    """
+    found: dict[str, Any] = {}
+    errors = []
+    path = folder / "mlperf_log_detail.txt"
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        with suppress(json.JSONDecodeError):  # a number such as inf, which LoadGen writes as it is
+            entry = json.loads(line.removeprefix(":::MLLOG "))
+            found[entry["key"]] = entry["value"]
+            if entry["metadata"]["is_error"]:
+                errors.append(_plain(entry["value"]))
+    if "num_errors" not in found:
+        raise ArtifactError(f"LoadGen did not finish its log {path.name}", "Is the disk full? Run the scenario again.")
+    reasons = [_plain(found.get("result_invalid_reason", "")), *errors]
+    if found.get("early_stopping_met") is False:
+        reasons.append(f"early stopping: {_plain(found['early_stopping_result'])}")
+    kept = {key.removeprefix("result_"): value for key, value in found.items() if key.startswith(("result_", "early_"))}
+    return Said(
+        verdict=found.get("result_validity", ""),
+        reasons=[reason for reason in reasons if reason],
+        metrics={key: value for key, value in kept.items() if isinstance(value, int | float) and math.isfinite(value)},
+        settings={
+            key.removeprefix("effective_"): value for key, value in found.items() if key.startswith("effective_")
+        },
+        version=found["loadgen_version"],
+    )
+
+
+def _plain(text: object) -> str:
+    return " ".join(str(text).replace("*", " ").split())
+
+
+def read_answers(folder: Path, samples: int) -> Array:
+    """Return the class LoadGen was answered for each sample of the library, int64 [samples]; −1 where for none."""
+    answers = np.full(samples, -1, np.int64)
+    for entry in json.loads((folder / "mlperf_log_accuracy.json").read_text(encoding="ascii")):
+        answers[entry["qsl_idx"]] = np.frombuffer(bytes.fromhex(entry["data"]), np.int64)[0]
+    return answers

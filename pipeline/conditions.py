@@ -88,10 +88,17 @@ def changes(start: Mapping[str, Any], end: Mapping[str, Any]) -> list[str]:
         found.append(f"the CPU's frequency fell from {start['cpu_mhz']:.0f} to {end['cpu_mhz']:.0f} MHz")
     if end["governor"] not in ("performance", "unknown"):
         found.append(f"the CPU governor is {end['governor']}: the frequency follows the load")
+    return found + gpu_changes(start, end)
+
+
+def gpu_changes(start: Mapping[str, Any], end: Mapping[str, Any]) -> list[str]:
+    """Return what of `changes` is about the GPUs."""
     before = {gpu["uuid"]: gpu for gpu in start["gpus"]}
-    for gpu in end["gpus"]:
-        found += [f"GPU {gpu['index']} ({gpu['name']}) {what}" for what in _gpu_changes(before.get(gpu["uuid"]), gpu)]
-    return found
+    return [
+        f"GPU {gpu['index']} ({gpu['name']}) {what}"
+        for gpu in end["gpus"]
+        for what in _gpu_changes(before.get(gpu["uuid"]), gpu)
+    ]
 
 
 def _gpu_changes(start: Mapping[str, Any] | None, end: Mapping[str, Any]) -> Iterator[str]:
@@ -145,7 +152,9 @@ def _cpu_mhz() -> float | None:
 
 def _steal_s() -> float | None:
     """Return the time since boot, summed over the cores, in which the hypervisor ran something else (proc(5))."""
-    fields = (_text(PROC / "stat") or "").partition("\n")[0].split()  # cpu user nice system idle iowait irq softirq steal
+    fields = (
+        (_text(PROC / "stat") or "").partition("\n")[0].split()
+    )  # cpu user nice system idle iowait irq softirq steal
     return int(fields[8]) / os.sysconf("SC_CLK_TCK") if len(fields) > 8 else None
 
 
@@ -221,7 +230,9 @@ def _gpus() -> tuple[list[dict[str, Any]], str | None, str | None]:
     def ask(name: str, *arguments: Any) -> Any:
         try:
             return getattr(nvml, name)(*arguments)
-        except Exception:  # this GPU, driver or release of the package does not tell: a reading is not worth a benchmark
+        except (
+            Exception
+        ):  # this GPU, driver or release of the package does not tell: a reading is not worth a benchmark
             return None
 
     gpus = []

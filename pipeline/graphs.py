@@ -1,7 +1,7 @@
 """Reading ONNX graphs: their inputs and outputs, and in which type their arithmetic is done."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -131,24 +131,36 @@ def census(model: onnx.ModelProto) -> dict[str, Any]:
     for one sample; None where a dimension other than the batch is dynamic. `casts`, `quantize` and `dequantize` count
     the nodes that convert.
     """
-    shapes = _shapes(model)
-    products = [(kind, _multiply_accumulates(node, shapes)) for node, kind in typed_products(model)]
-    macs: Counter[str] = Counter()
-    for kind, count in products:
-        macs[kind] += count or 0
-    unknown = any(count is None for _, count in products)
+    products = list(typed_products(model))
+    macs = multiply_accumulates(products, shapes(model))
     operators = Counter(node.op_type for node in model.graph.node)
     return {
         "nodes": len(model.graph.node),
-        "compute_nodes": dict(Counter(kind for kind, _ in products)),
-        "mac_share": None if unknown else {kind: count / macs.total() for kind, count in macs.items()},
+        "compute_nodes": dict(Counter(kind for _, kind in products)),
+        "mac_share": None if macs is None else {kind: count / macs.total() for kind, count in macs.items()},
         "casts": operators["Cast"],
         "quantize": operators["QuantizeLinear"],
         "dequantize": operators["DequantizeLinear"],
     }
 
 
-def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...] | None]:
+def multiply_accumulates(
+    products: Iterable[tuple[NodeProto, str]], known: Mapping[str, tuple[int, ...] | None]
+) -> Counter[str] | None:
+    """Count the multiply-accumulates of `typed_products` by type, the tensors' shapes being those of `shapes`.
+
+    None where the shape of one of them is unknown.
+    """
+    macs: Counter[str] = Counter()
+    for node, kind in products:
+        count = _multiply_accumulates(node, known)
+        if count is None:
+            return None
+        macs[kind] += count
+    return macs
+
+
+def shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...] | None]:
     """Return every tensor's shape for a batch of one, or its fixed one; None where that leaves a dimension unknown."""
     single = onnx.ModelProto()
     single.CopyFrom(model)
@@ -157,17 +169,17 @@ def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...] | None]:
         for dim in value.type.tensor_type.shape.dim[:1]:
             dim.dim_value = dim.dim_value or 1
     graph = onnx.shape_inference.infer_shapes(single, strict_mode=True, data_prop=True).graph
-    shapes: dict[str, tuple[int, ...] | None] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    found: dict[str, tuple[int, ...] | None] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in (*graph.input, *graph.output, *graph.value_info):
         dims = value.type.tensor_type.shape.dim
         known = value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims)
-        shapes[value.name] = tuple(dim.dim_value for dim in dims) if known else None
-    return shapes
+        found[value.name] = tuple(dim.dim_value for dim in dims) if known else None
+    return found
 
 
-def _multiply_accumulates(node: NodeProto, shapes: dict[str, tuple[int, ...] | None]) -> int | None:
+def _multiply_accumulates(node: NodeProto, known: Mapping[str, tuple[int, ...] | None]) -> int | None:
     """Count a node's multiply-accumulates; None where a shape is unknown."""
-    left, right, result = (shapes.get(name) for name in (*node.input[:2], node.output[0]))
+    left, right, result = (known.get(name) for name in (*node.input[:2], node.output[0]))
     if left is None or right is None or result is None:
         return None
     if node.op_type == "Conv":

@@ -1,26 +1,39 @@
-"""Statistics of timings: pure numpy."""
+"""Statistics of timings: what samples, taken in rounds, can support."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+Samples = NDArray[np.int64]
+Interval = tuple[float, float]
+
 QUANTILES = (0.50, 0.90, 0.95, 0.99)
 CONFIDENCE = 0.95
+RESAMPLES = 2000
+
+UNTOLD = "no difference told"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a cell's samples say. A percentile that their count cannot support is None."""
+    """What a cell's samples say. A percentile that their count cannot support is None.
+
+    `p50_us` is the median of the rounds' medians, `round_p50_us`, so that a round in which the machine was slow, and
+    which therefore has fewer samples, weighs as much as any other; `p50_ci95_us` is its bootstrap interval over rounds.
+    """
 
     samples: int
     mean_us: float
     p50_us: float | None
+    p50_ci95_us: Interval | None
     p90_us: float | None
     p95_us: float | None
     p99_us: float | None
     items_per_s: float
+    round_p50_us: list[float]
 
 
 def samples_needed(quantile: float, confidence: float = CONFIDENCE) -> int:
@@ -32,34 +45,93 @@ def samples_needed(quantile: float, confidence: float = CONFIDENCE) -> int:
     return math.ceil(math.log(1 - confidence) / math.log(quantile))
 
 
-def percentile_us(samples_ns: NDArray[np.int64], quantile: float) -> float | None:
+def percentile_us(samples_ns: Samples, quantile: float) -> float | None:
     """Return a percentile in µs, one of the samples themselves (nearest rank), or None where there are too few."""
     if len(samples_ns) < samples_needed(quantile):
         return None
     return float(np.quantile(samples_ns, quantile, method="inverted_cdf")) / 1e3
 
 
-def summarise(samples_ns: NDArray[np.int64], batch: int) -> Summary:
-    """Summarise the durations of single calls in ns, each with `batch` items.
+def summarise(rounds_ns: Sequence[Samples], batch: int) -> Summary:
+    """Summarise the durations of single calls in ns, each with `batch` items, taken in rounds.
 
     Raises:
         ValueError: there are no samples, or a duration is not positive.
     """
+    samples_ns = np.concatenate(rounds_ns)
     if not len(samples_ns) or samples_ns.min() <= 0:
         raise ValueError("durations must be positive, and there must be some")
     mean_ns = float(samples_ns.mean())
-    p50, p90, p95, p99 = (percentile_us(samples_ns, quantile) for quantile in QUANTILES)
-    return Summary(len(samples_ns), mean_ns / 1e3, p50, p90, p95, p99, batch / (mean_ns / 1e9))
+    medians = round_medians_us(rounds_ns)
+    enough = len(samples_ns) >= samples_needed(0.50)
+    p90, p95, p99 = (percentile_us(samples_ns, quantile) for quantile in QUANTILES[1:])
+    return Summary(
+        samples=len(samples_ns),
+        mean_us=mean_ns / 1e3,
+        p50_us=float(np.median(medians)) if enough else None,
+        p50_ci95_us=interval(medians) if enough else None,
+        p90_us=p90,
+        p95_us=p95,
+        p99_us=p99,
+        items_per_s=batch / (mean_ns / 1e9),
+        round_p50_us=medians,
+    )
 
 
-def speedup(baseline_rounds: list[NDArray[np.int64]], candidate_rounds: list[NDArray[np.int64]]) -> dict[str, float]:
-    """Return how many times faster the candidate is, by medians, and the least and greatest ratio of any one round.
+def round_medians_us(rounds_ns: Sequence[Samples]) -> list[float]:
+    """Return the median of each round in µs."""
+    return [float(np.median(samples_ns)) / 1e3 for samples_ns in rounds_ns]
 
-    The two were timed in turn in each round, so that the range shows what drift of the machine does to the ratio.
+
+def interval(values: Sequence[float]) -> Interval | None:
+    """Return the 95 % bootstrap interval of the median of `values`, one per round; None for a single round.
+
+    Rounds are resampled, not single calls: neighbouring calls share the machine's mood of the moment, and an interval
+    that took them for independent would be far too narrow. Percentile method (B. Efron, Ann. Statist. 7, 1979).
     """
-    per_round = [
-        float(np.median(baseline) / np.median(candidate))
-        for baseline, candidate in zip(baseline_rounds, candidate_rounds, strict=True)
-    ]
-    ratio = float(np.median(np.concatenate(baseline_rounds)) / np.median(np.concatenate(candidate_rounds)))
-    return {"ratio": ratio, "ratio_min": min(per_round), "ratio_max": max(per_round)}
+    from scipy import stats  # takes half a second, which those that only measure need not wait
+
+    if len(values) < 2:
+        return None
+    found = stats.bootstrap(
+        (np.asarray(values),),
+        np.median,
+        confidence_level=CONFIDENCE,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times faster: the median of the rounds' ratios of medians, and its bootstrap interval over rounds."""
+
+    ratio: float
+    ratio_ci95: Interval | None
+
+
+def speedup(baseline_us: Sequence[float], candidate_us: Sequence[float]) -> Ratio:
+    """Return how many times faster the candidate is, from each round's medians of both.
+
+    Both were timed in turn in each round, so that what slowed a round down cancels in its ratio.
+    """
+    ratios = [baseline / candidate for baseline, candidate in zip(baseline_us, candidate_us, strict=True)]
+    return Ratio(float(np.median(ratios)), interval(ratios))
+
+
+def noise_floor(first: Ratio) -> float:
+    """Return the smallest difference, as a fraction, that may be called one, by the ratio of a cell to its own twin."""
+    ends = first.ratio_ci95 or (first.ratio, first.ratio)
+    return max(abs(1 - end) for end in (*ends, first.ratio))
+
+
+def verdict(ratio: Ratio, floor: float) -> str:
+    """Return "faster" or "slower" where the whole interval is beyond the noise floor, else UNTOLD."""
+    low, high = ratio.ratio_ci95 or (ratio.ratio, ratio.ratio)
+    if low > 1 + floor:
+        return "faster"
+    if high < 1 / (1 + floor):
+        return "slower"
+    return UNTOLD

@@ -40,29 +40,54 @@ def loadable(request: pytest.FixtureRequest, main_job: Path) -> tuple[str, Path,
 
 
 def test_the_folder_is_the_registry() -> None:
-    assert set(backends.NAMES) == {"null", "onnxruntime", "tensorflow", "tensorrt"}
+    assert set(backends.NAMES) == {"null", "onnxruntime", "openvino", "tensorflow", "tensorrt"}
 
 
-def test_runs_batches_of_any_size_into_arrays_of_the_callers_own(
-    loadable: tuple[str, Path, LoadOptions], random: np.random.Generator
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (16, 28, 28, 1), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def expected(main_job: Path, images: np.ndarray) -> np.ndarray:
+    """What Keras says to each image, taken alone."""
+    with backends.get("tensorflow").load(main_job / "artifacts/train/model.keras", LoadOptions("call")) as session:
+        return np.concatenate([session.run({"image": image[None]})["probabilities"].copy() for image in images])
+
+
+def test_runs_batches_of_any_size_into_arrays_that_hold_until_its_next_run(
+    loadable: tuple[str, Path, LoadOptions], images: np.ndarray, expected: np.ndarray
 ) -> None:
     name, path, options = loadable
+    if name == "null":
+        expected = np.zeros_like(expected)
+    untouched = images.copy()
     with backends.get(name).load(path, options) as session:
         assert [spec.name for spec in session.inputs] == ["image"]
         assert [spec.name for spec in session.outputs] == ["probabilities"]
         assert session.inputs[0].shape == (None, 28, 28, 1)
         assert session.inputs[0].dtype == np.uint8
         assert session.device
-        images = random.integers(0, 256, (7, 28, 28, 1), dtype=np.uint8)
-        whole = session.run({"image": images})["probabilities"]
-        kept = whole.copy()
-        assert whole.shape == (7, 10)
-        first = session.run({"image": images[:1]})["probabilities"]
-        np.testing.assert_allclose(first, kept[:1], atol=1e-5)
-        np.testing.assert_array_equal(whole, kept, err_msg="a later call wrote into an earlier result")
-        if name != "null":
-            np.testing.assert_allclose(whole.sum(axis=1), 1, atol=1e-5)
-        whole[:] = 0  # writable: the caller's own
+        assert isinstance(session.settings, dict)
+        copies = []
+        parts = [slice(0, 7), slice(7, 8), slice(8, 15), slice(15, 16), slice(2, 5), slice(0, 16)]
+        for part in parts:
+            found = session.run({"image": images[part]})["probabilities"]
+            assert found.dtype == np.float32
+            assert found.shape == expected[part].shape
+            np.testing.assert_allclose(found, expected[part], atol=1e-4, err_msg="right after the run")
+            copies.append(found.copy())
+            if options.variant != "predict":
+                session.bind({"image": images[::-1][part].copy()})()
+            np.testing.assert_array_equal(found, copies[-1], err_msg="overwritten before the next run")
+        for part, copy in zip(parts, copies, strict=True):
+            np.testing.assert_allclose(copy, expected[part], atol=1e-4)
+        reversed_ = session.run({"image": images[::-1]})["probabilities"]  # no contiguous array
+        np.testing.assert_allclose(reversed_, expected[::-1], atol=1e-4)
+        frozen = images[:3].copy()
+        frozen.flags.writeable = False
+        np.testing.assert_allclose(session.run({"image": frozen})["probabilities"], expected[:3], atol=1e-4)
+    np.testing.assert_array_equal(images, untouched, err_msg="the caller's array was written to")
 
 
 def test_a_bound_call_infers_again_and_again(

@@ -43,7 +43,7 @@ def test_multiply_accumulates_are_those_of_one_sample(
     product: NodeProto, shape: list[int | str], weight: np.ndarray, macs: int
 ) -> None:
     graph = model([product], shape, w=weight)
-    assert graphs._multiply_accumulates(product, graphs._shapes(graph)) == macs
+    assert graphs.multiply_accumulates(graphs.typed_products(graph), graphs.shapes(graph)) == {"FLOAT": macs}
     assert graphs.census(graph)["mac_share"] == {"FLOAT": 1.0}
 
 

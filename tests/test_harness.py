@@ -1,14 +1,18 @@
-"""The clock: what it counts and what it leaves out."""
+"""The clock: what it counts and what it leaves out; and cells, timed in turn in processes of their own."""
 
 import gc
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline import harness
-from pipeline.backends import LoadOptions
-from pipeline.config import Benchmark
+from pipeline.backends import Array, LoadOptions
+from pipeline.harness import Contender, Timing
+
+QUICK = Timing(seconds=0.02, min_samples=9, rounds=3, warmup_s=0.05)
 
 
 def test_counts_until_both_the_time_and_the_number_are_reached() -> None:
@@ -35,29 +39,119 @@ def test_leaves_garbage_collection_as_it_was_even_after_a_failure() -> None:
     with pytest.raises(KeyError):
         harness.measure(fails, warmup_s=0, min_duration_s=0.01, min_samples=1)
     assert gc.isenabled()
+    gc.disable()
+    try:
+        harness.measure(int, warmup_s=0, min_duration_s=1e-6, min_samples=1)
+        assert not gc.isenabled(), "where it was off it stays off"
+    finally:
+        gc.enable()
 
 
-def test_every_cell_is_timed_in_turn_in_every_round() -> None:
-    order: list[str] = []
-    cells = []
-    for name in ("a", "b", "c"):
-        contender = harness.Contender("null", name, "fp32", Path(), LoadOptions("harness"))
-        cells.append(harness.Cell(contender, 4, "compute", status="ok", call=lambda name=name: order.append(name)))
-    options = Benchmark(warmup_s=0, min_duration_s=1e-6, min_samples=9, rounds=3)
-    harness.fill(cells, options)
-    turns = [name for index, name in enumerate(order) if index == 0 or order[index - 1] != name]
-    assert sorted(turns[:3]) == ["a", "b", "c"]
-    for cell in cells:
+def test_warms_up_until_the_level_is_stable() -> None:
+    calls = 0
+
+    def call() -> None:
+        nonlocal calls
+        calls += 1
+        time.sleep(0.02 if calls < 12 else 0.005)
+
+    found = harness.warm_up(call, limit_s=30)
+    assert found["stable"]
+    assert found["calls"] == calls > 12 + harness.WINDOW_CALLS, "a window at the new level, and one more like it"
+
+
+def test_a_warm_up_ends_at_its_limit_and_says_that_the_level_was_not_stable() -> None:
+    calls = 0
+
+    def call() -> None:
+        nonlocal calls
+        calls += 1
+        time.sleep(0.001 * 1.3**calls)
+
+    found = harness.warm_up(call, limit_s=0.1)
+    assert not found["stable"]
+    assert found["calls"] == calls >= 1
+    assert harness.warm_up(call, limit_s=0)["calls"] == 1
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    path = tmp_path / "images.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 256, (8, 28, 28, 1), dtype=np.uint8))
+    return path
+
+
+def contender(main_job: Path, module: str = "onnxruntime", variant: str = "cpu", skip: str = "") -> Contender:
+    path = main_job / "artifacts/engine/fp32/model.onnx"
+    return Contender(f"pipeline.backends.{module}", variant, "fp32", path, LoadOptions(variant), skip=skip)
+
+
+def nothing_wrong(one: Contender, scores: Array, reference: Array | None) -> str:
+    return ""
+
+
+def test_every_cell_is_timed_in_turn_in_every_round(main_job: Path, images: Path) -> None:
+    runner, null = contender(main_job), contender(main_job, "null", "harness")
+    told: list[str] = []
+    contenders = [null, runner, replace(runner, twin=True), contender(main_job, skip="not today")]
+    cells, interrupted = harness.time_batch(contenders, images, 4, QUICK, nothing_wrong, told.append)
+    assert not interrupted
+    assert [cell.status for cell in cells] == ["ok", "ok", "ok", "skipped"]
+    assert len(told) == harness.steps(contenders, QUICK)
+    for number in (1, 2, 3):
+        names = [what.partition(": ")[2] for what in told if what.startswith(f"round {number} ")]
+        assert sorted(names) == sorted(map(str, contenders[:3]))
+    assert len({cell.key for cell in cells[:3]}) == 3, "the twin has a key of its own"
+    for cell in cells[:3]:
         assert len(cell.rounds) == 3
         row = cell.row()
         assert row["samples"] == sum(map(len, cell.rounds)) >= 9
         assert row["items_per_s"] > 0
+        assert row["warmup"]["calls"] >= 1
+        assert set(row["conditions"]) == {"start", "end"}
+        assert row["mode"] == "end_to_end", "on a CPU nothing has to be moved to a device"
+
+
+def test_outputs_are_checked_before_and_after_a_cell_is_timed(main_job: Path, images: Path) -> None:
+    seen: list[tuple[str, tuple[int, ...], bool]] = []
+
+    def wrong(one: Contender, scores: Array, reference: Array | None) -> str:
+        seen.append((one.backend, scores.shape, reference is not None))
+        if one.backend == "null":
+            return "zeros"
+        return "another answer" if len(seen) > 2 else ""
+
+    contenders = [contender(main_job), contender(main_job, "null", "harness")]
+    cells, _ = harness.time_batch(contenders, images, 4, QUICK, wrong)
+    first, null = cells
+    assert (null.status, null.reason, null.rounds) == ("failed", "zeros", [])
+    assert (first.status, first.reason) == ("failed", "after it was timed: another answer")
+    assert seen == [("onnxruntime", (8, 10), False), ("null", (8, 10), True), ("onnxruntime", (8, 10), True)]
+
+
+def test_a_contender_that_this_machine_lacks_or_that_breaks_leaves_the_others_alone(
+    main_job: Path, images: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "model.onnx"
+    broken.write_bytes(b"no model")
+    good = contender(main_job)
+    rtx = replace(
+        good, module="pipeline.backends.tensorrt", variant="tensorrt-rtx", options=LoadOptions("tensorrt-rtx")
+    )
+    cells, _ = harness.time_batch(
+        [good, replace(good, path=broken), rtx, replace(good, module="no.such.module")], images, 4, QUICK, nothing_wrong
+    )
+    assert cells[0].status == "ok"
+    assert cells[1].status == "failed"
+    assert "not a readable ONNX model" in cells[1].reason
+    assert cells[2].reason
+    assert cells[3].status == "skipped"
+    assert "no module" in cells[3].reason.lower() or "No module" in cells[3].reason
 
 
 def test_a_cell_that_did_not_run_has_no_numbers() -> None:
-    contender = harness.Contender("tensorrt", "tensorrt", "fp16", Path(), LoadOptions("tensorrt"))
+    contender = Contender("pipeline.backends.tensorrt", "tensorrt", "fp16", Path(), LoadOptions("tensorrt"))
     row = harness.Cell(contender, 1, "end_to_end", reason="no GPU").row()
-    assert row["status"] == "skipped"
-    assert row["reason"] == "no GPU"
+    assert (row["backend"], row["status"], row["reason"]) == ("tensorrt", "skipped", "no GPU")
     assert row["samples"] == 0
-    assert row["mean_us"] is row["p50_us"] is row["items_per_s"] is None
+    assert row["mean_us"] is row["p50_us"] is row["p50_ci95_us"] is row["items_per_s"] is None

@@ -34,8 +34,9 @@ HOP_KEYS = {
     *("mcnemar_p", "verdict", "reason"),
 }
 CELL_KEYS = {
-    *("backend", "variant", "precision", "device", "batch", "mode", "status", "reason", "samples"),
-    *("mean_us", "p50_us", "p90_us", "p95_us", "p99_us", "items_per_s"),
+    *("backend", "variant", "precision", "device", "batch", "mode", "twin", "status", "reason", "clock", "settings"),
+    *("warmup", "conditions", "samples", "mean_us", "p50_us", "p50_ci95_us", "p90_us", "p95_us", "p99_us"),
+    *("items_per_s", "round_p50_us", "limit"),
 }
 
 
@@ -116,6 +117,14 @@ def test_every_way_to_run_the_model_has_a_row(main_job: Path) -> None:
         if cell["status"] == "ok":
             assert cell["mean_us"] > 0
             assert (cell["p99_us"] is None) == (cell["samples"] < latency.samples_needed(0.99))
+            low, high = cell["p50_ci95_us"]
+            assert low <= cell["p50_us"] <= high
+            assert len(cell["round_p50_us"]) == 3
+            assert cell["warmup"]["calls"] >= 1
+            assert set(cell["conditions"]) == {"start", "end"}
+            if cell["backend"] != "null":
+                assert cell["settings"]["threads"]
+                assert cell["limit"]["share"] > 0
         else:
             assert cell["reason"]
             assert cell["mean_us"] is None
@@ -128,7 +137,8 @@ def test_the_kept_samples_are_those_the_results_are_of(main_job: Path) -> None:
     results = read(main_job, "benchmark/results.json")
     with np.load(main_job / "artifacts/benchmark/samples.npz") as samples:
         for cell in (cell for cell in results["cells"] if cell["status"] == "ok"):
-            key = "/".join(str(cell[name]) for name in ("backend", "variant", "precision", "batch", "mode"))
+            names = (cell["backend"], cell["variant"], cell["precision"] + (".twin" if cell["twin"] else ""))
+            key = "/".join(map(str, (*names, cell["batch"], cell["mode"])))
             rounds = [samples[name] for name in samples.files if name.startswith(f"{key}/")]
             assert len(rounds) == 3
             assert sum(map(len, rounds)) == cell["samples"]
@@ -146,7 +156,61 @@ def test_speedups_name_every_baseline_the_strongest_first(main_job: Path) -> Non
         ratios = [row["ratio"] for row in rows]
         assert ratios == sorted(ratios), "the strongest baseline has the smallest ratio"
         assert len(rows) == (5 if mode == "end_to_end" else 4)
-        assert all(row["ratio_min"] <= row["ratio_max"] for row in rows)
+        for row in rows:
+            low, high = row["ratio_ci95"]
+            assert low <= row["ratio"] <= high
+            assert row["verdict"] in ("faster", "slower", latency.UNTOLD)
+
+
+def test_a_cell_against_itself_shows_the_noise(main_job: Path) -> None:
+    results = read(main_job, "benchmark/results.json")
+    assert {row["batch"] for row in results["noise_floor"]} == {1, 16}
+    for row in results["noise_floor"]:
+        assert row["cell"] == "onnxruntime cpu fp32"
+        assert row["floor"] >= abs(1 - row["ratio"])
+    twins = [cell for cell in results["cells"] if cell["twin"] and cell["status"] == "ok"]
+    assert {cell["batch"] for cell in twins} == {1, 16}
+    assert not any("again" in json.dumps(row) for row in results["speedups"])
+
+
+def test_the_harness_own_cost_is_published_beside_the_results(main_job: Path) -> None:
+    results = read(main_job, "benchmark/results.json")
+    ok = [cell for cell in results["cells"] if cell["status"] == "ok"]
+    costs = [cell["p50_us"] for cell in ok if cell["backend"] == "null"]
+    assert costs
+    assert 0 < max(costs) < min(cell["p50_us"] for cell in ok if cell["backend"] != "null")
+    assert "The harness itself" in (main_job / "artifacts/report/report.md").read_text(encoding="utf-8")
+
+
+def test_an_interrupt_keeps_what_is_measured(copy: Path) -> None:
+    command = [sys.executable, "-m", "pipeline", "benchmark", *QUICK, "--force"]
+    command += ["--set=benchmark.seconds=2", "--set=benchmark.batch_sizes=1,4096"]
+    process = subprocess.Popen(
+        command,
+        cwd=copy,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("batch 4096"):
+            break
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, output + errors
+    assert "what was measured until then is kept" in errors
+    assert "Traceback" not in errors
+    results = read(copy, "benchmark/results.json")
+    assert results["interrupted"]
+    ok = {cell["batch"] for cell in results["cells"] if cell["status"] == "ok"}
+    assert ok == {1}
+    assert results["speedups"]
+    again = run_pipeline("report", *QUICK, cwd=copy)
+    assert again.returncode == 0, again.stderr
+    assert "**Interrupted**" in (copy / "artifacts/report/report.md").read_text(encoding="utf-8")
 
 
 def test_the_report_says_what_was_measured_and_what_was_not(main_job: Path) -> None:

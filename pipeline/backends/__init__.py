@@ -138,11 +138,21 @@ def get(name: str) -> Backend:
     """
     if name not in NAMES:
         raise ConfigError(f"unknown backend {name!r}", f"Choose one of: {', '.join(NAMES)}.")
+    return module(f"{__name__}.{name}")
+
+
+def module(path: str) -> Backend:
+    """Import a module that satisfies `Backend`, by its path.
+
+    Raises:
+        BackendUnavailable: a library it needs is not installed.
+    """
     environment.prepare_tensorflow()
     try:
         with environment.native_log_hidden():
-            return cast("Backend", importlib.import_module(f"{__name__}.{name}"))
+            return cast("Backend", importlib.import_module(path))
     except ImportError as error:
+        name = path.rpartition(".")[2]
         raise BackendUnavailable(
             f"backend {name} cannot be imported: {error}", "Run `make setup`, then `make doctor`."
         ) from error

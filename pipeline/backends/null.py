@@ -15,7 +15,7 @@ VARIANTS: dict[str, Artifact] = {"harness": "onnx"}
 class NullSession(Closable):
     """Answers zeros of the right shape."""
 
-    device = "cpu"
+    device = "none"
 
     def __init__(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
         self.inputs = inputs

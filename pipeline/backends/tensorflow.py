@@ -38,7 +38,7 @@ class TensorFlowSession(Closable):
         self.outputs = (TensorSpec(OUTPUT, (None, classes), np.dtype(np.float32)),)
         gpus = tf.config.list_logical_devices("GPU")
         self.device = gpus[0].name if gpus else "cpu"
-        self.settings = {"threads": tf.config.threading.get_intra_op_parallelism_threads() or "library default"}
+        self.settings = {"threads": tf.config.threading.get_intra_op_parallelism_threads() or "as many as there are"}
         self._infer, self._predict = infer, predict
         self._owner = owner  # a SavedModel's signature does not keep its variables alive
 
@@ -80,6 +80,9 @@ def load(model: Path, options: LoadOptions) -> Iterator[TensorFlowSession]:
     # TensorFlow's own default is TF32 on GPUs that have it: what a user gets, and so what is timed. Parity is judged
     # against real FP32. The setting is the process's, not the session's.
     tf.config.experimental.enable_tensor_float_32_execution(not options.exact)
+    if options.threads is not None:  # the process's, too, and before anything has run in it
+        tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(options.threads)
     session = _saved_model(model) if options.variant == "saved_model" else _keras(model, options.variant)
     try:
         yield session

@@ -1,20 +1,21 @@
 """Stage 5: time every way to run the model, under one clock and in turn, against the original."""
 
-from collections.abc import Callable
-from contextlib import ExitStack
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pipeline import backends, data, environment, evaluation, harness, latency, precisions
-from pipeline.backends import LoadOptions, Outputs, Session
-from pipeline.errors import BackendUnavailable, ConfigError, ParityError
-from pipeline.harness import MODES, Cell, Contender
+from pipeline import backends, data, environment, graphs, harness, latency, limits, plan, precisions, results
+from pipeline.backends import Array, LoadOptions
+from pipeline.errors import BackendUnavailable, Interrupted, ParityError
+from pipeline.harness import Cell, Contender, Timing
 from pipeline.runner import Context, Outcome
 
-ORIGINAL = "tensorflow"
+ORIGINAL, NULL = "tensorflow", "null"
 
 CHECKED = 32
 """Images, at least, by which a contender's outputs are checked: on the one image of a batch of 1, chance decides."""
@@ -23,51 +24,65 @@ CHECKED = 32
 def run(context: Context) -> Outcome:
     """Publish `results.json` and `samples.npz`."""
     options = context.config.benchmark
-    _check_validated(context)
+    check_validated(context)
     dataset = data.reload(context.read_json("train/dataset.json"), context.config.data)
-    data.register_layers(context.config.model.source)
+    threads = options.threads or environment.cpu_count()
+    contenders = results.with_twins(
+        _contenders(context, threads), lambda contender: contender.backend not in (ORIGINAL, NULL)
+    )
+    timing = Timing(options.cell_seconds, options.min_samples, options.rounds, options.warmup_s)
     cells: list[Cell] = []
-    with ExitStack() as stack:
-        sessions = [_open(stack, contender) for contender in _contenders(context)]
+    interrupted = False
+    watched = harness.steps(contenders, timing) * len(options.batch_sizes)
+    with tempfile.TemporaryDirectory() as folder, _progress(context) as progress:
+        task = progress.add_task("", total=watched)
         for batch in options.batch_sizes:
             # Real images, over and over where the batch is larger than the test set.
             count = -(-CHECKED // batch) * batch  # whole batches
-            images = np.resize(dataset.test.images, (count, *dataset.test.images.shape[1:]))
-            prepared = _prepare(sessions, images, batch)
-            timed = [cell for cell in prepared if cell.call is not None]
-            context.say(f"batch {batch}: timing {len(timed)} cells in {options.rounds} rounds")
-            harness.fill(timed, options)
-            for cell in timed:
-                cell.call = None  # frees the device memory that it holds
-            cells += prepared
-    speedups = _speedups(cells)
-    context.write_json(
-        "results.json",
-        {
-            "schema": 1,
-            "environment": {
-                "machine": environment.machine(),
-                "versions": environment.versions(),
-                "dataset": dataset.name,
-                "clock": harness.CLOCK,
-                "settings": options.model_dump(),
-            },
-            "cells": [cell.row() for cell in cells],
-            "speedups": speedups,
+            images = Path(folder) / "images.npy"
+            np.save(images, np.resize(dataset.test.images, (count, *dataset.test.images.shape[1:])))
+
+            def show(what: str, batch: int = batch) -> None:
+                progress.update(task, advance=1, description=f"batch {batch}: {what}")
+                progress.refresh()  # by hand: a bar that moved by itself would take time from what is timed
+
+            context.say(
+                f"batch {batch}: timing {sum(not one.skip for one in contenders)} cells in {timing.rounds} rounds"
+            )
+            timed, interrupted = harness.time_batch(contenders, images, batch, timing, _wrong, show)
+            cells += timed
+            if interrupted:
+                break
+    for cell in cells:
+        if cell.contender.backend == ORIGINAL and cell.device not in (None, "cpu") and _has_tf32():
+            cell.contender = replace(cell.contender, precision="tf32")  # TensorFlow's own default there
+    floors = results.noise_floors(cells)
+    peaks, shares = _limits(context, cells, threads)
+    found = {
+        "schema": 2,
+        "interrupted": interrupted,
+        "environment": {
+            "machine": environment.machine(),
+            "versions": environment.versions(),
+            "dataset": dataset.name,
+            "settings": options.model_dump(),
+            "threads": threads,
         },
-    )
-    samples = {
-        f"{cell.key}/round{index}": round_ns
-        for cell in cells
-        if cell.status == "ok"
-        for index, round_ns in enumerate(cell.rounds)
+        "noise_floor": floors,
+        "limits": peaks,
+        "cells": [cell.row() | {"limit": shares.get(cell.key)} for cell in cells],
+        "speedups": results.speedups(cells, floors, lambda contender: contender.backend == ORIGINAL),
     }
-    np.savez_compressed(context.output / "samples.npz", allow_pickle=False, **samples)
-    _show(context, cells, speedups)
+    context.write_json("results.json", found)
+    np.savez_compressed(context.output / "samples.npz", allow_pickle=False, **results.samples(cells))
+    _show(context, found)
+    if interrupted:
+        return Outcome(Interrupted("interrupted; what was measured until then is kept", "Run it again for the rest."))
     return Outcome()
 
 
-def _check_validated(context: Context) -> None:
+def check_validated(context: Context) -> None:
+    """Raise ParityError where the model failed validation, unless benchmark.allow_failed says otherwise."""
     verdict = context.read_json("validate/parity.json")["verdict"]
     if verdict == "fail":
         if not context.config.benchmark.allow_failed:
@@ -78,96 +93,85 @@ def _check_validated(context: Context) -> None:
         context.warn("timing a model that FAILED validation, as benchmark.allow_failed says")
 
 
-def _contenders(context: Context) -> list[Contender]:
-    """Return what is to be timed, the original model's variants first."""
-    original = backends.get(ORIGINAL)
-    places = {"keras": "train/model.keras", "saved_model": "export/saved_model"}
-    found = [
-        Contender(ORIGINAL, variant, "fp32", context.artifact(places[consumes]), LoadOptions(variant))
-        for variant, consumes in original.VARIANTS.items()
-    ]
-    exported = context.artifact("export/model.onnx")
-    found.append(Contender("null", "harness", "fp32", exported, LoadOptions("harness")))
+def _progress(context: Context) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    shown = context.console.is_terminal
+    return Progress(*columns, console=context.console, disable=not shown, auto_refresh=False, transient=True)
+
+
+def _contenders(context: Context, threads: int) -> list[Contender]:
+    """Return what is to be timed, the original model's variants first; what this machine lacks says why it is skipped.
+
+    Backends are found by their file: each variant that takes a typed graph or an engine is timed with each of them.
+    """
+    source = context.config.model.source
+    source = "" if source == "article-cnn" else source
+    found: list[Contender] = []
+
+    def add(name: str, variant: str, precision: str, path: str, options: LoadOptions, skip: str = "") -> None:
+        module = f"{backends.__name__}.{name}"
+        if not skip:
+            try:
+                backends.get(name).probe(variant)
+            except BackendUnavailable as error:
+                skip = error.message
+        own = source if name == ORIGINAL else ""
+        found.append(Contender(module, variant, precision, context.artifact(path), options, source=own, skip=skip))
+
+    places: dict[str, str] = {"keras": "train/model.keras", "saved_model": "export/saved_model"}
+    for variant, kind in backends.get(ORIGINAL).VARIANTS.items():
+        add(ORIGINAL, variant, "fp32", places[kind], LoadOptions(variant, threads=threads))
+    add(NULL, "harness", "fp32", "export/model.onnx", LoadOptions("harness"))
+    runners = _runners()
     for sidecar in context.engine_sidecars():
         precision = precisions.get(sidecar["precision"])
         folder = f"engine/{precision.name}"
-        typed = context.artifact(f"{folder}/model.onnx")
-        for variant in ("cpu", "cuda"):
-            skip = "" if sidecar["onnx"] else f"no typed graph: {sidecar['reason']}"
-            if variant == "cpu" and not precision.cpu_computes:
-                skip = f"ONNX Runtime has no {precision.name} arithmetic on a CPU: timing a stand-in would say nothing"
-            sha256 = context.sha256(f"{folder}/model.onnx") if sidecar["onnx"] else None
-            options = LoadOptions(variant, allow_tf32=precision.allow_tf32, sha256=sha256)
-            found.append(Contender("onnxruntime", variant, precision.name, typed, options, skip))
-        built = sidecar["status"] == "built"
-        engine = f"{folder}/model.engine"
-        options = LoadOptions(
-            sidecar["flavour"] or "tensorrt", precision.allow_tf32, sha256=context.sha256(engine) if built else None
-        )
-        skip = "" if built else f"no engine: {sidecar['reason']}"
-        found.append(Contender("tensorrt", options.variant, precision.name, context.artifact(engine), options, skip))
+        graph, engine = f"{folder}/model.onnx", f"{folder}/model.engine"
+        for name, variant, consumes in runners:
+            if consumes == "engine":
+                if variant != sidecar["flavour"]:
+                    continue
+                built = sidecar["status"] == "built"
+                skip = "" if built else f"no engine: {sidecar['reason']}"
+                digest, path = context.sha256(engine) if built else None, engine
+            else:
+                skip = "" if sidecar["onnx"] else f"no typed graph: {sidecar['reason']}"
+                if variant == "cpu" and not precision.cpu_computes:
+                    skip = f"a CPU has no {precision.name} arithmetic: timing a stand-in would say nothing"
+                digest, path = context.sha256(graph) if sidecar["onnx"] else None, graph
+            steps = plan.steps(context.artifact(f"{folder}/plan.json"), variant, digest) if digest else ()
+            options = LoadOptions(variant, precision.allow_tf32, sha256=digest, threads=threads, plan=steps)
+            add(name, variant, precision.name, path, options, skip)
+        if sidecar["flavour"] is None:
+            reason = f"no engine: {sidecar['reason']}"
+            add("tensorrt", "tensorrt", precision.name, engine, LoadOptions("tensorrt"), reason)
     return found
 
 
-def _open(stack: ExitStack, contender: Contender) -> tuple[Contender, Session | None, str]:
-    """Load a contender for as long as the stage runs, or return why it cannot."""
-    if contender.skip:
-        return contender, None, contender.skip
-    try:
-        backend = backends.get(contender.backend)
-        backend.probe(contender.options.variant)
-        session = stack.enter_context(backend.load(contender.path, contender.options))
-    except BackendUnavailable as error:
-        return contender, None, error.message
-    if contender.backend == ORIGINAL and session.device != "cpu" and _has_tf32():
-        contender = replace(contender, precision="tf32")  # TensorFlow's own default there
-    return contender, session, ""
+def _runners() -> list[tuple[str, str, str]]:
+    """Return backend, variant and kind of artifact of every way to run an exported model."""
+    found = []
+    for name in backends.NAMES:
+        if name in (ORIGINAL, NULL):
+            continue
+        try:
+            found += [(name, variant, consumes) for variant, consumes in backends.get(name).VARIANTS.items()]
+        except BackendUnavailable:
+            found.append((name, "cpu", "onnx"))  # its library is absent; the probe will say so
+    return sorted(found, key=lambda one: one[0] != "onnxruntime")
 
 
 def _has_tf32() -> bool:
     return any(float(gpu.compute_capability) >= 8 for gpu in environment.gpus())
 
 
-def _prepare(sessions: list[tuple[Contender, Session | None, str]], images: np.ndarray, batch: int) -> list[Cell]:
-    """Return a cell for each contender and mode, with its call, after checking the outputs for all `images`."""
-    cells: list[Cell] = []
-    reference: np.ndarray | None = None
-    for contender, session, reason in sessions:
-        if session is None:
-            cells += [Cell(contender, batch, mode, reason=reason) for mode in MODES]
-            continue
-        feed = {session.inputs[0].name: images[:batch]}
-        try:
-            scores = evaluation.infer(session, images, batch)  # compiles what is compiled on first use
-        except (BackendUnavailable, ConfigError) as error:  # ConfigError: a batch beyond the engine's profile
-            cells += [Cell(contender, batch, mode, session.device, reason=error.message) for mode in MODES]
-            continue
-        wrong = "" if contender.backend == "null" else _wrong(scores, reference, precisions.get(contender.precision))
-        if reference is None:
-            reference = scores
-        for mode in MODES:
-            cell = Cell(contender, batch, mode, session.device, reason=wrong)
-            cells.append(cell)
-            if wrong:
-                cell.status = "failed"
-                continue
-            try:
-                cell.call = _run_call(session, feed) if mode == "end_to_end" else session.bind(feed)
-                cell.status = "ok"
-            except BackendUnavailable as error:
-                cell.reason = error.message
-    return cells
-
-
-def _run_call(session: Session, feed: dict[str, np.ndarray]) -> Callable[[], Outputs]:
-    return lambda: session.run(feed)
-
-
-def _wrong(scores: np.ndarray, reference: np.ndarray | None, precision: precisions.Precision) -> str:
+def _wrong(contender: Contender, scores: Array, reference: Array | None) -> str:
     """Return what is wrong with a contender's outputs on these images, measured against the original model's."""
+    if contender.backend == NULL:
+        return ""
     if not np.isfinite(scores).all():
         return "NaN or Inf in the outputs"
-    if reference is None or precisions.within(scores, reference, precision.tolerance):
+    if reference is None or precisions.within(scores, reference, precisions.get(contender.precision).tolerance):
         return ""
     agreement = float((scores.argmax(axis=1) == reference.argmax(axis=1)).mean())
     # Beyond its numeric tolerance a precision has been judged by its accuracy, in the validate stage. What is looked
@@ -175,80 +179,62 @@ def _wrong(scores: np.ndarray, reference: np.ndarray | None, precision: precisio
     return "" if agreement >= 0.9 else f"only {agreement:.0%} of the images agree with the original model"
 
 
-def _speedups(cells: list[Cell]) -> list[dict[str, Any]]:
-    """Return how much faster each other backend is than each variant of the original, the strongest baseline first."""
-    ok = [cell for cell in cells if cell.status == "ok"]
-    found = []
-    for cell in ok:
-        if cell.contender.backend in (ORIGINAL, "null"):
-            continue
-        baselines = [
-            base
-            for base in ok
-            if base.contender.backend == ORIGINAL and (base.batch, base.mode) == (cell.batch, cell.mode)
-        ]
-        rows = [
-            {
-                "backend": cell.contender.backend,
-                "variant": cell.contender.variant,
-                "precision": cell.contender.precision,
-                "batch": cell.batch,
-                "mode": cell.mode,
-                "over": f"{base.contender.backend} {base.contender.variant}",
-                "over_device": base.device,
-                "device": cell.device,
-            }
-            | latency.speedup(base.rounds, cell.rounds)
-            for base in baselines
-        ]
-        found += sorted(rows, key=lambda row: float(str(row["ratio"])))
-    return found
+def _limits(context: Context, cells: list[Cell], threads: int) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return this machine's measured peaks, and for each cell which limit it is under, and how near."""
+    return {}, {}
 
 
-def _show(context: Context, cells: list[Cell], speedups: list[dict[str, Any]]) -> None:
-    table = Table(title="Latency, host to host", title_justify="left")
-    for column in (
-        "batch",
-        "model run by",
-        "precision",
-        "device",
-        "p50 µs",
-        "p99 µs",
-        "images/s",
-        "over the strongest",
-    ):
-        table.add_column(column)
-    for cell in cells:
-        if cell.status != "ok" or cell.mode != "end_to_end":
-            continue
-        row, contender = cell.row(), cell.contender
-        own = [
-            speedup
-            for speedup in speedups
-            if all(speedup[key] == row[key] for key in ("backend", "variant", "precision", "batch", "mode"))
-        ]
-        table.add_row(
-            str(cell.batch),
-            f"{contender.backend} {contender.variant}",
-            contender.precision,
-            str(cell.device),
-            _number(row["p50_us"]),
-            _number(row["p99_us"]),
-            _number(row["items_per_s"]) if contender.backend != "null" else "",
-            f"{own[0]['ratio']:.1f}× {own[0]['over']}" if own else "",
+def _show(context: Context, found: dict[str, Any]) -> None:
+    for mode, title in (("end_to_end", "Latency, host to host"), ("compute", "Latency, inputs resident on the GPU")):
+        cells = [cell for cell in found["cells"] if cell["mode"] == mode and cell["status"] == "ok"]
+        if cells:
+            context.console.print(_table(title, cells, found["speedups"]))
+    for row in found["noise_floor"]:
+        low, high = row["ratio_ci95"]
+        context.say(
+            f"noise: {row['cell']} against itself at batch {row['batch']}, {row['mode']}: {row['ratio']:.3f} "
+            f"({low:.3f} to {high:.3f}); differences below {row['floor']:.1%} are none"
         )
-    context.console.print(table)
-    for cell in cells:
-        if cell.status == "failed":
-            context.warn(f"{cell.key}: {cell.reason}")
+    for cell in found["cells"]:
+        if cell["status"] == "failed":
+            context.warn(f"{_name(cell)}, batch {cell['batch']}: {cell['reason']}")
     skipped: dict[str, list[str]] = {}
-    for cell in cells:
-        if cell.status == "skipped" and cell.mode == "end_to_end":
-            name = f"{cell.contender.backend} {cell.contender.variant} {cell.contender.precision}"
-            skipped.setdefault(cell.reason, []).append(name)
+    for cell in found["cells"]:
+        if cell["status"] == "skipped":
+            skipped.setdefault(cell["reason"], []).append(_name(cell))
     for reason, names in skipped.items():
         context.say(f"skipped {', '.join(dict.fromkeys(names))}: {reason}")
 
 
+def _name(cell: dict[str, Any]) -> str:
+    return f"{cell['backend']} {cell['variant']} {cell['precision']}{' (again)' if cell['twin'] else ''}"
+
+
+def _table(title: str, cells: list[dict[str, Any]], speedups: list[dict[str, Any]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in ("batch", "run by", "p50 µs", "95 %", "p99 µs", "images/s", "limit", "over the strongest original"):
+        table.add_column(column, no_wrap=column in ("run by", "95 %"))
+    same = ("backend", "variant", "precision", "batch", "mode")
+    for cell in cells:
+        limit = cell["limit"]
+        own = [row for row in speedups if not cell["twin"] and all(row[key] == cell[key] for key in same)]
+        table.add_row(
+            str(cell["batch"]),
+            _name(cell),
+            _number(cell["p50_us"]),
+            " – ".join(map(_number, cell["p50_ci95_us"] or (None,))),
+            _number(cell["p99_us"]),
+            _number(cell["items_per_s"]) if cell["backend"] != NULL else "",
+            f"{limit['share']:.0%} {limit['limit']}" if limit else "",
+            _speedup(own[0]) if own else "",
+        )
+    return table
+
+
+def _speedup(row: dict[str, Any]) -> str:
+    told = ", no difference told" if row["verdict"] == latency.UNTOLD else ""
+    return f"{row['ratio']:.2f}× {row['over']}{told}"
+
+
 def _number(value: float | None) -> str:
-    return "too few samples" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+    return "n/a" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"

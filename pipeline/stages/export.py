@@ -5,11 +5,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import onnx
-import onnxslim
 import tensorflow as tf
 import tf2onnx
 
-from pipeline import backends, graphs, models
+from pipeline import backends, graphs, models, simplification
 from pipeline.backends import LoadOptions
 from pipeline.errors import BuildError
 from pipeline.runner import Context, Outcome
@@ -59,7 +58,7 @@ def _write_saved_model(model: keras.Model, signature: tf.TensorSpec, path: Path)
 
 
 def _convert(model: keras.Model, signature: tf.TensorSpec, opset: int) -> onnx.ModelProto:
-    """Convert with tf2onnx and simplify with onnxslim.
+    """Convert with tf2onnx, and simplify.
 
     Raises:
         BuildError: tf2onnx cannot convert the model, or wrote a graph that is not what was asked for.
@@ -72,7 +71,7 @@ def _convert(model: keras.Model, signature: tf.TensorSpec, opset: int) -> onnx.M
             f"tf2onnx cannot convert {model.name}: {type(error).__name__}: {error}",
             "An operator that ONNX lacks (Keras's exact GELU is one) has to be replaced in the model.",
         ) from error
-    graph: onnx.ModelProto = onnxslim.slim(converted)
+    graph = simplification.simplify(converted)
     graphs.check(graph, f"tf2onnx's conversion of {model.name}")
     foreign = sorted({node.op_type for node in graph.graph.node if node.domain not in ("", "ai.onnx")})
     if foreign:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline import environment
+from pipeline import conditions, environment
 from pipeline.runner import Context, Outcome
 
 
@@ -149,37 +149,59 @@ def _parity_row(row: dict[str, Any]) -> list[str]:
 
 
 def _speed(results: dict[str, Any]) -> str:
-    settings, clock = results["environment"]["settings"], results["environment"]["clock"]
+    settings = results["environment"]["settings"]
+    ok = [cell for cell in results["cells"] if cell["status"] == "ok"]
     lines = [
         "## Speed",
         "",
-        f"{environment.describe_machine(results['environment']['machine'])}. One clock (`{clock}`), "
-        f"{settings['rounds']} rounds in which every row is timed in turn, {settings['warmup_s']:g} s of warm-up each. "
-        "A percentile that the number of samples cannot support is left out.",
+        f"{environment.describe_machine(results['environment']['machine'])}. {results['environment']['threads']} "
+        f"threads, one process a row, {settings['rounds']} rounds in which every row is timed in turn. p50 is the median of the "
+        "rounds' medians; intervals are 95 %, by bootstrap over rounds. A percentile that the number of samples cannot "
+        "support is `n/a`. The limit is the least time this machine could take, by what it was measured to do at best; "
+        "the share is how near the row comes.",
     ]
-    for mode, meaning in (("end_to_end", "host array to host array"), ("compute", "inputs resident on the device")):
+    if results["interrupted"]:
+        lines += ["", "**Interrupted**: what was measured until then is below."]
+    for mode, meaning in (("end_to_end", "host array to host array"), ("compute", "inputs resident on the GPU")):
         rows = [
             [
                 str(cell["batch"]),
-                f"{cell['backend']} {cell['variant']}",
+                f"{cell['backend']} {cell['variant']}{' (again)' if cell['twin'] else ''}",
                 cell["precision"],
                 cell["device"],
                 f"{cell['samples']:,}",
-                *(_microseconds(cell[key]) for key in ("p50_us", "p90_us", "p95_us", "p99_us")),
+                _with_interval(cell["p50_us"], cell["p50_ci95_us"]),
+                *(_microseconds(cell[key]) for key in ("p90_us", "p95_us", "p99_us")),
                 "" if cell["backend"] == "null" else f"{cell['items_per_s']:,.0f}",
+                f"{cell['limit']['share']:.0%} of {cell['limit']['limit']}" if cell["limit"] else "",
             ]
-            for cell in results["cells"]
-            if cell["status"] == "ok" and cell["mode"] == mode
+            for cell in ok
+            if cell["mode"] == mode
         ]
-        header = ["batch", "run by", "precision", "device", "samples", "p50 µs", "p90", "p95", "p99", "images/s"]
-        lines += ["", f"### {mode}: {meaning}", "", _table(header, rows)]
+        header = [
+            "batch",
+            "run by",
+            "precision",
+            "device",
+            "samples",
+            "p50 µs",
+            "p90",
+            "p95",
+            "p99",
+            "images/s",
+            "limit",
+        ]
+        if rows:
+            lines += ["", f"### {mode}: {meaning}", "", _table(header, rows)]
+    lines += ["", "### Noise", "", *_noise(results, ok)]
     rows = [
         [
             str(row["batch"]),
             row["mode"],
             f"{row['backend']} {row['variant']} {row['precision']} ({row['device']})",
             f"{row['over']} ({row['over_device']})",
-            f"{row['ratio']:.2f}× ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})",
+            _ratio(row),
+            row["verdict"],
         ]
         for row in results["speedups"]
     ]
@@ -187,15 +209,46 @@ def _speed(results: dict[str, Any]) -> str:
         "",
         "### Speed-up over the original model",
         "",
-        "Ratio of medians, the strongest baseline first; in brackets the least and greatest ratio of a single round.",
+        "Median of the rounds' ratios with its interval, the strongest baseline first.",
         "",
-        _table(["batch", "mode", "of", "over", "ratio"], rows),
+        _table(["batch", "mode", "of", "over", "ratio", ""], rows),
     ]
     return "\n".join(lines)
 
 
+def _noise(results: dict[str, Any], ok: list[dict[str, Any]]) -> list[str]:
+    """Say what lies beneath the numbers: the noise between equals, the harness's own cost, a machine that changed."""
+    rows = [
+        [str(row["batch"]), row["mode"], row["cell"], _ratio(row), f"{row['floor']:.1%}"]
+        for row in results["noise_floor"]
+    ]
+    header = ["batch", "mode", "against itself, in two processes", "ratio", "no difference is told below"]
+    lines = [_table(header, rows)] if rows else ["No cell was repeated."]
+    costs = [cell["p50_us"] for cell in ok if cell["backend"] == "null" and cell["p50_us"] is not None]
+    if costs:
+        lines += ["", f"The harness itself, around a call that does nothing: {max(costs):.2f} µs."]
+    remarks: dict[str, list[str]] = {}
+    for cell in ok:
+        if "end" in cell["conditions"]:
+            for remark in conditions.changes(cell["conditions"]["start"], cell["conditions"]["end"]):
+                remarks.setdefault(remark, []).append(f"{cell['backend']} {cell['variant']} at batch {cell['batch']}")
+    lines += [f"\n**{remark}**: while timing {', '.join(dict.fromkeys(names))}." for remark, names in remarks.items()]
+    return lines
+
+
+def _ratio(row: dict[str, Any]) -> str:
+    low, high = row["ratio_ci95"]
+    return f"{row['ratio']:.2f}× ({low:.2f} to {high:.2f})"
+
+
+def _with_interval(value: float | None, ends: list[float] | None) -> str:
+    if value is None or ends is None:
+        return _microseconds(value)
+    return f"{_microseconds(value)} ({' to '.join(map(_microseconds, ends))})"
+
+
 def _microseconds(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+    return "n/a" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def _skipped(sidecars: list[dict[str, Any]], parity: dict[str, Any], results: dict[str, Any]) -> str:

@@ -11,13 +11,12 @@ import pytest
 from networks import Array, Article
 from onnx import ModelProto
 
-from pipeline import calibration, config, data, precisions
+from pipeline import calibration, config, data, precisions, simplification
 from pipeline.backends import tensorrt
 from pipeline.errors import BackendUnavailable
 
 
 def _export(keras_model: Any, shape: tuple[int, ...]) -> ModelProto:
-    import onnxslim
     import tensorflow as tf
     import tf2onnx
 
@@ -26,7 +25,7 @@ def _export(keras_model: Any, shape: tuple[int, ...]) -> ModelProto:
         return {"probabilities": keras_model(image, training=False)}
 
     model, _ = tf2onnx.convert.from_function(serve, input_signature=serve.input_signature, opset=18)
-    return onnxslim.slim(model)
+    return simplification.simplify(model)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,73 @@
+"""Simplifying a graph as tf2onnx wrote it, before anything else is made of it."""
+
+from collections.abc import Iterable, Iterator
+
+import onnx
+import onnxslim
+from onnx import GraphProto, ModelProto, TensorProto
+
+BROADCASTING = frozenset({"Add", "Div", "Max", "Min", "Mul", "Sub"})
+"""The elementwise operators in which a model's own constants turn up."""
+
+
+def simplify(model: ModelProto) -> ModelProto:
+    """Return the model simplified by onnxslim, its single numbers in the shape that ONNX Runtime is fast with.
+
+    The results are the same bit for bit.
+    """
+    slim: ModelProto = onnxslim.slim(model)
+    return _shape_single_numbers(slim)
+
+
+def _shape_single_numbers(model: ModelProto) -> ModelProto:
+    """Give a constant of one element as many dimensions as the result, where the result's last dimension is 1.
+
+    ONNX Runtime joins the dimensions over which an elementwise operator need not broadcast into one long loop. A last
+    dimension of 1, of which a constant with fewer dimensions has no counterpart, ends that loop at once, and the
+    operator walks element by element (1.26 on a CPU: 180 µs and not 5 for `Mul` on [32, 28, 28, 1], grey images before
+    a convolution). Elsewhere constants are left alone: ONNX Runtime knows GELU and the like by their scalars.
+
+    The model is changed in place, and returned.
+    """
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in (*inferred.value_info, *inferred.output)}
+    shaped: dict[str, TensorProto] = {}
+    for node in graph.node:
+        shape = shapes.get(node.output[0], ()) if node.op_type in BROADCASTING else ()
+        if not shape or shape[-1].dim_value != 1:
+            continue
+        for i, name in enumerate(node.input):
+            if name in constants and _one_element(constants[name]) and len(constants[name].dims) < len(shape):
+                fresh = f"{name}/rank{len(shape)}"  # equal constants are one, which others may read as it is
+                shaped[fresh] = _of_rank(constants[name], fresh, len(shape))
+                node.input[i] = fresh
+    read = set(_reads(graph))
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend([*kept, *shaped.values()])
+    return model
+
+
+def _one_element(tensor: TensorProto) -> bool:
+    return all(size == 1 for size in tensor.dims)
+
+
+def _of_rank(tensor: TensorProto, name: str, rank: int) -> TensorProto:
+    copy = TensorProto()
+    copy.CopyFrom(tensor)
+    copy.name = name
+    copy.dims[:] = [1] * rank
+    return copy
+
+
+def _reads(graph: GraphProto) -> Iterator[str]:
+    """Yield the names that a graph's nodes read, those in the bodies of If and Loop too, and its outputs."""
+    yield from (value.name for value in graph.output)
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            bodies: Iterable[GraphProto] = [attribute.g, *attribute.graphs]
+            for body in bodies:
+                yield from _reads(body)

@@ -1,0 +1,192 @@
+"""One process a cell: it loads the model, then waits on a pipe to be told what to measure.
+
+So no cell shares its threads, memory pools or interpreter with another, and each lies in memory as chance has it, which
+the twin of a cell (pipeline.harness) shows.
+"""
+
+import gc
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Callable
+from functools import cache
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from pipeline import backends, data, environment, harness
+from pipeline.backends import Array, Bound, Session
+from pipeline.errors import BackendUnavailable, ConfigError, PipelineError
+
+if TYPE_CHECKING:
+    from pipeline.harness import Contender
+    from pipeline.latency import Samples
+
+
+class WorkerError(PipelineError):
+    """A worker process that ended, or raised what it should not have."""
+
+
+@cache
+def _processes() -> Any:
+    """Return how processes are started here: forked from a server that has the frameworks imported, or anew."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(["pipeline.preloaded"])
+    return found
+
+
+class Worker:
+    """A contender's process, to be used as a context manager.
+
+    `status` is ok, skipped (this machine does not offer it) or failed, with `reason`; `modes` maps each mode to why it
+    cannot be timed, or to nothing.
+    """
+
+    status, reason = "ok", ""
+    device: str | None = None
+
+    def __init__(self, contender: "Contender", images: Path, batch: int) -> None:
+        self.contender = contender
+        self.modes: dict[str, str] = {}
+        environment.prepare_tensorflow()
+        self._pipe, theirs = multiprocessing.Pipe()
+        self._process = _processes().Process(target=serve, args=(theirs, contender, images, batch), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def __enter__(self) -> "Worker":
+        """Wait until the model is loaded."""
+        try:
+            self.device, self.modes = self._reply()
+        except (BackendUnavailable, ConfigError) as error:  # ConfigError: a batch beyond the engine's profile
+            self.status, self.reason = "skipped", error.message
+        except PipelineError as error:
+            self.status, self.reason = "failed", error.message
+        except BaseException:  # Ctrl-C, while it loads
+            self._process.kill()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """End the process, in order where it listens."""
+        if self._process.is_alive() and exception == (None, None, None):
+            try:
+                self._pipe.send(None)
+                self._process.join(timeout=10)
+            except OSError:
+                pass
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+    def outputs(self) -> Array:
+        """Return the scores [images, classes] of all images."""
+        return cast("Array", self._ask("outputs"))
+
+    def warm_up(self, mode: str, limit_s: float) -> dict[str, Any]:
+        """Bring the cell to its level; see harness.warm_up."""
+        return cast("dict[str, Any]", self._ask("warm_up", mode, limit_s))
+
+    def measure(self, mode: str, seconds: float, samples: int) -> "Samples":
+        """Return one round's durations in ns."""
+        return cast("Samples", self._ask("measure", mode, seconds, samples))
+
+    def settings(self, mode: str) -> tuple[dict[str, Any], str]:
+        """Return how the session runs, and by which clock the mode is timed."""
+        return cast("tuple[dict[str, Any], str]", self._ask("settings", mode))
+
+    def _ask(self, *request: object) -> Any:
+        try:
+            self._pipe.send(request)
+        except OSError as error:
+            raise self._ended() from error
+        return self._reply()
+
+    def _reply(self) -> Any:
+        try:
+            reply = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise self._ended() from error
+        if isinstance(reply, PipelineError):
+            raise reply
+        return reply
+
+    def _ended(self) -> WorkerError:
+        self._process.join(timeout=10)
+        code = self._process.exitcode
+        how = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
+        return WorkerError(
+            f"the process of {self.contender} {how}", "Signal 9 is most often a lack of memory: try smaller batches."
+        )
+
+
+def serve(pipe: Connection, contender: "Contender", images: Path, batch: int) -> None:
+    """Load the contender's model and answer requests until told to end. What is raised is answered, too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks; it ends this one
+    try:
+        if contender.source:
+            data.register_layers(contender.source)
+        backend = backends.module(contender.module)
+        backend.probe(contender.variant)
+        with backend.load(contender.path, contender.options) as session:
+            cell = _Cell(session, np.load(images), batch)
+            pipe.send((session.device, cell.modes))
+            gc.collect()
+            gc.freeze()  # what is loaded stays; with TensorFlow loaded, each later collection would take 0.2 s
+            while (request := pipe.recv()) is not None:
+                name, *arguments = request
+                pipe.send(getattr(cell, name)(*arguments))
+    except (EOFError, BrokenPipeError):
+        return  # nobody asks any more
+    except PipelineError as error:
+        pipe.send(error)
+    except Exception as error:  # of a library, which may be anything, or a bug: this cell fails, the others go on
+        traceback.print_exc()
+        pipe.send(WorkerError(f"{type(error).__name__}: {error}"))
+
+
+class _Cell:
+    """A session with the images of one batch size: what requests are answered from."""
+
+    def __init__(self, session: Session, images: Array, batch: int) -> None:
+        self._session, self._images, self._batch = session, images, batch
+        self._name = session.inputs[0].name
+        feed = {self._name: np.ascontiguousarray(images[:batch])}
+        session.run(feed)  # a batch that the session does not take is refused here
+        run = session.run
+        self._calls: dict[str, Callable[[], object]] = {"end_to_end": lambda: run(feed)}
+        self.modes = {"end_to_end": ""}
+        if session.device not in ("cpu", "none"):
+            try:
+                self._calls["compute"] = session.bind(feed)
+                self.modes["compute"] = ""
+            except BackendUnavailable as error:
+                self.modes["compute"] = error.message
+
+    def outputs(self) -> Array:
+        """Infer all images in batches."""
+        found = [
+            next(iter(self._session.run({self._name: self._images[start : start + self._batch]}).values())).copy()
+            for start in range(0, len(self._images), self._batch)
+        ]
+        return np.concatenate(found)
+
+    def warm_up(self, mode: str, limit_s: float) -> dict[str, Any]:
+        return harness.warm_up(self._calls[mode], limit_s)
+
+    def measure(self, mode: str, seconds: float, samples: int) -> "Samples":
+        # Other cells have run in between: a tenth of the time brings this one's data back into the caches.
+        warmup_s = seconds / 10
+        call = self._calls[mode]
+        if isinstance(call, Bound) and call.stream is not None:
+            return harness.measure_on_device(call, warmup_s=warmup_s, min_duration_s=seconds, min_samples=samples)
+        return harness.measure(call, warmup_s=warmup_s, min_duration_s=seconds, min_samples=samples)
+
+    def settings(self, mode: str) -> tuple[dict[str, Any], str]:
+        call = self._calls[mode]
+        on_device = isinstance(call, Bound) and call.stream is not None
+        return dict(self._session.settings), harness.DEVICE_CLOCK if on_device else harness.HOST_CLOCK

@@ -1,0 +1,60 @@
+"""Processes of their own for cells: what they answer, and what is told when one dies."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import backends
+from pipeline.backends import LoadOptions
+from pipeline.harness import Contender
+from pipeline.workers import Worker, WorkerError
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    path = tmp_path / "images.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 256, (6, 28, 28, 1), dtype=np.uint8))
+    return path
+
+
+@pytest.fixture
+def contender(main_job: Path) -> Contender:
+    path = main_job / "artifacts/engine/fp32/model.onnx"
+    return Contender("pipeline.backends.onnxruntime", "cpu", "fp32", path, LoadOptions("cpu"))
+
+
+def test_answers_what_the_model_answers_here(contender: Contender, images: Path) -> None:
+    with Worker(contender, images, 3) as worker:
+        assert (worker.status, worker.reason, worker.device) == ("ok", "", "cpu")
+        assert worker.modes == {"end_to_end": ""}
+        found = worker.outputs()
+        assert worker.measure("end_to_end", 0.001, 7).dtype == np.int64
+    with backends.get("onnxruntime").load(contender.path, contender.options) as session:
+        expected = session.run({"image": np.load(images)})["probabilities"]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_killed_process_is_told_with_its_signal(contender: Contender, images: Path) -> None:
+    with Worker(contender, images, 3) as worker:
+        os.kill(worker._process.pid, signal.SIGKILL)
+        with pytest.raises(WorkerError, match="ended by signal 9") as caught:
+            worker.outputs()
+        assert "memory" in caught.value.hint
+
+
+def test_an_interrupt_from_the_keyboard_does_not_end_it(contender: Contender, images: Path) -> None:
+    with Worker(contender, images, 3) as worker:
+        os.kill(worker._process.pid, signal.SIGINT)
+        assert len(worker.outputs()) == 6
+
+
+def test_no_process_is_left_behind(contender: Contender, images: Path) -> None:
+    with Worker(contender, images, 3) as worker:
+        pass
+    assert not worker._process.is_alive()
+    with pytest.raises(ZeroDivisionError), Worker(contender, images, 3) as worker:
+        1 / 0  # noqa: B018
+    assert not worker._process.is_alive()

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipeline import latency
 from pipeline.errors import RegressionError
@@ -102,7 +103,7 @@ def compare(old: Results, new: Results) -> Comparison:
 
 
 def show(old: Results, new: Results, console: Console, *, fail: bool = False) -> Comparison:
-    """Compare two runs and print the result.
+    """Compare two runs and print the result: medians in µs, their ratio with its 95 % interval, the floor, the verdict.
 
     Raises:
         RegressionError: `fail` is set, and a cell became slower or is gone.
@@ -244,24 +245,22 @@ def _flat(environment: Environment) -> list[dict[str, Any]]:
 
 def _table(rows: list[Row]) -> Table:
     table = Table(title="Old over new: above 1 is faster now", title_justify="left")
-    for column in ("batch", "mode", "model run by", "precision", "device", "old p50 µs", "new p50 µs"):
-        table.add_column(column)
-    for column in ("times as fast", "floor", "verdict"):
-        table.add_column(column)
+    for column in ("batch", "mode", "model run by", "device", "old µs", "new µs", "times as fast", "floor", "verdict"):
+        table.add_column(column, overflow="fold")  # on a narrow terminal nothing is cut off
     for row in rows:
         key = row.key
         table.add_row(
-            *(str(key.batch), key.mode, f"{key.backend} {key.variant}", key.precision, key.kind),
+            *(str(key.batch), key.mode, f"{key.backend} {key.variant} {key.precision}", key.kind),
             *("" if value is None else f"{value:,.1f}" for value in (row.old_us, row.new_us)),
             _times(row.ratio) if row.ratio else "",
             "" if row.floor is None else f"{row.floor:.1%}",
-            f"{row.verdict} ({row.reason})" if row.reason else row.verdict,
+            Text(f"{row.verdict}: {row.reason}" if row.reason else row.verdict),
         )
     return table
 
 
 def _times(ratio: latency.Ratio) -> str:
-    interval = f" [{ratio.ratio_ci95[0]:.3f}, {ratio.ratio_ci95[1]:.3f}]" if ratio.ratio_ci95 else ""
+    interval = f" ({ratio.ratio_ci95[0]:.3f}–{ratio.ratio_ci95[1]:.3f})" if ratio.ratio_ci95 else ""
     return f"{ratio.ratio:.3f}{interval}"
 
 

@@ -48,8 +48,8 @@ def run(
         for (backend, variant), base in [next(iter(CONTENDERS.items())), *CONTENDERS.items()]:
             factor = level * np.exp(random.normal(0, process)) * (slowdown or {}).get(backend, 1)
             times = base * batch**0.8 * factor * np.exp(np.array(moods) + random.normal(0, noise, rounds))
-            timed.append(cell(backend, variant, batch, times.tolist(), twin=not timed))
-        floor = latency.noise_floor(latency.speedup(timed[1]["round_p50_us"], timed[0]["round_p50_us"]))
+            timed.append(cell(backend, variant, batch, times.tolist(), twin=len(timed) == 1))
+        floor = latency.noise_floor(latency.speedup(timed[0]["round_p50_us"], timed[1]["round_p50_us"]))
         floors.append({"batch": batch, "mode": "end_to_end", "device": "cpu", "cell": "tensorflow", "floor": floor})
         cells += timed
     rate = float(np.exp(random.normal(0, 0.005)) / level)
@@ -278,7 +278,7 @@ def test_a_regression_is_printed_and_fails_where_asked(random: np.random.Generat
     assert caught.value.message.startswith(
         "worse than in the old results, 1 of 6 cells:\n  onnxruntime cpu, fp32, batch"
     )
-    assert "not run (the new run has no such batch size)" in printed
+    assert "not run: the new run has no such batch size" in printed
     assert "slower: 1" in printed
     (line,) = {line for line in printed.splitlines() if "onnxruntime cpu" in line and "slower" in line}
     assert " 64 " in line

@@ -94,9 +94,7 @@ def benchmark(
 
 
 for _stage in STAGES.values():
-    app.command(_stage.name, help=_stage.help)(
-        benchmark if _stage.name == "benchmark" else _stage_command(_stage.name)
-    )
+    app.command(_stage.name, help=_stage.help)(benchmark if _stage.name == "benchmark" else _stage_command(_stage.name))
 
 
 @app.command(LOCALISE.name, help=LOCALISE.help)

@@ -138,6 +138,7 @@ class Stream:
     def run_until(self, position: int) -> None:
         while self.done < position:
             self.queue[self.done]()
+            self.queue[self.done] = int  # done, and nothing it held
             self.done += 1
 
     def sync(self) -> None:

@@ -64,7 +64,7 @@ def load(
     path = tmp_path / "model.engine"
     path.write_bytes(b"an engine")
     monkeypatch.setattr(environment, "gpus", lambda: ["a fake GPU"])
-    logger = SimpleNamespace(words=["error: no"])
+    logger = SimpleNamespace(words=[])
     monkeypatch.setattr(engines, "logger_of", lambda flavour: logger)
 
     def load(*plan: Step, tensors: tuple[fake_gpu.Tensor, ...] = (IMAGE, SCORES, TOTAL)) -> Any:
@@ -261,8 +261,12 @@ def test_a_failure_between_chunks_leaves_nothing_under_way(load: Load, gpu: fake
 
 
 def test_tensorrts_words_where_it_does_not_execute(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fake_gpu.Context, "execute_async_v3", lambda *_: False)
-    with load() as session, pytest.raises(BackendUnavailable, match="could not execute the engine:\nerror: no"):
+    def refuse(context: fake_gpu.Context, handle: int) -> bool:
+        engines.logger_of("tensorrt").words.append("error: out of luck")
+        return False
+
+    monkeypatch.setattr(fake_gpu.Context, "execute_async_v3", refuse)
+    with load() as session, pytest.raises(BackendUnavailable, match="could not execute the engine:\nerror: out of luck"):
         session.run({"image": images(4)})
 
 

@@ -1,19 +1,33 @@
 """Stage 5: time every way to run the model, under one clock and in turn, against the original."""
 
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pipeline import backends, data, environment, graphs, harness, latency, limits, plan, precisions, results
+from pipeline import (
+    backends,
+    conditions,
+    data,
+    environment,
+    graphs,
+    harness,
+    latency,
+    limits,
+    plan,
+    precisions,
+    results,
+)
 from pipeline.backends import Array, LoadOptions
 from pipeline.errors import BackendUnavailable, Interrupted, ParityError
 from pipeline.harness import Cell, Contender, Timing
 from pipeline.runner import Context, Outcome
+
+Device = Literal["cpu", "cuda"]
 
 ORIGINAL, NULL = "tensorflow", "null"
 
@@ -30,9 +44,11 @@ def run(context: Context) -> Outcome:
     contenders = results.with_twins(
         _contenders(context, threads), lambda contender: contender.backend not in (ORIGINAL, NULL)
     )
+    roof = _Roof(context, contenders, threads)
     timing = Timing(options.cell_seconds, options.min_samples, options.rounds, options.warmup_s)
     cells: list[Cell] = []
     interrupted = False
+    before = conditions.read()
     watched = harness.steps(contenders, timing) * len(options.batch_sizes)
     with tempfile.TemporaryDirectory() as folder, _progress(context) as progress:
         task = progress.add_task("", total=watched)
@@ -57,7 +73,8 @@ def run(context: Context) -> Outcome:
         if cell.contender.backend == ORIGINAL and cell.device not in (None, "cpu") and _has_tf32():
             cell.contender = replace(cell.contender, precision="tf32")  # TensorFlow's own default there
     floors = results.noise_floors(cells)
-    peaks, shares = _limits(context, cells, threads)
+    harness_us = [cell.summary.p50_us for cell in cells if cell.contender.backend == NULL and cell.status == "ok"]
+    roof.measure_again(max((value for value in harness_us if value is not None), default=None))
     found = {
         "schema": 2,
         "interrupted": interrupted,
@@ -67,10 +84,11 @@ def run(context: Context) -> Outcome:
             "dataset": dataset.name,
             "settings": options.model_dump(),
             "threads": threads,
+            "conditions": {"start": before, "end": conditions.read()},
         },
         "noise_floor": floors,
-        "limits": peaks,
-        "cells": [cell.row() | {"limit": shares.get(cell.key)} for cell in cells],
+        "limits": {device: asdict(peaks) for device, peaks in roof.peaks.items()},
+        "cells": [cell.row() | {"limit": roof.share(cell)} for cell in cells],
         "speedups": results.speedups(cells, floors, lambda contender: contender.backend == ORIGINAL),
     }
     context.write_json("results.json", found)
@@ -179,9 +197,49 @@ def _wrong(contender: Contender, scores: Array, reference: Array | None) -> str:
     return "" if agreement >= 0.9 else f"only {agreement:.0%} of the images agree with the original model"
 
 
-def _limits(context: Context, cells: list[Cell], threads: int) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return this machine's measured peaks, and for each cell which limit it is under, and how near."""
-    return {}, {}
+class _Roof:
+    """The limits of this machine: measured before and after the cells, in the same run, the better of both counts."""
+
+    def __init__(self, context: Context, contenders: list[Contender], threads: int) -> None:
+        self._exported = context.artifact("export/model.onnx")
+        self._threads = threads
+        self._works: dict[tuple[Path, bool], limits.Work] = {}
+        self._wanted: dict[Device, set[str]] = {"cpu": set()}
+        for one in contenders:
+            if one.skip or one.backend == NULL:
+                continue
+            device = self._device(one.variant != "cpu" and one.backend != ORIGINAL)
+            self._wanted.setdefault(device, set()).update(self._work(one).macs or ())
+        self.peaks = self._measure()
+
+    def measure_again(self, launch_us: float | None) -> None:
+        """Measure after the cells; starting anything on a CPU costs what the null backend's cell costs, `launch_us`."""
+        again = self._measure()
+        self.peaks = {device: limits.best(peaks, again[device]) for device, peaks in self.peaks.items()}
+        self.peaks["cpu"] = replace(self.peaks["cpu"], launch_us=launch_us)
+
+    def share(self, cell: Cell) -> dict[str, Any] | None:
+        """Return which limit a timed cell is under and how near, None where that cannot be told."""
+        p50_us = cell.summary.p50_us if cell.status == "ok" and cell.contender.backend != NULL else None
+        peaks = self.peaks.get(self._device(cell.device != "cpu"))
+        if p50_us is None or peaks is None:
+            return None
+        found = limits.share(self._work(cell.contender), cell.batch, p50_us, peaks, cell.mode)
+        return found if found["limit"] else None
+
+    def _measure(self) -> dict[Device, limits.Peaks]:
+        return {device: limits.measure(device, sorted(types), self._threads) for device, types in self._wanted.items()}
+
+    def _device(self, on_gpu: bool) -> Device:
+        return "cuda" if on_gpu else "cpu"
+
+    def _work(self, contender: Contender) -> limits.Work:
+        """Count the work of the graph that the contender runs: its typed one, or the exported one for the original."""
+        graph = self._exported if contender.backend == ORIGINAL else contender.path.parent / "model.onnx"
+        key = graph, contender.precision == "tf32"
+        if key not in self._works:
+            self._works[key] = limits.work(graphs.load(graph), allow_tf32=key[1])
+        return self._works[key]
 
 
 def _show(context: Context, found: dict[str, Any]) -> None:

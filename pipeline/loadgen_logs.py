@@ -39,8 +39,9 @@ def read_log(folder: Path) -> Said:
             found[entry["key"]] = entry["value"]
             if entry["metadata"]["is_error"]:
                 errors.append(_plain(entry["value"]))
-    if "num_errors" not in found:
-        raise ArtifactError(f"LoadGen did not finish its log {path.name}", "Is the disk full? Run the scenario again.")
+    last = "power_end" if found.get("effective_test_mode") == "AccuracyOnly" else "num_errors"
+    if last not in found:
+        raise _unfinished(path)
     reasons = [_plain(found.get("result_invalid_reason", "")), *errors]
     if found.get("early_stopping_met") is False:
         reasons.append(f"early stopping: {_plain(found['early_stopping_result'])}")
@@ -61,8 +62,21 @@ def _plain(text: object) -> str:
 
 
 def read_answers(folder: Path, samples: int) -> Array:
-    """Return the class LoadGen was answered for each sample of the library, int64 [samples]; −1 where for none."""
+    """Return the class that LoadGen was answered for each sample, int64 [samples]; −1 where none.
+
+    Raises:
+        ArtifactError: LoadGen did not finish `mlperf_log_accuracy.json`.
+    """
+    path = folder / "mlperf_log_accuracy.json"
+    try:
+        entries = json.loads(path.read_text(encoding="ascii"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise _unfinished(path) from error
     answers = np.full(samples, -1, np.int64)
-    for entry in json.loads((folder / "mlperf_log_accuracy.json").read_text(encoding="ascii")):
+    for entry in entries:
         answers[entry["qsl_idx"]] = np.frombuffer(bytes.fromhex(entry["data"]), np.int64)[0]
     return answers
+
+
+def _unfinished(path: Path) -> ArtifactError:
+    return ArtifactError(f"LoadGen did not finish its log {path.name}", "Make room on the disk, and run it again.")

@@ -1,25 +1,17 @@
 """Beside the main line: a scenario of MLPerf LoadGen, in a process of its own, with LoadGen's own logs kept."""
 
-import multiprocessing
-import os
 import shutil
-import signal
-import threading
 import time
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline import artifacts, data, loadgen, loadgen_logs, prediction
 from pipeline.config import Config
-from pipeline.errors import ParityError, PipelineError
+from pipeline.errors import ParityError
+from pipeline.isolation import Fail, Tell, isolated
 from pipeline.precisions import Precision
 from pipeline.runner import Context, Outcome
 
@@ -97,12 +89,12 @@ def _conduct(context: Context, precision: Precision, folder: Path) -> tuple[dict
     """Run the scenario in a process of its own; return how the model ran, and in accuracy mode what was answered."""
     scenario, mode = context.config.loadgen.scenario, context.config.loadgen.mode
     context.say(f"{scenario}, {mode}: loading the model and measuring what to expect")
-    with _process(context.config, precision, folder) as receive:
+    with isolated(_work, context.config, precision.name, folder) as receive:
         begun = receive(None)
         expected = begun["expected"]
         context.say(
             f"{begun['backend']} {begun['variant']} {precision.name} on {begun['device']}: about "
-            f"{expected['seconds']:,.0f} s, {expected['samples_per_s']:,.0f} samples/s expected"
+            f"{max(1, expected['seconds']):,.0f} s, {expected['samples_per_s']:,.0f} samples/s expected"
         )
         if begun["emulated"]:
             context.warn(f"this CPU has no {precision.name} arithmetic: emulated by rounding in FP32")
@@ -115,94 +107,36 @@ def _conduct(context: Context, precision: Precision, folder: Path) -> tuple[dict
     return begun, answered
 
 
-@contextmanager
-def _process(config: Config, precision: Precision, folder: Path) -> Iterator[Any]:
-    """Start the process that LoadGen has to itself, and end it, by force where it is still at work.
-
-    Yields a function that returns the next thing the process has to tell, or None where it takes longer than the
-    seconds given; it raises what the process raised.
-    """
-    here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(there, config, precision.name, folder))
-    # The process inherits the mask: Ctrl-C is for this one, which then ends it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    there.close()
-
-    def receive(timeout_s: float | None) -> Any:
-        if not here.poll(timeout_s):
-            return None
-        try:
-            message = here.recv()
-        except EOFError:
-            process.join()
-            raise PipelineError(
-                f"LoadGen's process ended with exit code {process.exitcode}",
-                "-9 is most often a lack of memory: ask for less, with --set benchmark.seconds=…",
-            ) from None
-        if isinstance(message, BaseException):
-            raise message
-        return message
-
-    try:
-        yield receive
-    finally:
-        process.kill()
-        process.join()
-        here.close()
-
-
-def _serve(pipe: Connection, config: Config, precision_name: str, folder: Path) -> None:
-    """Run the scenario and tell how the model runs, then, at the end, what was answered; or what was raised."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-    def fail(error: BaseException) -> NoReturn:
-        told = error if isinstance(error, PipelineError) else RuntimeError("".join(traceback.format_exception(error)))
-        pipe.send(told)
-        os._exit(1)  # LoadGen may have the stack, and would not give it back
-
-    try:
-        store, options = artifacts.Store(config.artifacts), config.loadgen
-        precision = prediction.choose(store, precision_name)
-        record = artifacts.read_json(store.verified_file("train/dataset.json"))
-        test = data.reload(record, config.data).test
-        images = np.ascontiguousarray(test.images)
-        # What is judged is what is timed; only an arithmetic that the CPU lacks has to be stood in for.
-        exact = options.mode == "accuracy" and not precision.cpu_computes
-        with prediction.open_session(store, options.backend, precision, config, exact=exact) as (way, session):
-            largest = max(config.benchmark.batch_sizes)
-            system = loadgen.SystemUnderTest(session, images, way.batches, largest, fail)
-            settings, expected = loadgen.configure(system, options, config.benchmark.seconds)
-            begun = {
-                "backend": way.backend,
-                "variant": way.variant,
-                "device": session.device,
-                "emulated": way.emulated,
-                "session": dict(session.settings),
-                "largest_batch": system.largest,
-                "model": {"artifact": way.artifact, "sha256": artifacts.sha256(store.root / way.artifact)},
-                "expected": asdict(expected),
-            }
-            pipe.send(begun)
-            loadgen.conduct(system, settings, folder)
-        answered = {}
-        if options.mode == "accuracy":
-            answers = loadgen_logs.read_answers(folder, len(test))
-            correct = int((answers == test.labels).sum())
-            answered = {"samples": len(test), "answered": int((answers >= 0).sum()), "correct": correct}
-        pipe.send(answered)
-    except BaseException as error:
-        fail(error)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+def _work(tell: Tell, fail: Fail, config: Config, precision_name: str, folder: Path) -> None:
+    """Run the scenario and tell how the model runs, then, at the end, what was answered."""
+    store, options = artifacts.Store(config.artifacts), config.loadgen
+    precision = prediction.choose(store, precision_name)
+    record = artifacts.read_json(store.verified_file("train/dataset.json"))
+    test = data.reload(record, config.data).test
+    # What is judged is what is timed; only an arithmetic that the CPU lacks has to be stood in for.
+    exact = options.mode == "accuracy" and not precision.cpu_computes
+    with prediction.open_session(store, options.backend, precision, config, exact=exact) as (way, session):
+        largest = max(config.benchmark.batch_sizes)
+        system = loadgen.SystemUnderTest(session, test.images, way.batches, largest, fail)
+        settings, expected = loadgen.configure(system, options, config.benchmark.seconds)
+        begun = {
+            "backend": way.backend,
+            "variant": way.variant,
+            "device": session.device,
+            "emulated": way.emulated,
+            "session": dict(session.settings),
+            "largest_batch": system.largest,
+            "model": {"artifact": way.artifact, "sha256": artifacts.sha256(store.root / way.artifact)},
+            "expected": asdict(expected),
+        }
+        tell(begun)
+        loadgen.conduct(system, settings, folder)
+    answered = {}
+    if options.mode == "accuracy":
+        answers = loadgen_logs.read_answers(folder, len(test))
+        correct = int((answers == test.labels).sum())
+        answered = {"samples": len(test), "answered": int((answers >= 0).sum()), "correct": correct}
+    tell(answered)
 
 
 def _why_unofficial(mode: str, seconds: float | None) -> list[str]:

@@ -1,0 +1,87 @@
+"""A process for work that cannot be interrupted from inside, because foreign code has the stack."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Any, NoReturn
+
+from pipeline.errors import PipelineError
+
+Tell = Callable[[Any], None]
+"""Sends something, which is not None, to the process that waits."""
+
+Fail = Callable[[BaseException], NoReturn]
+"""Ends the process at once; what is passed is raised in the one that waits."""
+
+Work = Callable[..., None]
+"""Called in the new process with a `Tell`, a `Fail` and the arguments."""
+
+Receive = Callable[[float | None], Any]
+"""Returns the next thing told, or None where it takes longer than the seconds given; raises what was raised."""
+
+
+@contextmanager
+def isolated(work: Work, *arguments: object) -> Iterator[Receive]:
+    """Run `work` in a new process for the time of a `with` block, at whose end the process is killed.
+
+    Ctrl-C is for the process that waits: so it ends the work, wherever that is. The work ends with its parent, too.
+
+    Raises (the function yielded):
+        PipelineError: the process died, or raised it.
+        RuntimeError: it raised anything else; the message is its traceback.
+    """
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(there, work, arguments))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited, from the first instruction on
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    there.close()
+
+    def receive(timeout_s: float | None) -> Any:
+        if not here.poll(timeout_s):
+            return None
+        try:
+            message = here.recv()
+        except EOFError:
+            process.join()
+            raise PipelineError(
+                f"the process at work ended with exit code {process.exitcode}", "-9 is most often a lack of memory."
+            ) from None
+        if isinstance(message, BaseException):
+            raise message
+        return message
+
+    try:
+        yield receive
+    finally:
+        process.kill()
+        process.join()
+        here.close()
+
+
+def _serve(pipe: Connection, work: Work, arguments: tuple[object, ...]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def fail(error: BaseException) -> NoReturn:
+        told = error if isinstance(error, PipelineError) else RuntimeError("".join(traceback.format_exception(error)))
+        pipe.send(told)
+        os._exit(1)
+
+    try:
+        work(pipe.send, fail, *arguments)
+    except BaseException as error:
+        fail(error)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

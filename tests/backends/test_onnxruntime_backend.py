@@ -1,5 +1,6 @@
 """ONNX Runtime with its inputs and outputs bound: who owns which array, pieces, what is refused."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline import backends, binding, environment
-from pipeline.backends import LoadOptions, Session, Step, onnxruntime as runtime
+from pipeline.backends import LoadOptions, Session, Step
+from pipeline.backends import onnxruntime as runtime
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
 
 Shape = tuple[str | int, ...]
@@ -151,7 +153,7 @@ def test_pieces_are_as_few_and_as_equal_as_can_be() -> None:
             sizes = [part.stop - part.start for part in binding.pieces(samples, chunk)]
             ends = [0, *np.cumsum(sizes)]
             assert [(part.start, part.stop) for part in binding.pieces(samples, chunk)] == list(
-                zip(ends, ends[1:], strict=False)
+                itertools.pairwise(ends)
             )
             assert sum(sizes) == samples
             assert max(sizes) <= chunk

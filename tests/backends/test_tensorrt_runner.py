@@ -1,4 +1,4 @@
-"""What the runner does with CUDA and TensorRT, and in which order: on a fake device that computes, and on a real one."""
+"""What the runner does with CUDA and TensorRT, in which order: on a fake device that computes, and on a real one."""
 
 import gc
 import hashlib
@@ -74,7 +74,7 @@ def load(
         options = LoadOptions(request.param, sha256=hashlib.sha256(b"an engine").hexdigest(), plan=plan)
         return tensorrt.load(path, options)
 
-    yield load
+    return load
 
 
 def check(session: EngineSession, count: int, seed: int = 0) -> None:
@@ -183,7 +183,9 @@ def test_a_wrong_feed_is_refused_before_anything_is_launched(
 
 
 @pytest.mark.parametrize("count", [9, 10, 16, 17, 23, 24, 25, 32, 33, 40, 41, 79])
-@pytest.mark.parametrize("plan", [(), (Step(9, chunk=3, streams=1),), (Step(1, streams=3), Step(20, chunk=5, streams=2))])
+@pytest.mark.parametrize(
+    "plan", [(), (Step(9, chunk=3, streams=1),), (Step(1, streams=3), Step(20, chunk=5, streams=2))]
+)
 def test_a_large_batch_in_chunks_is_what_it_is_whole(count: int, plan: tuple[Step, ...], load: Load) -> None:
     with load(*plan) as session:
         for seed in range(3):
@@ -266,7 +268,10 @@ def test_tensorrts_words_where_it_does_not_execute(load: Load, monkeypatch: pyte
         return False
 
     monkeypatch.setattr(fake_gpu.Context, "execute_async_v3", refuse)
-    with load() as session, pytest.raises(BackendUnavailable, match="could not execute the engine:\nerror: out of luck"):
+    with (
+        load() as session,
+        pytest.raises(BackendUnavailable, match="could not execute the engine:\nerror: out of luck"),
+    ):
         session.run({"image": images(4)})
 
 

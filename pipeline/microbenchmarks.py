@@ -38,6 +38,8 @@ UNKNOWN_CACHE_BYTES, LARGEST_COPY_BYTES = 32 << 20, 1 << 30
 
 def no_product(device: str, name: str) -> str:
     """Return why a precision's product cannot be timed, or nothing."""
+    if name not in precisions.NAMES:
+        return f"{name} is none of this tool's precisions"
     precision = precisions.get(name)
     if device == "cpu" and not precision.cpu_computes:
         return f"ONNX Runtime has no {name} arithmetic on a CPU"

@@ -2,6 +2,7 @@
 
 import ast
 import json
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from pipeline import environment, limits, microbenchmarks
 from pipeline.limits import Peaks, Work
@@ -152,11 +154,14 @@ def test_measures_what_a_cpu_can_do_and_says_why_not_the_rest(measured: Peaks) -
     }
 
 
-def test_what_was_timed_fits_what_is_counted(measured: Peaks) -> None:
-    # The graphs that are timed, through the same count as models: a chain of FP32 products.
-    numbers = np.ones((64, 64), np.float32)
-    work = limits.work(microbenchmarks._float_graph(numbers, "FLOAT"))
-    assert work.macs == {"fp32": microbenchmarks.CHAIN * 64**3 // 64}  # [64, …] counts as a batch of 64
+@pytest.mark.parametrize(("name", "products"), [("fp32", microbenchmarks.CHAIN), ("int8", 1)])
+def test_a_call_does_as_much_as_it_says(name: str, products: int) -> None:
+    with ExitStack() as stack:
+        amount, call = microbenchmarks.product(stack, "cpu", name, 64, None)
+        call()
+    assert amount == products * 64**3
+    counted = limits.work(microbenchmarks._float_graph(np.ones((64, 64), np.float32), "FLOAT")).macs
+    assert counted == {"fp32": microbenchmarks.CHAIN * 64**3 // 64}  # models are counted alike; 64 is the batch here
 
 
 @pytest.mark.skipif(bool(environment.gpus()), reason="there is a GPU")
@@ -191,8 +196,6 @@ def test_the_best_of_two_measurements() -> None:
 
 
 def test_a_copy_copies_all_of_an_array_larger_than_the_caches() -> None:
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
         nbytes, call = microbenchmarks.host_copy(stack, 3)
         results = call()
@@ -206,7 +209,7 @@ def test_products_are_integers_where_asked() -> None:
     model = microbenchmarks._integer_graph(right, np.dtype(np.uint8))
     onnx.checker.check_model(model, full_check=True)
     left = np.full((4, 4), 200, np.uint8)
-    result = onnx.reference.ReferenceEvaluator(model).run(None, {"left": left})[0]
+    result = ReferenceEvaluator(model).run(None, {"left": left})[0]
     np.testing.assert_array_equal(result, left.astype(np.int32) @ right.astype(np.int32))
 
 

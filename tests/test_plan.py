@@ -105,3 +105,21 @@ def test_steps_are_told_to_people() -> None:
     )
     assert plan.describe_steps((Step(64, chunk=32, streams=3),)) == "from batch 64 chunks of 32 and 3 streams"
     assert plan.describe_steps(()) == "the library's own way is best"
+
+
+def test_the_engine_stage_makes_plans_where_a_cpu_has_the_arithmetic(main_job: Path) -> None:
+    folder = main_job / "artifacts/engine"
+    digest = artifacts.sha256(folder / "fp32" / "model.onnx")
+    found = plan.read(folder / "fp32" / plan.FILE, "cpu", digest)
+    assert found.steps or found.reason == "nothing was faster than the library's own way"
+    measured = json.loads((folder / "fp32" / plan.FILE).read_text())["variants"]["cpu"]["measured"]
+    assert measured[0]["batch"] == 1
+    assert not (folder / "tf32" / plan.FILE).exists()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert "fp32/plan.json" in manifest["outputs"]
+    # On another processor the plan must be made anew.
+    assert manifest["fingerprint"]["hardware"] | {"gpus": []} == {
+        "cpu": environment.cpu_name(),
+        "cores": environment.cpu_count(),
+        "gpus": [],
+    }

@@ -4,7 +4,7 @@ import gc
 import hashlib
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
@@ -57,9 +57,7 @@ def gpu() -> fake_gpu.Gpu:
 
 
 @pytest.fixture(params=["tensorrt", "tensorrt-rtx"])
-def load(
-    request: pytest.FixtureRequest, gpu: fake_gpu.Gpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Load]:
+def load(request: pytest.FixtureRequest, gpu: fake_gpu.Gpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     """Return a function that loads an engine for batches 2 to 8 on the fake device."""
     path = tmp_path / "model.engine"
     path.write_bytes(b"an engine")
@@ -290,7 +288,7 @@ def test_a_bound_launch_infers_and_copies_nothing(load: Load, gpu: fake_gpu.Gpu)
         bound.launch()
         bound.wait()
         assert gpu.log == ["graph on 1", "sync 1", "graph on 1", "graph on 1", "sync 1"]
-        memory = session._bound[0][1]._memory
+        memory = session._bound[0][0]._memory
         scores = gpu.at(memory["scores"].address, 48).view(np.float32).reshape(4, 3)
         np.testing.assert_array_equal(scores, expected(feed)["scores"])
 
@@ -306,7 +304,7 @@ def test_runs_in_between_do_not_touch_what_is_bound(load: Load, gpu: fake_gpu.Gp
         for count in range(2, 9):
             check(session, count)  # more shapes than are kept
         bound()
-        memory = session._bound[0][1]._memory
+        memory = session._bound[0][0]._memory
         np.testing.assert_array_equal(gpu.at(memory["total"].address, 32).view(np.int64), want)
 
 

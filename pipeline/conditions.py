@@ -151,9 +151,8 @@ def _cpu_mhz() -> float | None:
 
 def _steal_s() -> float | None:
     """Return the time since boot, summed over the cores, in which the hypervisor ran something else (proc(5))."""
-    fields = (
-        (_text(PROC / "stat") or "").partition("\n")[0].split()
-    )  # cpu user nice system idle iowait irq softirq steal
+    # "cpu", then the ticks: user nice system idle iowait irq softirq steal …
+    fields = (_text(PROC / "stat") or "").partition("\n")[0].split()
     return int(fields[8]) / os.sysconf("SC_CLK_TCK") if len(fields) > 8 else None
 
 
@@ -229,9 +228,7 @@ def _gpus() -> tuple[list[dict[str, Any]], str | None, str | None]:
     def ask(name: str, *arguments: Any) -> Any:
         try:
             return getattr(nvml, name)(*arguments)
-        except (
-            Exception
-        ):  # this GPU, driver or release of the package does not tell: a reading is not worth a benchmark
+        except Exception:  # this GPU, driver or release of the package does not tell
             return None
 
     gpus = []

@@ -99,7 +99,8 @@ def capture(stream: Any, work: Callable[[], None]) -> Any:
     try:
         graph_builder.begin_building("thread_local")  # as trtexec: other threads may do what they like
         work()
-        graph = graph_builder.end_building().complete()
+        graph_builder.end_building()
+        graph = graph_builder.complete()
     except Exception as error:  # CUDAError has no public name; TensorRT says no in several ways
         with suppress(Exception):  # ends the capture, and reports once more that it is invalid
             graph_builder.close()
@@ -114,7 +115,8 @@ class EventClock:
     def __init__(self, handle: int) -> None:
         from cuda.core import EventOptions, Stream
 
-        device().set_current()
+        gpu = device()
+        gpu.set_current()
         options = EventOptions(timing_enabled=True)
         self._stream = Stream.from_handle(handle)
         self._begun = self._stream.record(options=options)

@@ -237,7 +237,7 @@ def free(slots: Collection[Slot], contexts: Iterable[ShapeContext]) -> None:
     """Free the graphs, then the contexts they were captured from, then the memory that both name."""
     for slot in slots:
         slot.close_graph()
-    for context in contexts:
-        context.close()
+    for one in contexts:
+        one.close()
     for slot in slots:
         slot.close()

@@ -38,6 +38,8 @@ UNKNOWN_CACHE_BYTES, LARGEST_COPY_BYTES = 32 << 20, 1 << 30
 
 def no_product(device: str, name: str) -> str:
     """Return why a precision's product cannot be timed, or nothing."""
+    if name not in precisions.NAMES:
+        return f"{name} is none of this tool's precisions"
     precision = precisions.get(name)
     if device == "cpu" and not precision.cpu_computes:
         return f"ONNX Runtime has no {name} arithmetic on a CPU"
@@ -53,6 +55,8 @@ def edges(device: str, threads: int | None) -> tuple[int, ...]:
 
 def product(stack: ExitStack, device: str, name: str, edge: int, threads: int | None) -> Amount:
     """Return a call's multiply-accumulates, and the call: products of [edge, edge] matrices, resident on the device."""
+    backend = backends.get("onnxruntime")
+    backend.probe(device)
     precision = precisions.get(name)
     random = np.random.default_rng(0)
     # Random numbers, for a GPU's clocks depend on them; few, over and over, for drawing them takes longer than timing.
@@ -70,7 +74,7 @@ def product(stack: ExitStack, device: str, name: str, edge: int, threads: int | 
         path = Path(folder) / "product.onnx"
         onnx.save(model, path)
         options = LoadOptions(device, allow_tf32=precision.allow_tf32, threads=threads)
-        session = stack.enter_context(backends.get("onnxruntime").load(path, options))
+        session = stack.enter_context(backend.load(path, options))
     feed = {"left": left}
     stack.callback(feed.clear)  # ONNX Runtime reads the array itself, which has to live as long as the session
     call = session.bind(feed)

@@ -147,7 +147,7 @@ def _try(run: Callable[[Step], Outputs], variant: str, batch: int, before: Step,
     default_us = _least_us(lambda: run(default))
     screened = {
         way: _least_us(lambda way=way: run(way))  # type: ignore[misc]
-        for way in dict.fromkeys([*candidates(variant, batch, default_us), *([] if before == default else [before])])
+        for way in candidates(variant, batch, default_us)
         if all(precisions.within(array, expected[name], tolerance) for name, array in run(way).items())
     }
     finalists = sorted(screened, key=lambda way: screened[way])[:FINALISTS]

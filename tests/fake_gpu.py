@@ -311,7 +311,7 @@ class ILogger:
     INTERNAL_ERROR, ERROR, WARNING = range(3)
 
 
-def modules(gpu: Gpu, engine: Engine) -> dict[str, ModuleType]:
+def modules(gpu: Gpu, engine: Engine | None) -> dict[str, ModuleType]:
     """Return what stands for `cuda.core` and TensorRT in `sys.modules`."""
     core = ModuleType("cuda.core")
 
@@ -342,7 +342,7 @@ def modules(gpu: Gpu, engine: Engine) -> dict[str, ModuleType]:
             assert not self.engine_host_code_allowed
             return engine_box.pop() if engine_box else None
 
-    engine_box = [engine]
+    engine_box = [engine] if engine else []
     vars(trt).update(
         __version__="11.4.0",
         ILogger=ILogger,

@@ -194,6 +194,7 @@ class OnnxRuntimeSession(Closable):
                 raise ConfigError(f"ONNX Runtime cannot run this input: {refused or error}") from error
             raise
         self._bindable, self._last = False, None
+        self._batches.clear()
         self.settings = self._settings(None, None)
         return dict(zip(names, found, strict=True))
 

@@ -101,7 +101,7 @@ class EngineSession(Closable):
         self._lanes = [Lane(loaded.engine)]
         self._prepared: OrderedDict[tuple[tuple[int, ...], ...], _Prepared] = OrderedDict()
         self._recent: Slot | None = None
-        self._bound: list[tuple[ShapeContext, Slot]] = []
+        self._bound: list[tuple[Slot, ShapeContext]] = []
         self._whole: Outputs = {}
 
     def run(self, feed: Feed) -> Outputs:
@@ -132,9 +132,9 @@ class EngineSession(Closable):
         if batch > self._limits[1]:
             raise self._outside(batch)
         lane = self._lanes[0]
-        context = ShapeContext(self._loaded, lane, {name: array.shape for name, array in feed.items()})
-        slot = Slot(context, copies=False)
-        self._bound.append((context, slot))
+        on = ShapeContext(self._loaded, lane, {name: array.shape for name, array in feed.items()})
+        slot = Slot(on, copies=False)
+        self._bound.append((slot, on))
         self.settings["bound_cuda_graph"] = not slot.reason
         slot.fill(feed)
         slot.upload()
@@ -160,8 +160,8 @@ class EngineSession(Closable):
             while self._prepared:
                 self._evict()
             while self._bound:
-                context, slot = self._bound.pop()
-                free([slot], [context])
+                slot, on = self._bound.pop()
+                free([slot], [on])
             for lane in self._lanes:
                 lane.close()
             self._loaded.runtime_config = None

@@ -3,7 +3,7 @@
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -14,22 +14,17 @@ from pipeline import (
     conditions,
     data,
     environment,
-    graphs,
     harness,
     latency,
-    limits,
     plan,
     precisions,
     results,
 )
 from pipeline.backends import Array, LoadOptions
 from pipeline.errors import BackendUnavailable, Interrupted, ParityError
-from pipeline.harness import Cell, Contender, Timing
+from pipeline.harness import NULL, ORIGINAL, Cell, Contender, Timing
+from pipeline.roofline import Roofline
 from pipeline.runner import Context, Outcome
-
-Device = Literal["cpu", "cuda"]
-
-ORIGINAL, NULL = "tensorflow", "null"
 
 CHECKED = 32
 """Images, at least, by which a contender's outputs are checked: on the one image of a batch of 1, chance decides."""
@@ -44,7 +39,7 @@ def run(context: Context) -> Outcome:
     contenders = results.with_twins(
         _contenders(context, threads), lambda contender: contender.backend not in (ORIGINAL, NULL)
     )
-    roof = _Roof(context, contenders, threads)
+    roof = Roofline(context.artifact("export/model.onnx"), contenders, threads)
     timing = Timing(options.cell_seconds, options.min_samples, options.rounds, options.warmup_s)
     cells: list[Cell] = []
     interrupted = False
@@ -195,51 +190,6 @@ def _wrong(contender: Contender, scores: Array, reference: Array | None) -> str:
     # Beyond its numeric tolerance a precision has been judged by its accuracy, in the validate stage. What is looked
     # for here is another thing: a session that computes something else altogether.
     return "" if agreement >= 0.9 else f"only {agreement:.0%} of the images agree with the original model"
-
-
-class _Roof:
-    """The limits of this machine: measured before and after the cells, in the same run, the better of both counts."""
-
-    def __init__(self, context: Context, contenders: list[Contender], threads: int) -> None:
-        self._exported = context.artifact("export/model.onnx")
-        self._threads = threads
-        self._works: dict[tuple[Path, bool], limits.Work] = {}
-        self._wanted: dict[Device, set[str]] = {"cpu": set()}
-        for one in contenders:
-            if one.skip or one.backend == NULL:
-                continue
-            device = self._device(one.variant != "cpu" and one.backend != ORIGINAL)
-            self._wanted.setdefault(device, set()).update(self._work(one).macs or ())
-        self.peaks = self._measure()
-
-    def measure_again(self, launch_us: float | None) -> None:
-        """Measure after the cells; starting anything on a CPU costs what the null backend's cell costs, `launch_us`."""
-        again = self._measure()
-        self.peaks = {device: limits.best(peaks, again[device]) for device, peaks in self.peaks.items()}
-        self.peaks["cpu"] = replace(self.peaks["cpu"], launch_us=launch_us)
-
-    def share(self, cell: Cell) -> dict[str, Any] | None:
-        """Return which limit a timed cell is under and how near, None where that cannot be told."""
-        p50_us = cell.summary.p50_us if cell.status == "ok" and cell.contender.backend != NULL else None
-        peaks = self.peaks.get(self._device(cell.device != "cpu"))
-        if p50_us is None or peaks is None:
-            return None
-        found = limits.share(self._work(cell.contender), cell.batch, p50_us, peaks, cell.mode)
-        return found if found["limit"] else None
-
-    def _measure(self) -> dict[Device, limits.Peaks]:
-        return {device: limits.measure(device, sorted(types), self._threads) for device, types in self._wanted.items()}
-
-    def _device(self, on_gpu: bool) -> Device:
-        return "cuda" if on_gpu else "cpu"
-
-    def _work(self, contender: Contender) -> limits.Work:
-        """Count the work of the graph that the contender runs: its typed one, or the exported one for the original."""
-        graph = self._exported if contender.backend == ORIGINAL else contender.path.parent / "model.onnx"
-        key = graph, contender.precision == "tf32"
-        if key not in self._works:
-            self._works[key] = limits.work(graphs.load(graph), allow_tf32=key[1])
-        return self._works[key]
 
 
 def _show(context: Context, found: dict[str, Any]) -> None:

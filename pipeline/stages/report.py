@@ -155,9 +155,10 @@ def _speed(results: dict[str, Any]) -> str:
         "## Speed",
         "",
         f"{environment.describe_machine(results['environment']['machine'])}. {results['environment']['threads']} "
-        f"threads, one process a row, {settings['rounds']} rounds in which every row is timed in turn. p50 is the median of the "
-        "rounds' medians; intervals are 95 %, by bootstrap over rounds. A percentile that the number of samples cannot "
-        "support is `n/a`. The limit is the least time this machine could take, by what it was measured to do at best; "
+        f"threads, one process a row, {settings['rounds']} rounds in which every row is timed in turn. p50 is the "
+        "median of the rounds' medians; intervals are 95 %, by bootstrap over rounds. A percentile that the number of "
+        "samples cannot support is `n/a`. The limit is the least time this machine could take, by what it was measured "
+        "to do at best; "
         "the share is how near the row comes.",
     ]
     if results["interrupted"]:

@@ -1,10 +1,10 @@
-"""What the runner does with CUDA and TensorRT, and in which order: on a fake device that computes, and on a real one."""
+"""What the runner does with CUDA and TensorRT, in which order: on a fake device that computes, and on a real one."""
 
 import gc
 import hashlib
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
@@ -57,9 +57,7 @@ def gpu() -> fake_gpu.Gpu:
 
 
 @pytest.fixture(params=["tensorrt", "tensorrt-rtx"])
-def load(
-    request: pytest.FixtureRequest, gpu: fake_gpu.Gpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Load]:
+def load(request: pytest.FixtureRequest, gpu: fake_gpu.Gpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     """Return a function that loads an engine for batches 2 to 8 on the fake device."""
     path = tmp_path / "model.engine"
     path.write_bytes(b"an engine")
@@ -74,7 +72,7 @@ def load(
         options = LoadOptions(request.param, sha256=hashlib.sha256(b"an engine").hexdigest(), plan=plan)
         return tensorrt.load(path, options)
 
-    yield load
+    return load
 
 
 def check(session: EngineSession, count: int, seed: int = 0) -> None:
@@ -183,7 +181,9 @@ def test_a_wrong_feed_is_refused_before_anything_is_launched(
 
 
 @pytest.mark.parametrize("count", [9, 10, 16, 17, 23, 24, 25, 32, 33, 40, 41, 79])
-@pytest.mark.parametrize("plan", [(), (Step(9, chunk=3, streams=1),), (Step(1, streams=3), Step(20, chunk=5, streams=2))])
+@pytest.mark.parametrize(
+    "plan", [(), (Step(9, chunk=3, streams=1),), (Step(1, streams=3), Step(20, chunk=5, streams=2))]
+)
 def test_a_large_batch_in_chunks_is_what_it_is_whole(count: int, plan: tuple[Step, ...], load: Load) -> None:
     with load(*plan) as session:
         for seed in range(3):
@@ -266,7 +266,10 @@ def test_tensorrts_words_where_it_does_not_execute(load: Load, monkeypatch: pyte
         return False
 
     monkeypatch.setattr(fake_gpu.Context, "execute_async_v3", refuse)
-    with load() as session, pytest.raises(BackendUnavailable, match="could not execute the engine:\nerror: out of luck"):
+    with (
+        load() as session,
+        pytest.raises(BackendUnavailable, match="could not execute the engine:\nerror: out of luck"),
+    ):
         session.run({"image": images(4)})
 
 
@@ -285,7 +288,7 @@ def test_a_bound_launch_infers_and_copies_nothing(load: Load, gpu: fake_gpu.Gpu)
         bound.launch()
         bound.wait()
         assert gpu.log == ["graph on 1", "sync 1", "graph on 1", "graph on 1", "sync 1"]
-        memory = session._bound[0][1]._memory
+        memory = session._bound[0][0]._memory
         scores = gpu.at(memory["scores"].address, 48).view(np.float32).reshape(4, 3)
         np.testing.assert_array_equal(scores, expected(feed)["scores"])
 
@@ -301,7 +304,7 @@ def test_runs_in_between_do_not_touch_what_is_bound(load: Load, gpu: fake_gpu.Gp
         for count in range(2, 9):
             check(session, count)  # more shapes than are kept
         bound()
-        memory = session._bound[0][1]._memory
+        memory = session._bound[0][0]._memory
         np.testing.assert_array_equal(gpu.at(memory["total"].address, 32).view(np.int64), want)
 
 

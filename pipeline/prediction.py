@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from pipeline import artifacts, backends, data, evaluation, graphs, precisions
-from pipeline.backends import LoadOptions, Session
+from pipeline import artifacts, backends, data, evaluation, graphs, plan, precisions
+from pipeline.backends import LoadOptions, Session, Step
 from pipeline.config import AUTO, Config
 from pipeline.errors import BackendUnavailable, ConfigError, DataError
 
@@ -100,7 +100,8 @@ def _engine(store: artifacts.Store, precision: precisions.Precision, config: Con
     runtime = backends.get("tensorrt")
     flavour, artifact = sidecar["flavour"], f"{folder}/model.engine"
     runtime.probe(flavour)
-    loading = runtime.load(store.verified_file(artifact), LoadOptions(flavour, sha256=sidecar["engine"]["sha256"]))
+    options = LoadOptions(flavour, sha256=sidecar["engine"]["sha256"], plan=_steps(store, precision, flavour))
+    loading = runtime.load(store.verified_file(artifact), options)
     profile = sidecar["profile"]
     return Way("tensorrt", flavour, artifact, loading, batches=(profile["min"], profile["max"]))
 
@@ -117,7 +118,7 @@ def _keras(store: artifacts.Store, precision: precisions.Precision, config: Conf
 def _cuda(store: artifacts.Store, precision: precisions.Precision, config: Config) -> Way:
     runtime = backends.get("onnxruntime")
     runtime.probe("cuda")
-    options = LoadOptions("cuda", allow_tf32=precision.allow_tf32)
+    options = LoadOptions("cuda", allow_tf32=precision.allow_tf32, plan=_steps(store, precision, "cuda"))
     return Way("onnxruntime", "cuda", _typed(precision), runtime.load(store.verified_file(_typed(precision)), options))
 
 
@@ -133,10 +134,15 @@ def _cpu(store: artifacts.Store, precision: precisions.Precision, config: Config
             f"ONNX Runtime has no {precision.name} arithmetic on a CPU: timing a stand-in would say nothing",
             "Time another precision, or run this where a GPU is.",
         )
-    path = store.verified_file(_typed(precision))
-    # What the engine stage has tuned for this machine belongs here, as `plan`.
-    options = LoadOptions("cpu", sha256=artifacts.sha256(path), threads=config.benchmark.threads)
+    path, steps = store.verified_file(_typed(precision)), _steps(store, precision, "cpu")
+    options = LoadOptions("cpu", sha256=artifacts.sha256(path), threads=config.benchmark.threads, plan=steps)
     return Way("onnxruntime", "cpu", _typed(precision), backends.get("onnxruntime").load(path, options))
+
+
+def _steps(store: artifacts.Store, precision: precisions.Precision, variant: str) -> tuple[Step, ...]:
+    """Return how the engine stage found this machine to run the graph, or the engine made of it, best."""
+    graph = store.root / _typed(precision)
+    return plan.steps(graph.with_name(plan.FILE), variant, artifacts.sha256(graph))
 
 
 def _typed(precision: precisions.Precision) -> str:

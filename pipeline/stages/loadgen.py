@@ -10,10 +10,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline import artifacts, data, loadgen, loadgen_logs, prediction
 from pipeline.config import Config
-from pipeline.errors import ParityError
 from pipeline.isolation import Fail, Tell, isolated
 from pipeline.precisions import Precision
 from pipeline.runner import Context, Outcome
+from pipeline.stages.benchmark import check_validated
 
 UNVERIFIED = "Result not verified by MLCommons Association."
 """What MLCommons asks to be said of every result that it has not reviewed."""
@@ -26,7 +26,7 @@ def run(context: Context) -> Outcome:
     """Publish `<scenario>-<mode>/`: LoadGen's logs and `result.json`; other runs of models still there stay beside."""
     options, seconds = context.config.loadgen, context.config.benchmark.seconds
     loadgen.library()
-    _check_validated(context)
+    check_validated(context)
     precision = prediction.choose(artifacts.Store(context.root), options.precision)
     name = f"{options.scenario}-{options.mode}"
     _keep_others(context, name)
@@ -62,17 +62,6 @@ def run(context: Context) -> Outcome:
     context.write_json(f"{name}/result.json", result)
     _show(context, folder, result)
     return Outcome()
-
-
-def _check_validated(context: Context) -> None:
-    if context.read_json("validate/parity.json")["verdict"] != "fail":
-        return
-    if not context.config.benchmark.allow_failed:
-        raise ParityError(
-            "the model failed validation; a fast wrong answer is not timed",
-            "See artifacts/validate/parity.json, or insist with --set benchmark.allow_failed=true.",
-        )
-    context.warn("driving a model that FAILED validation, as benchmark.allow_failed says")
 
 
 def _keep_others(context: Context, name: str) -> None:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from pipeline import artifacts, data, environment
 from pipeline.config import Config
-from pipeline.errors import ArtifactError, PipelineError
+from pipeline.errors import ArtifactError, ParityError, PipelineError
 from pipeline.stages import Stage
 
 
@@ -45,6 +45,17 @@ class Context:
         files = [file for file in self.manifests["engine"].outputs if file.endswith("/engine.json")]
         sidecars = [self.read_json(f"engine/{file}") for file in files]
         return sorted(sidecars, key=lambda sidecar: (-sidecar["mean_bits"], sidecar["precision"]))
+
+    def check_validated(self) -> None:
+        """Raise ParityError where the model failed validation, unless benchmark.allow_failed says otherwise."""
+        if self.read_json("validate/parity.json")["verdict"] != "fail":
+            return
+        if not self.config.benchmark.allow_failed:
+            raise ParityError(
+                "the model failed validation; a fast wrong answer is not timed",
+                "See artifacts/validate/parity.json, or insist with --set benchmark.allow_failed=true.",
+            )
+        self.warn("timing a model that FAILED validation, as benchmark.allow_failed says")
 
     def write_json(self, name: str, tree: Any) -> None:
         """Write one of the stage's artifacts."""

@@ -21,7 +21,7 @@ from pipeline import (
     results,
 )
 from pipeline.backends import Array, LoadOptions
-from pipeline.errors import BackendUnavailable, Interrupted, ParityError
+from pipeline.errors import BackendUnavailable, Interrupted
 from pipeline.harness import NULL, ORIGINAL, Cell, Contender, Timing
 from pipeline.roofline import Roofline
 from pipeline.runner import Context, Outcome
@@ -33,7 +33,7 @@ CHECKED = 32
 def run(context: Context) -> Outcome:
     """Publish `results.json` and `samples.npz`."""
     options = context.config.benchmark
-    check_validated(context)
+    context.check_validated()
     dataset = data.reload(context.read_json("train/dataset.json"), context.config.data)
     threads = options.threads or environment.cpu_count()
     contenders = results.with_twins(
@@ -92,18 +92,6 @@ def run(context: Context) -> Outcome:
     if interrupted:
         return Outcome(Interrupted("interrupted; what was measured until then is kept", "Run it again for the rest."))
     return Outcome()
-
-
-def check_validated(context: Context) -> None:
-    """Raise ParityError where the model failed validation, unless benchmark.allow_failed says otherwise."""
-    verdict = context.read_json("validate/parity.json")["verdict"]
-    if verdict == "fail":
-        if not context.config.benchmark.allow_failed:
-            raise ParityError(
-                "the model failed validation; a fast wrong answer is not timed",
-                "See artifacts/validate/parity.json, or insist with --set benchmark.allow_failed=true.",
-            )
-        context.warn("timing a model that FAILED validation, as benchmark.allow_failed says")
 
 
 def _progress(context: Context) -> Progress:

@@ -13,7 +13,6 @@ from pipeline.config import Config
 from pipeline.isolation import Fail, Tell, isolated
 from pipeline.precisions import Precision
 from pipeline.runner import Context, Outcome
-from pipeline.stages.benchmark import check_validated
 
 UNVERIFIED = "Result not verified by MLCommons Association."
 """What MLCommons asks to be said of every result that it has not reviewed."""
@@ -26,7 +25,7 @@ def run(context: Context) -> Outcome:
     """Publish `<scenario>-<mode>/`: LoadGen's logs and `result.json`; other runs of models still there stay beside."""
     options, seconds = context.config.loadgen, context.config.benchmark.seconds
     loadgen.library()
-    check_validated(context)
+    context.check_validated()
     precision = prediction.choose(artifacts.Store(context.root), options.precision)
     name = f"{options.scenario}-{options.mode}"
     _keep_others(context, name)

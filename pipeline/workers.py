@@ -7,6 +7,7 @@ the twin of a cell (pipeline.harness) shows.
 import gc
 import multiprocessing
 import signal
+import sys
 import traceback
 from collections.abc import Callable
 from functools import cache
@@ -52,35 +53,36 @@ class Worker:
     def __init__(self, contender: "Contender", images: Path, batch: int) -> None:
         self.contender = contender
         self.modes: dict[str, str] = {}
-        environment.prepare_tensorflow()
-        self._pipe, theirs = multiprocessing.Pipe()
-        self._process = _processes().Process(target=serve, args=(theirs, contender, images, batch), daemon=True)
-        self._process.start()
-        theirs.close()
+        self._pipe, self._theirs = multiprocessing.Pipe()
+        self._process = _processes().Process(target=serve, args=(self._theirs, contender, images, batch), daemon=True)
 
     def __enter__(self) -> "Worker":
-        """Wait until the model is loaded."""
+        """Start the process, and wait until the model is loaded."""
+        environment.prepare_tensorflow()
         try:
+            self._process.start()
+            self._theirs.close()
             self.device, self.modes = self._reply()
         except (BackendUnavailable, ConfigError) as error:  # ConfigError: a batch beyond the engine's profile
             self.status, self.reason = "skipped", error.message
         except PipelineError as error:
             self.status, self.reason = "failed", error.message
         except BaseException:  # Ctrl-C, while it loads
-            self._process.kill()
+            self.__exit__(*sys.exc_info())
             raise
         return self
 
     def __exit__(self, *exception: object) -> None:
         """End the process, in order where it listens."""
-        if self._process.is_alive() and exception == (None, None, None):
+        if exception == (None, None, None) and self._process.is_alive():
             try:
                 self._pipe.send(None)
                 self._process.join(timeout=10)
             except OSError:
                 pass
-        self._process.kill()
-        self._process.join()
+        if self._process.pid is not None:
+            self._process.kill()
+            self._process.join()
         self._pipe.close()
 
     def outputs(self) -> Array:

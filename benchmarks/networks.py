@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from pipeline import artifacts, environment
 from pipeline.backends import Array
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ def images(network: Network, count: int) -> Array:
 def build(network: Network) -> "keras.Model":
     """Build the Keras model.
 
-    Its batch normalisations get their statistics from eight images: as they are initialised, signals fade layer by layer
-    until every image has the same output, and comparing outputs would prove nothing.
+    Its batch normalisations get their statistics from eight images: as they are initialised, signals fade layer by
+    layer until every image has the same output, and comparing outputs would prove nothing.
     """
     import keras
 
@@ -69,17 +70,19 @@ def build(network: Network) -> "keras.Model":
 
 def write(network: Network, folder: Path) -> dict[str, object]:
     """Write `model.keras` and, exported as the pipeline exports, `model.onnx`; return what there is to know of them."""
-    import onnx
-    import tensorflow as tf
+    environment.prepare_tensorflow()
+    with environment.native_log_hidden():
+        import onnx
+        import tensorflow as tf
 
-    from pipeline import artifacts
-    from pipeline.stages import export
+        from pipeline.stages import export
 
     folder.mkdir(parents=True, exist_ok=True)
-    model = build(network)
-    model.save(folder / "model.keras")
-    signature = tf.TensorSpec((None, *network.image_shape), tf.uint8, name=export.INPUT)
-    onnx.save(export.convert(model, signature, 18), folder / "model.onnx")
+    with environment.native_log_hidden():
+        model = build(network)
+        model.save(folder / "model.keras")
+        signature = tf.TensorSpec((None, *network.image_shape), tf.uint8, name=export.INPUT)
+        onnx.save(export.convert(model, signature, 18), folder / "model.onnx")
     return {
         "parameters": model.count_params(),
         "onnx_bytes": (folder / "model.onnx").stat().st_size,

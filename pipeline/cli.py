@@ -11,6 +11,8 @@ from pipeline.errors import PipelineError
 from pipeline.stages import LOADGEN, LOCALISE, STAGES, Stage
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from pipeline.config import Config
 
 app = typer.Typer(
@@ -37,13 +39,16 @@ def _load(config: Path | None, assignments: list[str] | None) -> "Config":
 
 
 def _run(stage: Stage, config: Path | None, assignments: list[str] | None, force: bool) -> None:
-    from rich.console import Console
-
     from pipeline import runner
 
+    runner.run(stage, _load(config, assignments), _console(), force=force)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
     # Where nobody watches (a log, CI) there is no width to find out: wide enough for the tables.
-    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
-    runner.run(stage, _load(config, assignments), console, force=force)
+    return Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 
 
 def _stage_command(name: str) -> Any:
@@ -87,10 +92,8 @@ def benchmark(
         old = comparison.read(compare)  # before the run: it may be this run's own predecessor, about to be replaced
     _run(STAGES["benchmark"], config, assignments, force)
     if old is not None:
-        from rich.console import Console
-
         root = _load(config, assignments).artifacts
-        comparison.show(old, comparison.read(root / "benchmark/results.json"), Console(), fail=fail_on_regression)
+        comparison.show(old, comparison.read(root / "benchmark/results.json"), _console(), fail=fail_on_regression)
 
 
 for _stage in STAGES.values():

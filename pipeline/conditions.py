@@ -35,8 +35,7 @@ HARMLESS = {"idle", "application clocks", "display clocks", "sync boost"}
 """Reasons that hold no timed work back against its owner's will."""
 
 LOAD, WAIT, STEAL, DROP, WARMER_C, BUSY_PERCENT = 0.25, 0.10, 0.01, 0.10, 10, 5
-"""When `changes` speaks: load per core, and shares of the time waited, of the time stolen, of a frequency lost; degrees;
-a GPU's utilisation."""
+"""When `changes` speaks: load per core; shares of time waited, time stolen, frequency lost; °C; a GPU's load."""
 
 
 def read() -> dict[str, Any]:
@@ -88,10 +87,17 @@ def changes(start: Mapping[str, Any], end: Mapping[str, Any]) -> list[str]:
         found.append(f"the CPU's frequency fell from {start['cpu_mhz']:.0f} to {end['cpu_mhz']:.0f} MHz")
     if end["governor"] not in ("performance", "unknown"):
         found.append(f"the CPU governor is {end['governor']}: the frequency follows the load")
+    return found + gpu_changes(start, end)
+
+
+def gpu_changes(start: Mapping[str, Any], end: Mapping[str, Any]) -> list[str]:
+    """Return what of `changes` is about the GPUs."""
     before = {gpu["uuid"]: gpu for gpu in start["gpus"]}
-    for gpu in end["gpus"]:
-        found += [f"GPU {gpu['index']} ({gpu['name']}) {what}" for what in _gpu_changes(before.get(gpu["uuid"]), gpu)]
-    return found
+    return [
+        f"GPU {gpu['index']} ({gpu['name']}) {what}"
+        for gpu in end["gpus"]
+        for what in _gpu_changes(before.get(gpu["uuid"]), gpu)
+    ]
 
 
 def _gpu_changes(start: Mapping[str, Any] | None, end: Mapping[str, Any]) -> Iterator[str]:
@@ -108,9 +114,9 @@ def _gpu_changes(start: Mapping[str, Any] | None, end: Mapping[str, Any]) -> Ite
         for key, name in (("sm_mhz", "SM"), ("memory_mhz", "memory")):
             if start[key] and end[key] and end[key] < (1 - DROP) * start[key]:
                 yield f"{name} clock fell from {start[key]} to {end[key]} MHz"
-    if start["temperature_c"] is not None and end["temperature_c"] is not None:
-        if end["temperature_c"] - start["temperature_c"] > WARMER_C:
-            yield f"warmed from {start['temperature_c']} to {end['temperature_c']} °C"
+    before_c, after_c = start["temperature_c"], end["temperature_c"]
+    if before_c is not None and after_c is not None and after_c - before_c > WARMER_C:
+        yield f"warmed from {before_c} to {after_c} °C"
 
 
 # --- the CPU ----------------------------------------------------------------------------------------------------------
@@ -145,7 +151,8 @@ def _cpu_mhz() -> float | None:
 
 def _steal_s() -> float | None:
     """Return the time since boot, summed over the cores, in which the hypervisor ran something else (proc(5))."""
-    fields = (_text(PROC / "stat") or "").partition("\n")[0].split()  # cpu user nice system idle iowait irq softirq steal
+    # "cpu", then the ticks: user nice system idle iowait irq softirq steal …
+    fields = (_text(PROC / "stat") or "").partition("\n")[0].split()
     return int(fields[8]) / os.sysconf("SC_CLK_TCK") if len(fields) > 8 else None
 
 
@@ -158,8 +165,8 @@ def _cpu_wait_s() -> float | None:
 def _quota() -> tuple[float | None, float | None]:
     """Return how many cores' time the control groups around this process allow, and how long a quota held one back.
 
-    The tightest counts. Both versions of control groups are read. Inside a container the group's own path may not be there: its limit then
-    stands at the top.
+    The tightest counts. Both versions of control groups are read. Inside a container the group's own path may not be
+    there: its limit then stands at the top.
     """
     quotas, throttled = [], []
     for line in (_text(PROC / "self" / "cgroup") or "").splitlines():
@@ -221,7 +228,7 @@ def _gpus() -> tuple[list[dict[str, Any]], str | None, str | None]:
     def ask(name: str, *arguments: Any) -> Any:
         try:
             return getattr(nvml, name)(*arguments)
-        except Exception:  # this GPU, driver or release of the package does not tell: a reading is not worth a benchmark
+        except Exception:  # this GPU, driver or release of the package does not tell
             return None
 
     gpus = []

@@ -11,6 +11,7 @@ import onnx
 
 from pipeline import backends
 from pipeline.backends import Array, LoadOptions, Session
+from pipeline.errors import DataError
 from pipeline.precisions import Precision
 
 ANY_BATCH = (1, sys.maxsize)
@@ -28,18 +29,26 @@ def loaded(typed: onnx.ModelProto, precision: Precision) -> Iterator[Session]:
 
 
 def infer(session: Session, images: Array, batch: int, limits: tuple[int, int] = ANY_BATCH) -> Array:
-    """Return the class scores [samples, classes] of all images, inferred in batches within the limits."""
+    """Return the class scores [samples, classes] of all images, inferred in batches within the limits.
+
+    Raises:
+        DataError: there is no image.
+    """
     name = session.inputs[0].name
     smallest, largest = limits
     batch = min(max(batch, smallest), largest)
-    chunks = []
+    found: Array | None = None
     for start in range(0, len(images), batch):
         chunk = images[start : start + batch]
         # The last batch may be too small for an engine: it is filled with its own images, over again.
         filled = chunk if len(chunk) >= smallest else np.resize(chunk, (smallest, *chunk.shape[1:]))
-        scores = next(iter(session.run({name: filled}).values()))
-        chunks.append(scores[: len(chunk)])
-    return np.concatenate(chunks)
+        scores = next(iter(session.run({name: filled}).values()))[: len(chunk)]
+        if found is None:
+            found = np.empty((len(images), *scores.shape[1:]), scores.dtype)
+        found[start : start + len(chunk)] = scores  # copied: the session writes there again
+    if found is None:
+        raise DataError("there are no images to infer")
+    return found
 
 
 def scores(typed: onnx.ModelProto, precision: Precision, images: Array, batch: int) -> Array:

@@ -24,6 +24,9 @@ HOST_CLOCK, DEVICE_CLOCK = "perf_counter_ns", "cuda_events"
 MODES = ("end_to_end", "compute")
 """Host array to host array; or, on a GPU, inputs resident there: the inference alone."""
 
+ORIGINAL, NULL = "tensorflow", "null"
+"""The backend that runs the original model, and the one that does nothing."""
+
 STABLE = 0.05
 """A cell is warm when the medians of two windows in succession differ by less than this fraction."""
 

@@ -5,40 +5,22 @@ long as the bytes that must move at its highest bandwidth; the larger bound is t
 Roofline, an insightful visual performance model for multicore architectures. CACM 52(4), 2009, 65-76). Two more bounds
 join them: PCIe for what comes from and goes to the host, and the cost of starting anything at all.
 
-Everything about a GPU was written without one and never ran there.
+What concerns a GPU was written without one and never ran there.
 """
 
-import os
-import tempfile
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from math import prod
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
-from pipeline import backends, environment, graphs, harness, precisions
-from pipeline.backends import LoadOptions
-from pipeline.errors import PipelineError
+from pipeline import backends, environment, graphs, harness, microbenchmarks, precisions
 
 ROUNDS = 3
 """How often each peak is tried: a burst of other load then does not hit all tries of one."""
-
-CHAIN = 4
-"""Products in the graph that is timed, one feeding the next, so that the call itself and casts weigh little."""
-
-CACHES = 4
-"""How many times the last-level cache each array of a copy is on a CPU, so that it comes from memory."""
-
-COPY_BYTES, PINNED_BYTES = 512 << 20, 64 << 20
-"""What is copied on a GPU, and to it."""
-
-UNKNOWN_CACHE_BYTES, LARGEST_COPY_BYTES = 32 << 20, 1 << 30
 
 
 @dataclass(frozen=True)
@@ -63,15 +45,17 @@ class Peaks:
     `macs_per_s` are multiply-accumulates per second by precision, `bytes_per_s` those read and written by a large copy
     in the device's memory, `pcie_bytes_per_s` those from page-locked host memory to the GPU. `launch_us` is the cost of
     starting a GPU and waiting for it. On a CPU the caller knows it: `dataclasses.replace(peaks, launch_us=…)` with
-    the p50 of the `null` backend.
+    the p50 of the `null` backend. `tries` are what each round reached, per second, under the same names: how far they
+    lie apart tells how steady the machine was.
     """
 
-    device: Literal["cpu", "cuda"]
+    device: str
     threads: int | None
     macs_per_s: dict[str, float] = field(default_factory=dict)
     bytes_per_s: float | None = None
     pcie_bytes_per_s: float | None = None
     launch_us: float | None = None
+    tries: dict[str, list[float]] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
 
 
@@ -110,7 +94,7 @@ def work(model: onnx.ModelProto, *, allow_tf32: bool = False) -> Work:
 
 
 def share(work: Work, batch: int, p50_us: float, peaks: Peaks, mode: str) -> dict[str, Any]:
-    """Return the limit of an inference of `batch` samples, in µs, and the share of it that a median of `p50_us` reaches.
+    """Return the limit of an inference of `batch` samples, in µs, and the share of it that `p50_us` reaches.
 
     `limit` is the largest of the bounds known: `compute_us` (precisions one after another), `memory_us`, `pcie_us` (the
     larger direction, for PCIe carries both at once; only of `end_to_end` on a GPU) and `launch_us`; each is None where
@@ -140,102 +124,73 @@ def share(work: Work, batch: int, p50_us: float, peaks: Peaks, mode: str) -> dic
     }
 
 
-def measure(
-    device: Literal["cpu", "cuda"], types: Iterable[str], threads: int | None = None, seconds: float = 1.0
-) -> Peaks:
+def measure(device: str, types: Iterable[str], threads: int | None = None, seconds: float = 1.0) -> Peaks:
     """Measure this machine's peaks, for `seconds` and the setting up; the fastest call of each counts.
 
-    `types` are the precisions wanted, `threads` those of a CPU (None: ONNX Runtime's choice, and one a core to copy).
-    Matrix products run through the `onnxruntime` backend, as the models do. What cannot be measured has its reason in
-    the result; nothing is raised.
+    `device` is "cpu" or "cuda", `types` are the precisions wanted, `threads` those of a CPU (None: ONNX Runtime's
+    choice, and one a core to copy). Matrix products run through the `onnxruntime` backend, as the models do. What
+    cannot be measured has its reason in the result; nothing is raised.
     """
-    calls: dict[str, list[tuple[float, Callable[[], object]]]] = {}
+    calls: dict[str, list[microbenchmarks.Amount]] = {}
     reasons: dict[str, str] = {}
     with ExitStack() as stack:
         for name in dict.fromkeys(types):
-            if reason := _no_product(device, name):
+            if reason := microbenchmarks.no_product(device, name):
                 reasons[name] = reason
                 continue
-            try:
-                calls[name] = [_product(stack, device, name, edge, threads) for edge in _edges(device, threads)]
-            except PipelineError as error:
-                reasons[name] = error.message
+            for edge in microbenchmarks.edges(device, threads):
+                try:
+                    product = microbenchmarks.product(stack, device, name, edge, threads)
+                except Exception as error:  # the backend's, or ONNX Runtime's own: the larger size may not fit a GPU
+                    reasons[name] = microbenchmarks.first_line(error)
+                else:
+                    calls.setdefault(name, []).append(product)
         if device == "cpu":
-            calls["bytes_per_s"] = [_host_copy(stack, threads or environment.cpu_count())]
+            calls["bytes_per_s"] = [microbenchmarks.host_copy(stack, threads or environment.cpu_count())]
             reasons["pcie_bytes_per_s"] = "a CPU's memory is not behind PCIe"
             reasons["launch_us"] = "on a CPU, the p50 of the null backend"
         else:
-            cuda, why = _cuda_calls(stack)
-            calls |= cuda
+            cuda, why = microbenchmarks.cuda_calls(stack)
+            calls |= {name: [call] for name, call in cuda.items()}
             reasons |= why
-        rates = _highest_rates(calls, seconds)
-    launches_per_s = rates.pop("launch_us", None)
-    return Peaks(
-        device=device,
-        threads=threads if device == "cpu" else None,
-        bytes_per_s=rates.pop("bytes_per_s", None),
-        pcie_bytes_per_s=rates.pop("pcie_bytes_per_s", None),
-        launch_us=1e6 / launches_per_s if launches_per_s else None,
-        macs_per_s=rates,
-        reasons=reasons,
-    )
+        tries = _tries(calls, seconds)
+    known = {name: reason for name, reason in reasons.items() if name not in tries}
+    return _peaks(device, threads if device == "cpu" else None, tries, known)
 
 
 def best(first: Peaks, second: Peaks) -> Peaks:
     """Return the higher of two measurements of one machine: before and after a benchmark, one may meet other load."""
+    names = dict.fromkeys([*first.tries, *second.tries])
+    tries = {name: first.tries.get(name, []) + second.tries.get(name, []) for name in names}
+    reasons = {name: reason for name, reason in (first.reasons | second.reasons).items() if name not in tries}
+    return _peaks(first.device, first.threads, tries, reasons)
 
-    def higher(one: float | None, other: float | None) -> float | None:
-        return max((value for value in (one, other) if value is not None), default=None)
 
-    launches = [peaks.launch_us for peaks in (first, second) if peaks.launch_us is not None]
-    names = {*first.macs_per_s, *second.macs_per_s}
-    rates = {name: max(peaks.macs_per_s.get(name, 0.0) for peaks in (first, second)) for name in sorted(names)}
+def _peaks(device: str, threads: int | None, tries: dict[str, list[float]], reasons: dict[str, str]) -> Peaks:
+    highest = {name: max(rates) for name, rates in tries.items()}
+    launches_per_s = highest.pop("launch_us", None)
     return Peaks(
-        device=first.device,
-        threads=first.threads,
-        macs_per_s=rates,
-        bytes_per_s=higher(first.bytes_per_s, second.bytes_per_s),
-        pcie_bytes_per_s=higher(first.pcie_bytes_per_s, second.pcie_bytes_per_s),
-        launch_us=min(launches, default=None),
-        reasons=first.reasons | second.reasons,
+        device=device,
+        threads=threads,
+        bytes_per_s=highest.pop("bytes_per_s", None),
+        pcie_bytes_per_s=highest.pop("pcie_bytes_per_s", None),
+        launch_us=1e6 / launches_per_s if launches_per_s else None,
+        macs_per_s=highest,
+        tries=tries,
+        reasons=reasons,
     )
 
 
-def _highest_rates(calls: dict[str, list[tuple[float, Callable[[], object]]]], seconds: float) -> dict[str, float]:
-    """Return, per second, the most that any call of each name does, all being timed in turn."""
+def _tries(calls: dict[str, list[microbenchmarks.Amount]], seconds: float) -> dict[str, list[float]]:
+    """Return for each name and round the most that any of its calls did, per second, all being timed in turn."""
     turn_s = seconds / ROUNDS / max(1, sum(map(len, calls.values())))
-    rates = dict.fromkeys(calls, 0.0)
+
+    def rate(amount: float, call: Callable[[], object]) -> float:
+        samples_ns = harness.measure(call, warmup_s=turn_s / 4, min_duration_s=turn_s * 3 / 4, min_samples=2)
+        return 1e9 * amount / float(samples_ns.min())
+
+    tries: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(ROUNDS):
         for name, ways in calls.items():
-            for amount, call in ways:
-                samples_ns = harness.measure(call, warmup_s=turn_s / 4, min_duration_s=turn_s * 3 / 4, min_samples=2)
-                rates[name] = max(rates[name], 1e9 * amount / float(samples_ns.min()))
-    return rates
-
-
-# --- matrix products --------------------------------------------------------------------------------------------------
-
-
-def _no_product(device: str, name: str) -> str:
-    """Return why a precision's product cannot be timed, or nothing."""
-    precision = precisions.get(name)
-    if device == "cpu" and not precision.cpu_computes:
-        return f"ONNX Runtime has no {name} arithmetic on a CPU"
-    return "ONNX Runtime has no FP8 matrix product" if precision.compute_type.startswith("FLOAT8") else ""
-
-
-def _edges(device: str, threads: int | None) -> tuple[int, ...]:
-    """Return the sizes of square matrices to try: large enough for all cores, small enough to be done in time."""
-    if device == "cuda":
-        return 4096, 8192
-    return (512, 1024) if (threads or environment.cpu_count()) <= 8 else (1024, 2048)
-
-
-def _product(
-    stack: ExitStack, device: Literal["cpu", "cuda"], name: str, edge: int, threads: int | None
-) -> tuple[float, Callable[[], object]]:
-    """Return a call's multiply-accumulates, and the call: products of [edge, edge] matrices resident on the device."""
-    precision = precisions.get(name)
-    if precision.compute_type == "INT8":
-        model, array, products = _integer_graph(edge, np.dtype(np.uint8 if device == "cpu" else np.int8)), ..., 1
-    ...
+            tries[name].append(max(rate(*way) for way in ways))
+    return tries

@@ -36,10 +36,9 @@ def predict(images: Sequence[Path], backend: str, precision: str, config: Config
     arrays = [read_image(path, tuple(record["image_shape"])) for path in images]
     with _open(store, backend, chosen, config) as session:
         # One at a time: a static batch or a small profile takes them too, and no image can depend on another.
-        scores = [session.run({session.inputs[0].name: array[None]}) for array in arrays]
+        scores = evaluation.infer(session, np.stack(arrays), 1)
     lines = [f"{chosen.name} on {session.device}"]
-    for path, outputs in zip(images, scores, strict=True):
-        probabilities = next(iter(outputs.values()))[0]
+    for path, probabilities in zip(images, scores, strict=True):
         top = int(probabilities.argmax())
         lines.append(f"{path}: {record['class_names'][top]} ({probabilities[top]:.4f})")
     return lines

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from pipeline import latency
-from pipeline.harness import Cell, Contender
+from pipeline.harness import NULL, Cell, Contender
 
 
 def samples(cells: Sequence[Cell]) -> dict[str, latency.Samples]:
@@ -67,9 +67,7 @@ def speedups(
     cells: Sequence[Cell], floors: Sequence[dict[str, Any]], baseline: Callable[[Contender], bool]
 ) -> list[dict[str, Any]]:
     """Return how much faster each cell is than each baseline at its batch size and mode, the strongest one first."""
-    ok = [
-        cell for cell in cells if cell.status == "ok" and not cell.contender.twin and cell.contender.backend != "null"
-    ]
+    ok = [cell for cell in cells if cell.status == "ok" and not cell.contender.twin and cell.contender.backend != NULL]
     found = []
     for cell in ok:
         if baseline(cell.contender):

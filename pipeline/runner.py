@@ -134,7 +134,11 @@ def _fingerprint(stage: Stage, config: Config, manifests: dict[str, artifacts.Ma
         "versions": {"pipeline": artifacts.code_digest()} | environment.versions(),
     }
     if stage.hardware:
-        found["hardware"] = [list(gpu) for gpu in environment.gpus()]
+        found["hardware"] = {
+            "cpu": environment.cpu_name(),
+            "cores": environment.cpu_count(),
+            "gpus": [list(gpu) for gpu in environment.gpus()],
+        }
     # Which data and whose code: a path in the configuration does not tell whether what it names has changed.
     if "data" in sections:
         found["data"] = data.identify(config.data)

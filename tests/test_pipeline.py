@@ -182,6 +182,25 @@ def test_the_harness_own_cost_is_published_beside_the_results(main_job: Path) ->
     assert "The harness itself" in (main_job / "artifacts/report/report.md").read_text(encoding="utf-8")
 
 
+def test_a_regression_is_told_and_fails_only_where_asked(copy: Path) -> None:
+    timed = (*QUICK, "--set=benchmark.rounds=6", "--set=benchmark.batch_sizes=1")
+    done = run_pipeline("benchmark", *timed, cwd=copy)
+    assert done.returncode == 0, done.stderr
+    results = read(copy, "benchmark/results.json")
+    cell = next(cell for cell in results["cells"] if cell["backend"] == "onnxruntime" and cell["status"] == "ok")
+    cell["round_p50_us"] = [value / 20 for value in cell["round_p50_us"]]  # beyond any noise
+    (copy / "faster.json").write_text(json.dumps(results), encoding="utf-8")
+    told = run_pipeline("benchmark", *timed, "--compare", "faster.json", cwd=copy)
+    assert told.returncode == 0, told.stderr
+    assert "slower" in told.stdout
+    failed = run_pipeline("benchmark", *timed, "--compare", "faster.json", "--fail-on-regression", cwd=copy)
+    assert failed.returncode == 7
+    assert "onnxruntime cpu" in failed.stderr
+    missing = run_pipeline("benchmark", *timed, "--compare", "no.json", cwd=copy)
+    assert missing.returncode == 3
+    assert "no.json" in missing.stderr
+
+
 def test_an_interrupt_keeps_what_is_measured(copy: Path) -> None:
     command = [sys.executable, "-m", "pipeline", "benchmark", *QUICK, "--force"]
     command += ["--set=benchmark.seconds=2", "--set=benchmark.batch_sizes=1,4096"]

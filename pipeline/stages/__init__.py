@@ -11,7 +11,7 @@ class Stage(NamedTuple):
     needs: tuple[str, ...]
     sections: tuple[str, ...]
     hardware: bool
-    """Whether another GPU or driver makes it run again."""
+    """Whether another processor, GPU or driver makes it run again."""
     help: str
 
 

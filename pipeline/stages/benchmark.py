@@ -1,7 +1,7 @@
 """Stage 5: time every way to run the model, under one clock and in turn, against the original."""
 
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,22 @@ import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pipeline import backends, data, environment, graphs, harness, latency, limits, plan, precisions, results
+from pipeline import (
+    backends,
+    conditions,
+    data,
+    environment,
+    harness,
+    latency,
+    plan,
+    precisions,
+    results,
+)
 from pipeline.backends import Array, LoadOptions
 from pipeline.errors import BackendUnavailable, Interrupted, ParityError
-from pipeline.harness import Cell, Contender, Timing
+from pipeline.harness import NULL, ORIGINAL, Cell, Contender, Timing
+from pipeline.roofline import Roofline
 from pipeline.runner import Context, Outcome
-
-ORIGINAL, NULL = "tensorflow", "null"
 
 CHECKED = 32
 """Images, at least, by which a contender's outputs are checked: on the one image of a batch of 1, chance decides."""
@@ -30,9 +39,11 @@ def run(context: Context) -> Outcome:
     contenders = results.with_twins(
         _contenders(context, threads), lambda contender: contender.backend not in (ORIGINAL, NULL)
     )
+    roof = Roofline(context.artifact("export/model.onnx"), contenders, threads)
     timing = Timing(options.cell_seconds, options.min_samples, options.rounds, options.warmup_s)
     cells: list[Cell] = []
     interrupted = False
+    before = conditions.read()
     watched = harness.steps(contenders, timing) * len(options.batch_sizes)
     with tempfile.TemporaryDirectory() as folder, _progress(context) as progress:
         task = progress.add_task("", total=watched)
@@ -57,7 +68,8 @@ def run(context: Context) -> Outcome:
         if cell.contender.backend == ORIGINAL and cell.device not in (None, "cpu") and _has_tf32():
             cell.contender = replace(cell.contender, precision="tf32")  # TensorFlow's own default there
     floors = results.noise_floors(cells)
-    peaks, shares = _limits(context, cells, threads)
+    harness_us = [cell.summary.p50_us for cell in cells if cell.contender.backend == NULL and cell.status == "ok"]
+    roof.measure_again(max((value for value in harness_us if value is not None), default=None))
     found = {
         "schema": 2,
         "interrupted": interrupted,
@@ -67,10 +79,11 @@ def run(context: Context) -> Outcome:
             "dataset": dataset.name,
             "settings": options.model_dump(),
             "threads": threads,
+            "conditions": {"start": before, "end": conditions.read()},
         },
         "noise_floor": floors,
-        "limits": peaks,
-        "cells": [cell.row() | {"limit": shares.get(cell.key)} for cell in cells],
+        "limits": {device: asdict(peaks) for device, peaks in roof.peaks.items()},
+        "cells": [cell.row() | {"limit": roof.share(cell)} for cell in cells],
         "speedups": results.speedups(cells, floors, lambda contender: contender.backend == ORIGINAL),
     }
     context.write_json("results.json", found)
@@ -177,11 +190,6 @@ def _wrong(contender: Contender, scores: Array, reference: Array | None) -> str:
     # Beyond its numeric tolerance a precision has been judged by its accuracy, in the validate stage. What is looked
     # for here is another thing: a session that computes something else altogether.
     return "" if agreement >= 0.9 else f"only {agreement:.0%} of the images agree with the original model"
-
-
-def _limits(context: Context, cells: list[Cell], threads: int) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return this machine's measured peaks, and for each cell which limit it is under, and how near."""
-    return {}, {}
 
 
 def _show(context: Context, found: dict[str, Any]) -> None:

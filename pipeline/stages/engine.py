@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from pipeline import artifacts, environment, harness, inspection, precisions, rewriting, selection
+from pipeline import artifacts, environment, harness, inspection, plan, precisions, rewriting, selection, tuning
 from pipeline.backends import LoadOptions
 from pipeline.backends import tensorrt as trt_backend
 from pipeline.config import AUTO, Engine
@@ -31,12 +31,15 @@ def run(context: Context) -> Outcome:
         context.warn(f"no engine can be built here, only the typed graphs: {absent}")
     rewriter = rewriting.of(context)
     sidecars, candidates = [], []
+    plans: dict[tuple[str, str], tuning.Tuned] = {}  # by variant and digest: tf32's graph is fp32's
     for precision in _wanted(options):
         folder = context.output / precision.name
         folder.mkdir()
         sidecar, candidate = _build_one(rewriter, precision, flavour, absent, options, folder)
         (folder / "engine.json").write_text(artifacts.dump_json(sidecar), encoding="utf-8")
         _say(context, sidecar)
+        if options.tune and sidecar["onnx"]:
+            _tune(context, precision, sidecar, plans)
         sidecars.append(sidecar)
         candidates.append(candidate)
     failed = {sidecar["precision"]: sidecar["reason"] for sidecar in sidecars if sidecar["status"] == "failed"}
@@ -189,6 +192,38 @@ def _try_to_load(path: Path, flavour: str, sha256: str, precision: Precision) ->
     if wrong := inspection.contradicts(summary, precision.compute_type):
         raise BuildError(wrong, "The builder found other kernels faster, or none in this type for this GPU.")
     return {"runs_here": True, "runs_here_reason": "", "layers": summary}
+
+
+def _tune(
+    context: Context, precision: Precision, sidecar: dict[str, Any], plans: dict[tuple[str, str], tuning.Tuned]
+) -> None:
+    """Write `plan.json`: how this machine runs the typed graph, and the engine, best."""
+    started = time.monotonic()
+    folder, profile = context.output / precision.name, sidecar["profile"]
+    onnx_sha256, in_profile = sidecar["onnx"]["sha256"], range(profile["min"], profile["max"] + 1)
+    ways = [("onnxruntime", "model.onnx", LoadOptions("cpu", sha256=onnx_sha256))] if precision.cpu_computes else []
+    if environment.gpus():
+        cuda = LoadOptions("cuda", allow_tf32=precision.allow_tf32, sha256=onnx_sha256)
+        ways.append(("onnxruntime", "model.onnx", cuda))
+    if sidecar["runs_here"]:
+        ways.append(("tensorrt", "model.engine", LoadOptions(sidecar["flavour"], sha256=sidecar["engine"]["sha256"])))
+    found: dict[str, tuning.Tuned] = {}
+    for backend, file, load in ways:
+        batches = [batch for batch in tuning.BATCHES if backend != "tensorrt" or batch in in_profile]
+        try:
+            if load.variant != "cpu" or (load.variant, onnx_sha256) not in plans:
+                tuned = tuning.tune(backend, folder / file, load, precision.tolerance, batches)
+                plans[load.variant, onnx_sha256] = tuned
+        except BackendUnavailable as error:
+            context.say(f"{precision.name}: {backend} {load.variant} is not tuned: {error.message}")
+            continue
+        found[load.variant] = plans[load.variant, onnx_sha256]
+    if found:
+        (folder / plan.FILE).write_text(artifacts.dump_json(plan.describe(onnx_sha256, found)), encoding="utf-8")
+        seconds = time.monotonic() - started
+        for variant, tuned in found.items():
+            context.say(f"{precision.name}: {variant} tuned: {plan.describe_steps(tuned.steps)}")
+        context.say(f"{precision.name}: tuning took {seconds:.1f} s")
 
 
 def _targets(options: Engine, flavour: str) -> str:

@@ -155,9 +155,10 @@ def _speed(results: dict[str, Any]) -> str:
         "## Speed",
         "",
         f"{environment.describe_machine(results['environment']['machine'])}. {results['environment']['threads']} "
-        f"threads, one process a row, {settings['rounds']} rounds in which every row is timed in turn. p50 is the median of the "
-        "rounds' medians; intervals are 95 %, by bootstrap over rounds. A percentile that the number of samples cannot "
-        "support is `n/a`. The limit is the least time this machine could take, by what it was measured to do at best; "
+        f"threads, one process a row, {settings['rounds']} rounds in which every row is timed in turn. p50 is the "
+        "median of the rounds' medians; intervals are 95 %, by bootstrap over rounds. A percentile that the number of "
+        "samples cannot support is `n/a`. The limit is the least time this machine could take, by what it was measured "
+        "to do at best; "
         "the share is how near the row comes.",
     ]
     if results["interrupted"]:
@@ -227,13 +228,12 @@ def _noise(results: dict[str, Any], ok: list[dict[str, Any]]) -> list[str]:
     costs = [cell["p50_us"] for cell in ok if cell["backend"] == "null" and cell["p50_us"] is not None]
     if costs:
         lines += ["", f"The harness itself, around a call that does nothing: {max(costs):.2f} µs."]
-    remarks: dict[str, list[str]] = {}
+    whole = results["environment"]["conditions"]
+    remarks = conditions.changes(whole["start"], whole["end"])
     for cell in ok:
         if "end" in cell["conditions"]:
-            for remark in conditions.changes(cell["conditions"]["start"], cell["conditions"]["end"]):
-                remarks.setdefault(remark, []).append(f"{cell['backend']} {cell['variant']} at batch {cell['batch']}")
-    lines += [f"\n**{remark}**: while timing {', '.join(dict.fromkeys(names))}." for remark, names in remarks.items()]
-    return lines
+            remarks += conditions.gpu_changes(cell["conditions"]["start"], cell["conditions"]["end"])
+    return lines + [f"\n**{remark[0].upper()}{remark[1:]}.**" for remark in dict.fromkeys(remarks)]
 
 
 def _ratio(row: dict[str, Any]) -> str:

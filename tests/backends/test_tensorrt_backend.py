@@ -15,6 +15,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from pipeline import cuda, engines, execution
 from pipeline.backends import LoadOptions, TensorSpec, tensorrt
 from pipeline.errors import ArtifactError, BackendUnavailable, BuildError, ConfigError
 
@@ -170,7 +171,7 @@ def test_a_missing_model_is_an_artifact_error(tmp_path: Path) -> None:
 
 def has_gpu() -> bool:
     try:
-        tensorrt._device()
+        cuda.device()
     except BackendUnavailable:
         return False
     return True
@@ -262,7 +263,7 @@ def test_runs_like_onnx_runtime(flavour: str, tmp_path: Path) -> None:
     if tensorrt.installed_version(flavour) is None:
         pytest.skip(f"{flavour} is not installed")
     if flavour == "tensorrt-rtx":
-        major, minor = tensorrt._device().compute_capability
+        major, minor = cuda.device().compute_capability
         if f"SM{major}{minor}" not in importlib.import_module("tensorrt_rtx").ComputeCapability.__members__:
             pytest.skip(f"TensorRT for RTX has no target SM{major}{minor}")
     import onnxruntime
@@ -282,18 +283,19 @@ def test_runs_like_onnx_runtime(flavour: str, tmp_path: Path) -> None:
         answers = {}
         for batch in (2, 16, 3):  # growing, then shrinking
             feed = {"image": images[:batch]}
-            answers[batch] = session.run(feed)["probabilities"]
+            answers[batch] = session.run(feed)["probabilities"].copy()
             np.testing.assert_allclose(answers[batch], reference.run(None, feed)[0], rtol=0, atol=1e-5)
         kept = answers[2].copy()
         call = session.bind({"image": images[:4]})
         call()
-        other = session.run({"image": images[5:7]})["probabilities"]
+        other = session.run({"image": images[5:7]})["probabilities"].copy()
         call()
         np.testing.assert_array_equal(answers[2], kept)
         assert not np.array_equal(other, kept)
-        for bad in (images[:17], images[:0]):
-            with pytest.raises(ConfigError, match="outside the engine's"):
-                session.run({"image": bad})
+        with pytest.raises(ConfigError, match="outside the engine's"):
+            session.run({"image": images[:0]})
+        in_chunks = session.run({"image": images})["probabilities"]  # 17 of at most 16
+        np.testing.assert_allclose(in_chunks, reference.run(None, {"image": images})[0], rtol=0, atol=1e-5)
         np.testing.assert_array_equal(session.run({"image": images[:2]})["probabilities"], kept)
         assert all("Name" in layer for layer in tensorrt.inspect(session))
     for use in (call, lambda: session.run({"image": images[:2]}), lambda: session.bind({"image": images[:2]})):
@@ -319,14 +321,21 @@ VARIABLES = {
     "logger": "ILogger",
     "device": "Device",
     "stream": "Stream",
-    "pinned": "LegacyPinnedMemoryResource",
-    "buffer": "Buffer",
+    "gpu": "Device",
     "on_device": "Buffer",
     "on_host": "Buffer",
-    "source": "Buffer",
-    "destination": "Buffer",
+    "scratch": "Buffer",
+    "runtime_config": "IRuntimeConfig",
+    "graph_builder": "GraphBuilder",
+    "graph": "Graph",
+    "begun": "Event",
+    "ended": "Event",
+    "done": "Event",
 }
-"""What a variable, a parameter or a private attribute of this name holds, wherever it stands in the module."""
+"""What a variable, a parameter or a private attribute of this name holds, wherever it stands in the modules."""
+
+CLASSES = {"Stream"}
+"""Classes of cuda.core whose own functions are called."""
 
 OURS = {"logger": {"words"}}
 """Attributes that the module's own subclass adds."""
@@ -337,11 +346,16 @@ PLAIN = {"operator", "name", "missing", "dims", "size"}
 PYTHONS = {"__init__", "__members__", "__version__"}
 """Python's own names, which the recorded lists leave out."""
 
-RTX_ONLY = "_set_targets"
-"""The one function that may use what only TensorRT for RTX has."""
+RTX_ONLY = {"_set_targets", "_specialise", "_capturable"}
+"""The functions that may use what only TensorRT for RTX has."""
 
 Api = Mapping[str, "list[str] | str"]
-SOURCE = Path(tensorrt.__file__).read_text(encoding="utf-8")
+SOURCES = {
+    Path(module.__file__).name: Path(module.__file__).read_text(encoding="utf-8")
+    for module in (cuda, engines, execution, tensorrt)
+}
+"""Every module that uses such objects; that no other does, another test holds."""
+
 RECORDED = json.loads((Path(__file__).parents[1] / "data" / "tensorrt_api_names.json").read_text(encoding="utf-8"))
 TENSORRT, RTX_EXTRA, CUDA = (
     RECORDED[key] for key in ("tensorrt 11.4.0.106", "tensorrt_rtx 1.7.1.116", "cuda.core 1.2.2")
@@ -356,7 +370,7 @@ def holder(node: ast.expr) -> str | None:
     """Return the table's name of the object that an expression stands for, as `engine` for `self._engine`."""
     name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
     name = name.lstrip("_")
-    return name if name == "trt" or name in VARIABLES else "buffer" if name == "Buffer" else None
+    return name if name == "trt" or name in VARIABLES else "stream" if name in CLASSES else None
 
 
 def results(node: ast.expr, makers: set[str]) -> Iterator[ast.Call]:
@@ -380,9 +394,8 @@ def problems(source: str, api: Api, rtx_extra: Api) -> list[str]:
     """Return every name used on an object of TensorRT or cuda.core that `api` lacks, and every use it cannot judge."""
     found = []
     tree = ast.parse(source)
-    special = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == RTX_ONLY)
-    within = set(ast.walk(special))
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    within = {inner for node in functions if node.name in RTX_ONLY for inner in ast.walk(node)}
     makers = {node.name for node in functions if isinstance(node.returns, ast.Name) and node.returns.id == "Any"}
 
     def names(kind: str, node: ast.AST) -> set[str]:
@@ -432,37 +445,61 @@ def problems(source: str, api: Api, rtx_extra: Api) -> list[str]:
     return found
 
 
-def test_every_name_is_in_the_recorded_api() -> None:
-    assert problems(SOURCE, TENSORRT | CUDA, RTX_EXTRA) == []
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_name_is_in_the_recorded_api(name: str) -> None:
+    assert problems(SOURCES[name], TENSORRT | CUDA, RTX_EXTRA) == []
 
 
+@pytest.mark.parametrize("name", SOURCES)
 @pytest.mark.parametrize("module", tensorrt.FLAVOURS.values())
-def test_every_name_is_in_the_installed_api(module: str) -> None:
+def test_every_name_is_in_the_installed_api(module: str, name: str) -> None:
     api = installed_api(pytest.importorskip(module, reason=f"{module} is not installed"))
-    assert problems(SOURCE, api | CUDA, RTX_EXTRA if module == "tensorrt" else {}) == []
+    assert problems(SOURCES[name], api | CUDA, RTX_EXTRA if module == "tensorrt" else {}) == []
 
 
-def test_every_name_is_in_the_installed_cuda_core() -> None:
-    cuda = installed_api(pytest.importorskip("cuda.core", reason="cuda.core is not installed"))
-    assert problems(SOURCE, TENSORRT | {kind: cuda[kind] for kind in CUDA}, RTX_EXTRA) == []
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_name_is_in_the_installed_cuda_core(name: str) -> None:
+    core = pytest.importorskip("cuda.core", reason="cuda.core is not installed")
+    installed = installed_api(core) | installed_api(core.graph)
+    assert problems(SOURCES[name], TENSORRT | {kind: installed[kind] for kind in CUDA}, RTX_EXTRA) == []
+
+
+def test_no_other_module_uses_tensorrt_or_cuda() -> None:
+    found = set()
+    for path in Path(engines.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            imported += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name.split(".")[0] in {"cuda", "tensorrt", "tensorrt_rtx"} for name in imported):
+                found.add(path.name)
+    assert found == {"cuda.py"}  # the others get TensorRT from engines.module, and cuda.core's objects from here
 
 
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
         ("context.set_input_shape", "context.set_binding_shape"),
-        ("self._context.execute_async_v3", "self._context.execute_async_v2"),
+        ("context.execute_async_v3", "context.execute_async_v2"),
         ("trt.BuilderFlag.TF32", "trt.BuilderFlag.FP16"),
         ("trt.LayerInformationFormat.JSON", "trt.LayerInformationFormat.Json"),
         ("trt.nptype", "trt.np_type"),
         ("engine.num_io_tensors", "engine.num_bindings"),
         ("parser_error.desc()", "parser_error.description()"),
-        ("source.copy_to", "source.copyto"),
-        ("self._stream.sync()", "self._stream.synchronize()"),
-        ("Buffer.from_handle", "Buffer.from_pointer"),
+        ("self._on_device.copy_to", "self._on_device.copyto"),
+        ("self.sync = stream.sync", "self.sync = stream.synchronize"),
+        ("Stream.from_handle", "Stream.from_pointer"),
+        ("graph_builder.begin_building", "graph_builder.begin_capture"),
+        ("graph = graph_builder.complete", "captured = graph_builder.complete"),
+        ("partial(graph.launch", "partial(graph.run"),
+        ("self._ended.sync()", "self._ended.synchronize()"),
+        ("engine.device_memory_size_v2", "engine.device_memory_size"),
+        ("context.set_device_memory", "context.set_memory"),
+        ("Strategy.USER_MANAGED", "Strategy.OURS"),
+        ("def _capturable", "def _not_rtx_only"),
+        ("def _specialise", "def _not_rtx_only"),
         ("engine.create_engine_inspector()", "engine.create_inspector()"),
         ("config.profiling_verbosity =", "config.num_compute_capabilities ="),
-        ("network = builder.create_network()", "graph = builder.create_network()"),
+        ("network = builder.create_network()", "made = builder.create_network()"),
         ("builder.create_network()", "builder.create_network().name"),
         ("def _describe(parser_error: Any)", "def _describe(failure: Any)"),
         ("config = _configure(", "options_of_trt = _configure("),
@@ -470,5 +507,5 @@ def test_every_name_is_in_the_installed_cuda_core() -> None:
     ],
 )
 def test_the_check_of_names_notices(right: str, wrong: str) -> None:
-    assert right in SOURCE
-    assert problems(SOURCE.replace(right, wrong, 1), TENSORRT | CUDA, RTX_EXTRA)
+    source = next(source for source in SOURCES.values() if right in source)
+    assert problems(source.replace(right, wrong, 1), TENSORRT | CUDA, RTX_EXTRA)

@@ -1,0 +1,215 @@
+"""Builds engines with TensorRT 11 and with TensorRT for RTX: one API under two module names.
+
+Both are strongly typed, so the ONNX graph carries the precision; TF32, a builder flag, is the exception. TensorRT for
+RTX builds without a GPU; TensorRT needs the GPU that the engine is for. Engines are run by pipeline.backends.tensorrt.
+
+A test holds every name used on an object of TensorRT or cuda.core against the recorded and the installed API. It knows
+such an object by its variable's name, so these keep to the test's table (`builder`, `config`, `engine`, …), and a new
+one is entered there.
+"""
+
+import importlib
+import importlib.metadata
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipeline import cuda
+from pipeline.backends import Artifact, check_variant
+from pipeline.errors import ArtifactError, BackendUnavailable, BuildError, ConfigError
+
+FLAVOURS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+"""Each flavour with the module it is imported as."""
+
+VARIANTS: dict[str, Artifact] = dict.fromkeys(FLAVOURS, "engine")
+
+_INSTALL = {
+    "tensorrt": "Install the extra `gpu`: pip install 'tensorrt-cu12>=11,<12'.",
+    "tensorrt-rtx": "There are wheels for Linux x86-64 and Windows: pip install tensorrt-rtx-cu12.",
+}
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How an engine is built.
+
+    `batch` is the smallest, the best and the largest batch it accepts. `targets` are the compute capabilities that an
+    engine of TensorRT for RTX is for, such as "sm89"; none leaves the choice to TensorRT, as None does for the limit of
+    scratch memory, `workspace_bytes`, and for the optimization level.
+
+    Raises:
+        ConfigError: an unknown flavour, an impossible batch or workspace, targets for a flavour that takes none.
+    """
+
+    flavour: str
+    allow_tf32: bool
+    batch: tuple[int, int, int]
+    targets: tuple[str, ...] = ()
+    workspace_bytes: int | None = None
+    optimization_level: int | None = None
+
+    def __post_init__(self) -> None:
+        check_variant("tensorrt", self.flavour, VARIANTS)
+        smallest, best, largest = self.batch
+        if not 1 <= smallest <= best <= largest:
+            raise ConfigError(f"batch {self.batch} is not 1 <= smallest <= best <= largest")
+        if self.workspace_bytes is not None and self.workspace_bytes < 1:
+            raise ConfigError(f"a workspace of {self.workspace_bytes} bytes is impossible")
+        if self.targets and self.flavour != "tensorrt-rtx":
+            raise ConfigError(
+                f"{self.flavour} takes no targets, got {', '.join(self.targets)}",
+                "It builds for this machine's GPU. Leave the targets out, or build with tensorrt-rtx.",
+            )
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """A serialized engine; the warnings and errors of parser and builder, in order; the version that built it."""
+
+    engine: bytes
+    messages: tuple[str, ...]
+    version: str
+
+
+def installed_version(flavour: str) -> str | None:
+    """Return the version of the flavour's package without importing it, or None where it is not installed."""
+    for distribution in (flavour, f"{flavour}-cu12", f"{flavour}-cu13"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(distribution)
+    return None
+
+
+def module(flavour: str) -> Any:
+    """Import the flavour's module, which may be absent; raise BackendUnavailable where it is, or is too old."""
+    check_variant("tensorrt", flavour, VARIANTS)
+    try:
+        trt = importlib.import_module(FLAVOURS[flavour])
+    except (ImportError, OSError) as error:  # OSError: the wheel is there, a library it loads is not
+        raise BackendUnavailable(f"{flavour} cannot be imported: {error}", _INSTALL[flavour]) from error
+    if flavour == "tensorrt" and int(trt.__version__.split(".")[0]) < 11:
+        raise BackendUnavailable(f"TensorRT {trt.__version__} is too old, 11 is needed", _INSTALL[flavour])
+    return trt
+
+
+def probe_build(flavour: str) -> None:
+    """Raise BackendUnavailable, with the reason and the remedy, where an engine of `flavour` cannot be built."""
+    module(flavour)
+    if flavour == "tensorrt":
+        cuda.device()
+
+
+@cache
+def logger_of(flavour: str) -> Any:
+    """Return the flavour's only logger: TensorRT keeps the first one it meets for the whole process."""
+    trt = module(flavour)
+    kept = {trt.ILogger.INTERNAL_ERROR: "internal error", trt.ILogger.ERROR: "error", trt.ILogger.WARNING: "warning"}
+
+    class Words(trt.ILogger):  # type: ignore[misc, name-defined]  # imported at run time
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)  # super().__init__() would leave the C++ part unmade
+            self.words: list[str] = []
+
+        def log(self, severity: object, message: str) -> None:
+            if severity in kept:
+                self.words.append(f"{kept[severity]}: {message}")
+
+    return Words()
+
+
+@contextmanager
+def captured(flavour: str) -> Iterator[list[str]]:
+    """Collect what TensorRT logs at warning and above, each line prefixed with its severity."""
+    logger = logger_of(flavour)
+    logger.words = []
+    yield logger.words
+
+
+def build(model: Path, options: BuildOptions) -> BuiltEngine:
+    """Build an engine from an ONNX model, whose external weights, if any, lie beside it.
+
+    Raises:
+        ArtifactError: the model is not there.
+        BackendUnavailable: the flavour cannot build on this machine.
+        BuildError: with the parser's or builder's own words.
+        ConfigError: an unknown target, or an option outside what TensorRT accepts.
+    """
+    if not model.is_file():
+        raise ArtifactError(f"{model} does not exist", "Run `make export engine`.")
+    probe_build(options.flavour)
+    trt = module(options.flavour)
+    with captured(options.flavour) as words:
+        builder = trt.Builder(logger_of(options.flavour))
+        network = builder.create_network()
+        parser = trt.OnnxParser(network, logger_of(options.flavour))
+        if not parser.parse(model.read_bytes(), path=str(model.resolve())):
+            errors = [_describe(parser.get_error(index)) for index in range(parser.num_errors)]
+            raise BuildError("\n".join([f"{model}: TensorRT cannot parse the graph:", *(errors or words)]))
+        if not network.num_outputs:
+            raise BuildError(f"{model}: the graph is empty")  # what parsing an empty file comes to
+        config = _configure(trt, builder, network, options)
+        serialized = builder.build_serialized_network(network, config)
+        if serialized is None:
+            raise BuildError("\n".join([f"{model}: TensorRT cannot build an engine:", *words]))
+    return BuiltEngine(bytes(serialized), tuple(words), trt.__version__)
+
+
+def _describe(parser_error: Any) -> str:
+    operator, name = parser_error.node_operator(), parser_error.node_name()
+    where = f"{operator} node {name!r}: " if operator else ""
+    return f"{where}{parser_error.desc()}"
+
+
+def _configure(trt: Any, builder: Any, network: Any, options: BuildOptions) -> Any:
+    """Return the configuration, every option read back: TensorRT ignores or clamps what it does not accept."""
+    config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # so that the inspector tells each layer's types
+    if options.allow_tf32:
+        config.set_flag(trt.BuilderFlag.TF32)
+    else:
+        config.clear_flag(trt.BuilderFlag.TF32)  # it is on by default, and then FP32 is not FP32
+    if config.get_flag(trt.BuilderFlag.TF32) is not options.allow_tf32:
+        raise BuildError(f"TensorRT did not take allow_tf32={options.allow_tf32}")
+    if options.optimization_level is not None:
+        config.builder_optimization_level = options.optimization_level
+        if config.builder_optimization_level != options.optimization_level:
+            raise ConfigError(f"TensorRT has no optimization level {options.optimization_level}", "Choose from 0 to 5.")
+    if options.workspace_bytes is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
+        if config.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE) != options.workspace_bytes:
+            raise ConfigError(f"TensorRT refuses a workspace of {options.workspace_bytes} bytes")
+    if options.targets:
+        _set_targets(trt, config, options.targets)
+    _add_profile(builder, network, config, options.batch)
+    return config
+
+
+def _set_targets(trt: Any, config: Any, targets: tuple[str, ...]) -> None:
+    """Name the compute capabilities to build for. What only TensorRT for RTX has is used here and nowhere else."""
+    known = {name.lower(): value for name, value in trt.ComputeCapability.__members__.items() if name != "NONE"}
+    if unknown := [target for target in targets if target.lower() not in known]:
+        raise ConfigError(f"unknown targets: {', '.join(unknown)}", f"Choose from: {', '.join(known)}.")
+    config.num_compute_capabilities = len(targets)
+    for index, target in enumerate(targets):
+        if not config.set_compute_capability(known[target.lower()], index):
+            raise ConfigError(f"TensorRT refuses target {target} among {', '.join(targets)}", "`current` goes alone.")
+
+
+def _add_profile(builder: Any, network: Any, config: Any, batch: tuple[int, int, int]) -> None:
+    """Give every input with a dynamic batch the range of batches the engine is for."""
+    profile = builder.create_optimization_profile()
+    dynamic = False
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        shape = tuple(tensor.shape)  # [batch, …], with -1 where a dimension is dynamic
+        if -1 in shape[1:]:
+            raise BuildError(
+                f"input {tensor.name} has shape {shape}: only the first dimension, the batch, may be dynamic (-1)"
+            )
+        if -1 in shape:
+            profile.set_shape(tensor.name, *((size, *shape[1:]) for size in batch))
+            dynamic = True
+    if dynamic and config.add_optimization_profile(profile) < 0:
+        raise BuildError(f"TensorRT refuses batches {batch}")

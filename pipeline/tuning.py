@@ -1,0 +1,198 @@
+"""How this machine runs a graph best: ways are tried, and the fastest that computes the same goes into the plan.
+
+A large batch fed whole pushes its own activations out of the cache, and threads help only where there is enough to
+share. Only what was faster than the library's own way by more than the noise is taken, so that a plan never makes
+anything slower. Tuning engines and CUDA's provider was never run: there was no GPU where this was written.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline import backends, environment, harness, precisions
+from pipeline.backends import LoadOptions, Outputs, Session, Step, TensorSpec
+from pipeline.errors import BackendUnavailable, ConfigError
+from pipeline.precisions import Tolerance
+
+BATCHES = (1, 8, 64, 256, 1024)
+CHUNKS = (16, 32, 64, 128, 256)
+STREAMS = (1, 2, 3)
+
+BUDGET_S = 8.0
+"""Seconds for one graph in one variant: larger batches of a slow model are left to the library's own way."""
+MEASURE_S = 0.02
+ROUNDS = 9
+FINALISTS = 3
+GAIN = 1.05
+"""A way is taken where its shortest call in `ROUNDS` interleaved rounds was faster by this much than the default's
+shortest, and it was the faster one in most rounds too."""
+
+ONE_THREAD_US = 200
+"""One thread is tried for calls shorter than this: there, waking the others can cost more than they save. For longer
+ones it would win only on a machine that is busy with something else while it tunes."""
+
+
+class Tuned(NamedTuple):
+    """What `tune` found: the steps, and what it measured, as it stands in `plan.json`."""
+
+    steps: tuple[Step, ...]
+    measured: list[dict[str, Any]]
+
+
+def tune(
+    backend: str,
+    model: Path,
+    options: LoadOptions,
+    tolerance: Tolerance,
+    batches: Sequence[int] = BATCHES,
+    budget_s: float = BUDGET_S,
+) -> Tuned:
+    """Measure how `model` is run best, at each of these batch sizes.
+
+    A way must compute what the library's own way computes, within `tolerance`: a graph may mix the samples of a batch,
+    and then it cannot be run in pieces. There are no steps where the batch is fixed, or nothing is faster.
+    """
+    end = time.monotonic() + budget_s
+    options = replace(options, plan=())
+    with ExitStack() as stack:
+        sessions: dict[Step, Session] = {}
+
+        def session(way: Step) -> Session:
+            if way not in sessions:
+                steps = () if way == Step(1) else (way,)
+                loading = backends.get(backend).load(model, replace(options, plan=steps))
+                sessions[way] = stack.enter_context(loading)
+            return sessions[way]
+
+        inputs = session(Step(1)).inputs
+        if any(not spec.shape or spec.shape[0] is not None or None in spec.shape[1:] for spec in inputs):
+            return Tuned((), [])
+        trials: list[_Trial] = []
+        for batch in sorted(batches):
+            if trials:
+                # Three calls for each measurement, the first to warm up.
+                expected_s = max(trials[-1].least_us(Step(1)) / 1e6 * batch / trials[-1].batch * 3, MEASURE_S)
+                if time.monotonic() + expected_s * (1 + len(CHUNKS) + ROUNDS * (1 + FINALISTS)) > end:
+                    break
+            feed = {spec.name: _values(spec, batch) for spec in inputs}
+            before = trials[-1].way if trials else Step(1)
+
+            def run(way: Step, feed: dict[str, backends.Array] = feed) -> Outputs:
+                return session(way).run(feed)
+
+            try:
+                trials.append(_try(run, options.variant, batch, before, tolerance))
+            except (BackendUnavailable, ConfigError):
+                break  # more than the graph or the memory takes
+    return Tuned(_steps(trials), [trial.record() for trial in trials])
+
+
+def candidates(variant: str, batch: int, default_us: float) -> list[Step]:
+    """Return the ways to run a batch of this size other than the library's own, which takes `default_us`.
+
+    They are steps from batch 1 on.
+    """
+    chunks = [chunk for chunk in CHUNKS if chunk < batch]
+    streams = (1,) if variant in ("cpu", "cuda") else STREAMS
+    ways = [Step(1, chunk=chunk, streams=count) for count in streams for chunk in chunks]
+    if variant == "cpu" and environment.cpu_count() > 1 and default_us < ONE_THREAD_US:
+        ways.append(Step(1, threads=1))
+    return ways
+
+
+class _Trial(NamedTuple):
+    """What was found at one batch size: a first time of each way, those of the finalists in each round, the choice."""
+
+    batch: int
+    default_us: float
+    screened_us: dict[Step, float]
+    rounds_us: dict[Step, list[float]]
+    way: Step
+
+    def least_us(self, way: Step) -> float:
+        return min(self.rounds_us.get(way) or [self.default_us])
+
+    def gain(self, way: Step) -> float:
+        """Return how much faster a finalist's shortest call was than the default's."""
+        return self.least_us(Step(1)) / self.least_us(way)
+
+    def faster_in_most_rounds(self, way: Step) -> bool:
+        ratios = np.divide(self.rounds_us[Step(1)], self.rounds_us[way])
+        return float(np.median(ratios)) > 1
+
+    def no_slower(self, way: Step) -> bool:
+        return way in self.rounds_us and self.gain(way) >= 1 and self.faster_in_most_rounds(way)
+
+    def record(self) -> dict[str, Any]:
+        ways = {Step(1): self.default_us} | self.screened_us
+        return {
+            "batch": self.batch,
+            "ways": [
+                {"threads": way.threads, "chunk": way.chunk, "streams": way.streams, "taken": way == self.way}
+                | {"us": us, "rounds_us": self.rounds_us.get(way, [])}
+                for way, us in ways.items()
+            ],
+        }
+
+
+def _try(run: Callable[[Step], Outputs], variant: str, batch: int, before: Step, tolerance: Tolerance) -> _Trial:
+    """Time every way once, and then the fastest in rounds with the default, and `before`: the smaller batch's way."""
+    default = Step(1)
+    expected = {name: array.copy() for name, array in run(default).items()}
+    default_us = _least_us(lambda: run(default))
+    screened = {
+        way: _least_us(lambda way=way: run(way))  # type: ignore[misc]
+        for way in candidates(variant, batch, default_us)
+        if all(precisions.within(array, expected[name], tolerance) for name, array in run(way).items())
+    }
+    finalists = sorted(screened, key=lambda way: screened[way])[:FINALISTS]
+    times: dict[Step, list[float]] = {way: [] for way in (default, *finalists, *({before} & screened.keys()))}
+    for _ in range(ROUNDS if finalists else 0):
+        for way, found in times.items():
+            found.append(_least_us(lambda way=way: run(way)))  # type: ignore[misc]
+    trial = _Trial(batch, default_us, screened, times, default)
+    gains = {way: trial.gain(way) for way in times if way != default and trial.faster_in_most_rounds(way)}
+    best = max(gains, key=lambda way: gains[way], default=default)
+    return trial._replace(way=best) if gains.get(best, 0) >= GAIN else trial
+
+
+def _least_us(call: Callable[[], object]) -> float:
+    """Return the shortest of the calls in µs: what other processes add to a time is never negative (Python's timeit).
+
+    By medians, a machine that is busy while it tunes would be told to use one thread for ever.
+    """
+    samples = harness.measure(call, warmup_s=0, min_duration_s=MEASURE_S, min_samples=2)
+    return float(np.min(samples)) / 1e3
+
+
+def _steps(trials: Sequence[_Trial]) -> tuple[Step, ...]:
+    """Return the steps. Between two sizes measured, the smaller one's way holds where it is no slower at the larger."""
+    steps: list[Step] = []
+
+    def emit(batch: int, way: Step) -> None:
+        if replace(way, batch=1) != (replace(steps[-1], batch=1) if steps else Step(1)):
+            steps.append(replace(way, batch=batch))
+
+    for i, trial in enumerate(trials):
+        emit(trial.batch, trial.way)
+        if i + 1 < len(trials):
+            holds = trials[i + 1].way == trial.way or trials[i + 1].no_slower(trial.way)
+        else:
+            holds = trial.way.chunk is not None  # a larger batch is more of the same pieces
+        if not holds:
+            emit(trial.batch + 1, Step(1))
+    return tuple(steps)
+
+
+def _values(spec: TensorSpec, batch: int) -> backends.Array:
+    """Return random values for an input, as pixels are: 0 to 255 in an integer type, 0 to 1 in another."""
+    random = np.random.default_rng(0)
+    shape = [batch, *(size for size in spec.shape[1:] if size is not None)]
+    if spec.dtype.kind in "iu":
+        return random.integers(0, min(256, np.iinfo(spec.dtype).max + 1), shape, spec.dtype)
+    return random.random(shape, np.float32).astype(spec.dtype)

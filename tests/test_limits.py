@@ -1,0 +1,255 @@
+"""The least work of a graph, the machine's peaks, and the share of the limit that a timing reaches."""
+
+import ast
+import json
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from pipeline import environment, limits, microbenchmarks
+from pipeline.limits import Peaks, Work
+
+node = helper.make_node
+
+
+def cnn(batch: str | int = "batch", side: str | int = 8) -> onnx.ModelProto:
+    """Return uint8 [batch, 1, side, side] to FLOAT [batch, 10]: a Conv in FP32, a MatMul on INT8 numbers."""
+    constants = {
+        "kernel": np.ones((4, 1, 3, 3), np.float32),
+        "scale": np.float32(0.1),
+        "zero": np.int8(0),
+        "dense": np.ones((4 * 36, 10), np.int8),
+    }
+    nodes = [
+        node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        node("Conv", ["float", "kernel"], ["conv"]),
+        node("Flatten", ["conv"], ["flat"]),
+        node("QuantizeLinear", ["flat", "scale", "zero"], ["stored"]),
+        node("DequantizeLinear", ["stored", "scale", "zero"], ["left"]),
+        node("DequantizeLinear", ["dense", "scale", "zero"], ["right"]),
+        node("MatMul", ["left", "right"], ["scores"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "cnn",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, 1, side, side])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [batch, 10])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+# --- work -------------------------------------------------------------------------------------------------------------
+
+WORK = Work({"fp32": 4 * 36 * 9, "int8": 4 * 36 * 10}, 4 * 9 * 4 + 4 + 1 + 4 * 36 * 10, 64, 40)
+
+
+@pytest.mark.parametrize("batch", ["batch", 1, 5])
+def test_work_is_that_of_one_sample_whatever_the_batch(batch: str | int) -> None:
+    assert limits.work(cnn(batch)) == WORK
+
+
+def test_fp32_products_are_tf32_where_that_is_allowed() -> None:
+    assert limits.work(cnn(), allow_tf32=True).macs == {"tf32": 4 * 36 * 9, "int8": 4 * 36 * 10}
+
+
+def test_a_type_that_is_no_precision_keeps_its_own_name() -> None:
+    graph = helper.make_graph(
+        [node("MatMul", ["x", "w"], ["y"])],
+        "double",
+        [helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["n", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.DOUBLE, ["n", 2])],
+        [numpy_helper.from_array(np.ones((3, 2)), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    assert limits.work(model) == Work({"double": 6}, 48, 24, 16)
+    assert "none of this tool's precisions" in microbenchmarks.no_product("cpu", "double")
+
+
+def test_images_of_any_size_have_no_count() -> None:
+    model = cnn(side="side")
+    del model.graph.node[2:], model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("conv", TensorProto.FLOAT, ["batch", 4, "a", "b"]))
+    assert limits.work(model) == Work(None, WORK.weight_bytes, None, None)
+
+
+# --- share ------------------------------------------------------------------------------------------------------------
+
+CPU = Peaks("cpu", 2, {"fp32": 1e9, "int8": 4e9}, bytes_per_s=1e9, launch_us=1.0)
+GPU = Peaks("cuda", None, {"fp32": 1e9, "int8": 4e9}, bytes_per_s=1e9, pcie_bytes_per_s=1e8, launch_us=1.0)
+PLAIN = Work({"fp32": 1000, "int8": 2000}, weight_bytes=300, input_bytes=20, output_bytes=10)
+
+
+def test_bounds_by_hand() -> None:
+    found = limits.share(PLAIN, 10, 30.0, GPU, "end_to_end")
+    assert found == {
+        "limit": "compute",
+        "limit_us": pytest.approx(10 * (1000 / 1e9 + 2000 / 4e9) * 1e6),  # 15 µs
+        "share": pytest.approx(0.5),
+        "compute_us": pytest.approx(15.0),
+        "memory_us": pytest.approx((300 + 10 * 30) / 1e9 * 1e6),
+        "pcie_us": pytest.approx(10 * 20 / 1e8 * 1e6),
+        "launch_us": 1.0,
+    }
+    json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("work", "limit"),
+    [
+        (PLAIN, "compute"),
+        (replace(PLAIN, weight_bytes=50_000), "memory"),
+        (replace(PLAIN, input_bytes=1000), "pcie"),
+        (replace(PLAIN, output_bytes=1000), "pcie"),
+        (Work({}, 0, 0, 0), "launch"),
+    ],
+)
+def test_the_limit_is_the_largest_bound(work: Work, limit: str) -> None:
+    found = limits.share(work, 10, 30.0, GPU, "end_to_end")
+    assert found["limit"] == limit
+    assert found["limit_us"] == found[f"{limit}_us"] == max(v for k, v in found.items() if k.endswith("_us"))
+
+
+def test_pcie_limits_only_what_comes_from_the_host_of_a_gpu() -> None:
+    assert limits.share(PLAIN, 1, 1.0, GPU, "compute")["pcie_us"] is None
+    assert limits.share(PLAIN, 1, 1.0, replace(CPU, pcie_bytes_per_s=1e8), "end_to_end")["pcie_us"] is None
+
+
+def test_what_is_not_known_is_no_bound() -> None:
+    found = limits.share(replace(PLAIN, input_bytes=None), 10, 30.0, replace(CPU, macs_per_s={"fp32": 1e9}), "compute")
+    assert (found["compute_us"], found["memory_us"], found["limit"]) == (None, None, "launch")
+    found = limits.share(Work(None, 0, None, None), 1, 30.0, Peaks("cpu", 2), "compute")
+    assert (found["limit"], found["limit_us"], found["share"]) == (None, None, None)
+
+
+def test_a_share_above_one_is_shown() -> None:
+    assert limits.share(PLAIN, 10, 5.0, CPU, "end_to_end")["share"] == pytest.approx(3.0)
+
+
+# --- peaks ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def measured() -> Peaks:
+    return limits.measure("cpu", ["fp32", "int8", "tf32", "fp8", "double"], seconds=0.1)
+
+
+def test_measures_what_a_cpu_can_do_and_says_why_not_the_rest(measured: Peaks) -> None:
+    json.dumps(asdict(measured))
+    assert set(measured.macs_per_s) == {"fp32", "int8"}
+    assert all(1e8 < rate < 1e16 for rate in measured.macs_per_s.values())
+    assert measured.bytes_per_s is not None
+    assert 1e8 < measured.bytes_per_s < 1e14
+    assert set(measured.reasons) == {"tf32", "fp8", "double", "pcie_bytes_per_s", "launch_us"}
+    assert measured.pcie_bytes_per_s is measured.launch_us is None
+    assert {name: max(rates) for name, rates in measured.tries.items()} == {
+        **measured.macs_per_s,
+        "bytes_per_s": measured.bytes_per_s,
+    }
+
+
+@pytest.mark.parametrize(("name", "products"), [("fp32", microbenchmarks.CHAIN), ("int8", 1)])
+def test_a_call_does_as_much_as_it_says(name: str, products: int) -> None:
+    with ExitStack() as stack:
+        amount, call = microbenchmarks.product(stack, "cpu", name, 64, None)
+        call()
+    assert amount == products * 64**3
+    counted = limits.work(microbenchmarks._float_graph(np.ones((64, 64), np.float32), "FLOAT")).macs
+    assert counted == {"fp32": microbenchmarks.CHAIN * 64**3 // 64}  # models are counted alike; 64 is the batch here
+
+
+@pytest.mark.skipif(bool(environment.gpus()), reason="there is a GPU")
+def test_without_a_gpu_everything_has_a_reason() -> None:
+    peaks = limits.measure("cuda", ["fp32", "fp16", "fp8"], seconds=0.1)
+    assert peaks.macs_per_s == {}
+    assert peaks.bytes_per_s is peaks.pcie_bytes_per_s is peaks.launch_us is None
+    assert set(peaks.reasons) == {"fp32", "fp16", "fp8", "bytes_per_s", "pcie_bytes_per_s", "launch_us"}
+    assert all(peaks.reasons.values())
+
+
+@pytest.mark.gpu
+def test_a_gpu_has_every_peak() -> None:
+    peaks = limits.measure("cuda", ["fp32", "fp16"], seconds=1.0)
+    assert set(peaks.macs_per_s) == {"fp32", "fp16"}, peaks.reasons
+    assert peaks.bytes_per_s, peaks.reasons
+    assert peaks.pcie_bytes_per_s
+    assert peaks.launch_us
+
+
+def test_the_best_of_two_measurements() -> None:
+    first = Peaks("cpu", 2, {"fp32": 2.0}, 5.0, tries={"fp32": [1.0, 2.0], "bytes_per_s": [5.0]}, reasons={"int8": "x"})
+    second = Peaks("cpu", 2, {"fp32": 3.0, "int8": 4.0}, None, tries={"fp32": [3.0], "int8": [4.0]})
+    both = limits.best(first, second)
+    assert both.macs_per_s == {"fp32": 3.0, "int8": 4.0}
+    assert (both.bytes_per_s, both.tries["fp32"], both.reasons) == (5.0, [1.0, 2.0, 3.0], {})
+    launched = limits.best(*(Peaks("cuda", None, tries={"launch_us": [rate]}) for rate in (1e5, 2e5)))
+    assert launched.launch_us == pytest.approx(5.0)
+
+
+# --- microbenchmarks --------------------------------------------------------------------------------------------------
+
+
+def test_a_copy_copies_all_of_an_array_larger_than_the_caches() -> None:
+    with ExitStack() as stack:
+        nbytes, call = microbenchmarks.host_copy(stack, 3)
+        results = call()
+    assert isinstance(results, list)
+    assert len(results) == 3
+    assert nbytes / 2 >= min(4 * microbenchmarks._last_level_cache_bytes(), 1 << 30)
+
+
+def test_products_are_integers_where_asked() -> None:
+    right = np.arange(16, dtype=np.int8).reshape(4, 4)
+    model = microbenchmarks._integer_graph(right, np.dtype(np.uint8))
+    onnx.checker.check_model(model, full_check=True)
+    left = np.full((4, 4), 200, np.uint8)
+    result = ReferenceEvaluator(model).run(None, {"left": left})[0]
+    np.testing.assert_array_equal(result, left.astype(np.int32) @ right.astype(np.int32))
+
+
+@pytest.mark.parametrize("kind", ["FLOAT", "FLOAT16", "BFLOAT16"])
+def test_a_chain_computes_in_its_type_and_keeps_its_size(kind: str) -> None:
+    numbers = np.random.default_rng(0).standard_normal((64, 64), dtype=np.float32)
+    model = microbenchmarks._float_graph(numbers / 8, kind)
+    onnx.checker.check_model(model, full_check=True)
+    assert [tensor.data_type for tensor in model.graph.initializer] == [TensorProto.DataType.Value(kind)]
+    assert sum(one.op_type == "MatMul" for one in model.graph.node) == microbenchmarks.CHAIN
+
+
+CUDA_VARIABLES = {
+    "device": "Device",
+    "stream": "Stream",
+    "source": "Buffer",
+    "destination": "Buffer",
+    "target": "Buffer",
+    "small": "Buffer",
+    "copied": "Buffer",
+    "pinned": "Buffer",
+    "buffer": "Buffer",
+    "capture": "GraphBuilder",
+    "graph": "Graph",
+}
+"""What a variable of this name holds in the function for GPUs."""
+
+
+def test_every_name_used_on_a_gpu_is_in_the_installed_cuda_core() -> None:
+    core = pytest.importorskip("cuda.core", reason="cuda.core is not installed")
+    import cuda.core.graph
+
+    tree = ast.parse(Path(microbenchmarks.__file__).read_text(encoding="utf-8"))
+    function = next(one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef) and one.name == "cuda_calls")
+    used = {
+        (CUDA_VARIABLES[one.value.id], one.attr)
+        for one in ast.walk(function)
+        if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name) and one.value.id in CUDA_VARIABLES
+    }
+    assert {("Device", "create_stream"), ("Graph", "launch"), ("Buffer", "copy_from")} < used
+    for kind, name in used | {("GraphBuilder", "begin_building"), ("LegacyPinnedMemoryResource", "allocate")}:
+        holder = getattr(core, kind, None) or getattr(cuda.core.graph, kind)
+        assert hasattr(holder, name), f"{kind}.{name}"

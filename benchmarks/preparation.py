@@ -20,7 +20,7 @@ def prepare(network: Network, folder: Path, threads: int) -> tuple[Files, dict[s
     """
     anew = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=anew, max_tasks_per_child=1) as pool:
-        described = pool.submit(networks.write, network, folder).result()
+        described: dict[str, Any] = dict(pool.submit(networks.write, network, folder).result())
         described |= pool.submit(_tune, network, folder, threads).result()
     engine, sha256 = folder / "model.engine", described["engine_sha256"]
     plans = {

@@ -64,11 +64,12 @@ def load(model: Path, options: LoadOptions) -> Iterator[LoopSession]:
 
     probe(options.variant)
     tf32 = {"use_tf32": "1" if options.allow_tf32 else "0"}
-    providers: list[Any] = {
+    ways: dict[str, list[Any]] = {
         "cpu": [],
         "cuda": [("CUDAExecutionProvider", tf32)],
         "tensorrt": ["TensorrtExecutionProvider", ("CUDAExecutionProvider", tf32)],
-    }[options.variant]
+    }
+    providers = ways[options.variant]
     if providers and hasattr(ort, "preload_dlls"):
         ort.preload_dlls()  # the CUDA libraries that TensorFlow's packages brought
     session = ort.InferenceSession(str(model), providers=[*providers, "CPUExecutionProvider"])

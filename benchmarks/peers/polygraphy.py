@@ -33,7 +33,7 @@ class PolygraphySession:
                 tuple(size if isinstance(size, int) and size >= 0 else None for size in meta.shape),
                 np.dtype(DataType.to_dtype(meta.dtype, "numpy")),
             )
-            for name, meta in runner.get_input_metadata().items()
+            for name, meta in runner.get_input_metadata(use_numpy_dtypes=False).items()
         )
         self.outputs: tuple[TensorSpec, ...] = ()  # a runner does not tell before it infers
         self.settings: dict[str, object] = {"threads": environment.cpu_count(), "runner": type(runner).__name__}

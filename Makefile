@@ -15,7 +15,7 @@ INSTALLED := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 ARGS ?=
 
 .NOTPARALLEL:
-.PHONY: all $(STAGES) localise setup doctor predict test check format lint types help
+.PHONY: all $(STAGES) localise bench-peers setup doctor predict test check format lint types help
 
 all: $(STAGES) ## everything, from training to the report
 
@@ -31,6 +31,9 @@ report: ## write artifacts/report/report.md
 
 localise: $(INSTALLED) ## where a precision loses accuracy: make localise ARGS="--precision int8"
 	@$(BIN)/python -m pipeline localise $(ARGS)
+
+bench-peers: $(INSTALLED) ## time our runners beside others' (benchmarks/README.md)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 predict: $(INSTALLED) ## tell what images show: make predict ARGS="image.png"
 	@$(BIN)/python -m pipeline predict $(ARGS)
@@ -69,4 +72,4 @@ types: $(INSTALLED) ## mypy, strict
 	$(BIN)/mypy
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20

@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=20_000)
     calls = parser.parse_args().calls
     sys.modules |= {"cuda": ModuleType("cuda"), "cuda.core": stub_cuda(), "tensorrt": stub_tensorrt()}
-    environment.gpus = lambda: ("a stub",)
+    environment.gpus = lambda: ("a stub",)  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.engine")
         path.write_bytes(b"an engine")

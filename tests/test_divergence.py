@@ -68,7 +68,7 @@ def test_resnet50_has_its_layers_names_and_is_compared_in_bounded_memory(
     network.save(tmp_path / "model.keras")
     layers = layer_names.keras_layer_names(tmp_path / "model.keras")
     assert layers == [layer.name for layer in network.layers]
-    graph = export._convert(network, tf.TensorSpec((None, 96, 96, 3), tf.uint8, name="image"), 18)
+    graph = export.convert(network, tf.TensorSpec((None, 96, 96, 3), tf.uint8, name="image"), 18)
     groups = layer_names.groups(graph, layers)
     home = {node: group.name for group in groups for node in group.nodes}
     convolutions = [home[node.name] for node in graph.graph.node if node.op_type == "Conv"]

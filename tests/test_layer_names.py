@@ -29,7 +29,7 @@ def exported(model: keras.Model, folder: Path) -> Exported:
     """Return the graph that the export stage makes of a model, and the layers its file names."""
     model.save(folder / "model.keras")
     signature = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.uint8, name="image")
-    return export._convert(model, signature, 18), layer_names.keras_layer_names(folder / "model.keras")
+    return export.convert(model, signature, 18), layer_names.keras_layer_names(folder / "model.keras")
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ def planted(model: keras.Model, folder: Path, labels: Array | None = None) -> Pl
     """Export a model as the export stage does. Without labels, FP32's own predictions are the truth."""
     model.save(folder / "model.keras")
     signature = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.uint8, name="image")
-    graph = export._convert(model, signature, 18)
+    graph = export.convert(model, signature, 18)
     if labels is None:
         labels = evaluation.scores(graph, precisions.get("fp32"), DIGITS.train.images, 64).argmax(axis=1)
     return Planted(graph, layer_names.keras_layer_names(folder / "model.keras"), labels)

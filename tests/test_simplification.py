@@ -48,7 +48,7 @@ def network(name: str) -> keras.Model:
 
 
 def exported(model: keras.Model) -> onnx.ModelProto:
-    return export._convert(model, tf.TensorSpec((None, 28, 28, 1), tf.uint8, name="image"), 18)
+    return export.convert(model, tf.TensorSpec((None, 28, 28, 1), tf.uint8, name="image"), 18)
 
 
 def slow_nodes(model: onnx.ModelProto) -> list[str]:

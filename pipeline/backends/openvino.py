@@ -5,9 +5,10 @@ import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -23,11 +24,13 @@ COMPILED = 4
 Shapes = tuple[tuple[int, ...], ...]
 
 
-class _Ready(NamedTuple):
-    """A request for inputs of one shape. It writes into `outputs` and does not keep them alive: whoever has it must."""
+@dataclass
+class _Ready:
+    """A request for inputs of one shape, with the arrays it reads and writes: it does not keep them alive itself."""
 
     request: Any
     outputs: Outputs
+    placed: list[Array] = field(default_factory=list)
 
 
 class OpenVinoSession(Closable):
@@ -79,11 +82,10 @@ class OpenVinoSession(Closable):
         arrays = [array.copy() for array in self._arrays(feed)]
         ready = self._prepare(tuple(array.shape for array in arrays))
         self._place(ready, arrays)
-        kept = (ready, arrays)  # the request points into them
 
         def launch() -> None:
             self.check_open()
-            kept[0].request.infer(share_outputs=True)
+            ready.request.infer(share_outputs=True)
 
         return Bound(launch, wait=self.check_open)
 
@@ -102,11 +104,15 @@ class OpenVinoSession(Closable):
         return [array if array.flags.carray else np.array(array, order="C") for array in found]
 
     def _place(self, ready: _Ready, arrays: list[Array]) -> None:
+        if ready.placed and all(array is placed for array, placed in zip(arrays, ready.placed, strict=True)):
+            return  # the caller writes into the same arrays each time
+        ready.placed = []
         try:
             for index, array in enumerate(arrays):
                 ready.request.set_input_tensor(index, self._tensor(array, shared_memory=True))
         except RuntimeError as error:
             raise ConfigError(f"OpenVINO refuses the input: {error}") from error
+        ready.placed = arrays
 
     def _compile(self, shapes: Shapes) -> Any:
         for spec, shape in zip(self.inputs, shapes, strict=True):

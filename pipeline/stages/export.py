@@ -29,7 +29,7 @@ def run(context: Context) -> Outcome:
     context.say(f"SavedModel: signature serving_default, {INPUT} uint8 {_shape(signature)} → {OUTPUT}")
 
     onnx_path = context.output / "model.onnx"
-    graph = _convert(model, signature, context.config.export.opset)
+    graph = convert(model, signature, context.config.export.opset)
     onnx.save(graph, onnx_path)
     context.say(
         f"ONNX: opset {graphs.opset(graph)}, {len(graph.graph.node)} nodes, {onnx_path.stat().st_size:,} bytes, "
@@ -57,7 +57,7 @@ def _write_saved_model(model: keras.Model, signature: tf.TensorSpec, path: Path)
     archive.write_out(str(path), verbose=False)
 
 
-def _convert(model: keras.Model, signature: tf.TensorSpec, opset: int) -> onnx.ModelProto:
+def convert(model: keras.Model, signature: tf.TensorSpec, opset: int) -> onnx.ModelProto:
     """Convert with tf2onnx, and simplify.
 
     Raises:

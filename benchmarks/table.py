@@ -1,0 +1,169 @@
+"""What was timed, as tables for the terminal and for markdown, and whether what we claim of our runner holds."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.table import Table
+
+from benchmarks.contenders import LOOP, ONNXRUNTIME, TENSORRT, label, ours
+from pipeline import latency, results
+from pipeline.harness import MODES, Cell
+
+BATCH_1, CNN_1024 = 1.05, 1.8
+"""What is claimed: at batch 1 at most so many times the bare loop's time; at batch 1,024 of the article's CNN at least
+so many times its items per second."""
+
+HOLDS, FAILS, UNTOLD = "holds", "does not hold", "cannot be told"
+
+WIDE = 0.10
+"""A noise floor beyond which a single ratio proves nothing."""
+
+COLUMNS = ("batch", "run by", "p50 µs", "95 %", "items/s", "ours over it", "95 %", "ours is")
+
+
+class Timed(NamedTuple):
+    """All cells of one network."""
+
+    network: str
+    cells: Sequence[Cell]
+
+    def ok(self, mode: str) -> list[Cell]:
+        """Return those that were timed in this mode."""
+        return [cell for cell in self.cells if cell.mode == mode and cell.status == "ok"]
+
+    def floors(self) -> list[dict[str, Any]]:
+        """Return what our runner's twins show of the noise."""
+        return results.noise_floors(self.cells)
+
+    def find(self, module: str, batch: int, mode: str = MODES[0], device: str = "cpu") -> Cell | None:
+        """Return the cell of a module, or None."""
+        return next(
+            (
+                cell
+                for cell in self.ok(mode)
+                if (cell.contender.module, cell.batch, cell.device) == (module, batch, device)
+                and not cell.contender.twin
+            ),
+            None,
+        )
+
+    def our_rival(self, cell: Cell) -> Cell | None:
+        """Return our runner's cell that a cell is to be compared with: on the same device, the fastest kind there."""
+        for module in (TENSORRT, ONNXRUNTIME):
+            found = self.find(module, cell.batch, cell.mode, str(cell.device))
+            if found is not None and (not ours(cell.contender) or cell.contender.twin):
+                return found
+        return None
+
+
+def rows(timed: Timed, mode: str) -> list[tuple[str, ...]]:
+    """Return the rows of the table of one mode, ready to be printed, under `COLUMNS`."""
+    found = []
+    floors = timed.floors()
+    for cell in timed.ok(mode):
+        summary, rival = cell.summary, timed.our_rival(cell)
+        row = [str(cell.batch), label(cell.contender), number(summary.p50_us), span(summary.p50_ci95_us)]
+        row.append(number(summary.items_per_s))
+        if rival is None:
+            row += ["", "", ""]
+        else:
+            ratio = latency.speedup(summary.round_p50_us, rival.summary.round_p50_us)
+            floor = results.floor_of(cell.batch, mode, floors)
+            verdict = latency.verdict(ratio, floor)
+            row += [f"{ratio.ratio:.2f}×", span(ratio.ratio_ci95, ".2f"), "" if verdict == latency.UNTOLD else verdict]
+        found.append(tuple(row))
+    return found
+
+
+def missing(timed: Timed) -> list[str]:
+    """Return a line for each reason why something was not timed, or was not right."""
+    reasons: dict[str, dict[str, None]] = {}
+    for cell in timed.cells:
+        if cell.status != "ok":
+            who = label(cell.contender)
+            reasons.setdefault(f"{cell.status}: {cell.reason}", {})[who] = None
+    return [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
+
+
+class Claim(NamedTuple):
+    """A claim with its numbers, and what they say of it: HOLDS, FAILS or UNTOLD."""
+
+    words: str
+    verdict: str
+
+
+def checks(everything: Sequence[Timed]) -> Iterator[Claim]:
+    """Yield what is claimed of our ONNX Runtime runner on the CPU."""
+    for timed in everything:
+        floors = timed.floors()
+        for batch in sorted({cell.batch for cell in timed.cells}):
+            mine, bare = timed.find(ONNXRUNTIME, batch), timed.find(LOOP, batch)
+            if mine is None or bare is None:
+                continue
+            where, floor = f"{timed.network}, batch {batch:,}", results.floor_of(batch, MODES[0], floors)
+            ours_us, bare_us = mine.summary.round_p50_us, bare.summary.round_p50_us
+            if batch == 1:
+                ratio = latency.speedup(ours_us, bare_us)
+                words = f"{where}: our p50 is {_told(ratio)} of the bare loop's, at most {BATCH_1}"
+                yield Claim(words, _judge(ratio, floor, lambda value: value <= BATCH_1))
+            if (timed.network, batch) == ("article_cnn", 1024):
+                ratio = latency.speedup(_means(bare), _means(mine))
+                words = f"{where}: {_told(ratio)} times the bare loop's items per second, at least {CNN_1024}"
+                yield Claim(words, _judge(ratio, floor, lambda value: value >= CNN_1024))
+            ratio = latency.speedup(bare_us, ours_us)
+            words = f"{where}: {_told(ratio)} times as fast as the bare loop, noise {floor:.1%}: not slower"
+            margin = 1 / (1 + min(floor, WIDE))
+            yield Claim(words, _judge(ratio, floor, lambda value, margin=margin: value >= margin))  # type: ignore[misc]
+        for row in floors:
+            low, high = row["ratio_ci95"]
+            where = f"{timed.network}, batch {row['batch']:,}, {row['mode']}"
+            words = f"{where}: A/A {row['ratio']:.3f} ({low:.3f} – {high:.3f}) contains 1"
+            yield Claim(words, HOLDS if low <= 1 <= high else FAILS)
+
+
+def _judge(ratio: latency.Ratio, floor: float, is_so: Callable[[float], bool]) -> str:
+    """Judge by the ratio, or, where the noise is `WIDE`, only if its whole interval agrees."""
+    judged = {is_so(value) for value in (ratio.ratio, *(ratio.ratio_ci95 or ()))}
+    if floor > WIDE and len(judged) > 1:
+        return UNTOLD
+    return HOLDS if is_so(ratio.ratio) else FAILS
+
+
+def _means(cell: Cell) -> list[float]:
+    """Return each round's mean in µs: what the items per second come from."""
+    return [float(np.mean(round_ns)) / 1e3 for round_ns in cell.rounds]
+
+
+def _told(ratio: latency.Ratio) -> str:
+    return f"{ratio.ratio:.3f} ({span(ratio.ratio_ci95, '.3f')})"
+
+
+def rich_table(title: str, found: Sequence[tuple[str, ...]]) -> Table:
+    """Return a table for the terminal."""
+    table = Table(title=title, title_justify="left")
+    for column in COLUMNS:
+        table.add_column(column, no_wrap=True, justify="left" if column in ("run by", "ours is") else "right")
+    for row in found:
+        table.add_row(*row)
+    return table
+
+
+def markdown(title: str, found: Sequence[tuple[str, ...]]) -> str:
+    """Return a table in markdown."""
+    lines = [f"## {title}", "", _line(COLUMNS), _line(["---"] * len(COLUMNS)), *map(_line, found)]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def number(value: float | None) -> str:
+    """Return a number as people read it; n/a where the samples did not support one."""
+    return "n/a" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def span(interval: tuple[float, float] | None, form: str = "") -> str:
+    """Return an interval as people read it."""
+    return "n/a" if interval is None else " – ".join(format(end, form) if form else number(end) for end in interval)

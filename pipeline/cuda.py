@@ -118,6 +118,8 @@ def capture(stream: Any, work: Callable[[], None]) -> Any:
     except Exception as error:  # CUDAError has no public name; TensorRT says no in several ways
         with suppress(Exception):  # ends the capture, and reports once more that it is invalid
             graph_builder.close()
+        if isinstance(error, AttributeError | NameError | TypeError):
+            raise  # a mistake here, which must not pass for an engine that cannot be captured
         raise CaptureError(_first_line(error)) from error
     graph_builder.close()
     return graph

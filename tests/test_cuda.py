@@ -115,6 +115,13 @@ def test_what_cannot_be_captured_leaves_the_stream_usable(where: str, gpu: fake_
     stream.sync()
 
 
+def test_a_mistake_does_not_pass_for_work_that_cannot_be_captured(gpu: fake_gpu.Gpu) -> None:
+    stream = cuda.create_stream()
+    with pytest.raises(AttributeError):
+        cuda.capture(stream, lambda: stream.no_such_name())
+    stream.sync()
+
+
 def test_the_clock_takes_what_is_launched_and_nothing_before_it(gpu: fake_gpu.Gpu) -> None:
     stream = cuda.create_stream()
     clock = cuda.EventClock(stream.handle)

@@ -126,7 +126,7 @@ def main() -> None:
 
             bound = session.bind(feed)
             session.run(feed)
-            assert session.settings["cuda_graph"] and session.settings["bound_cuda_graph"], session.settings
+            assert session.settings["cuda_graph"] is session.settings["bound_cuda_graph"] is True, session.settings
             cells = {
                 "run, batch 1": lambda: session.run(feed),
                 "the same calls, bare": bare,

@@ -52,8 +52,7 @@ def stub_cuda() -> ModuleType:
     """Return what stands for `cuda.core`."""
     event = SimpleNamespace(sync=nothing, close=nothing)
     graph = SimpleNamespace(launch=nothing, close=nothing)
-    builder = SimpleNamespace(begin_building=nothing, close=nothing)
-    builder.end_building = lambda: SimpleNamespace(complete=lambda: graph)
+    builder = SimpleNamespace(begin_building=nothing, end_building=nothing, complete=lambda: graph, close=nothing)
     device = SimpleNamespace(name="no GPU", set_current=nothing, sync=nothing)
     device.allocate = lambda size, stream: Buffer(size)
     stream = SimpleNamespace(device=device, handle=1, sync=nothing, close=nothing)
@@ -126,6 +125,8 @@ def main() -> None:
                 nothing()
 
             bound = session.bind(feed)
+            session.run(feed)
+            assert session.settings["cuda_graph"] is session.settings["bound_cuda_graph"] is True, session.settings
             cells = {
                 "run, batch 1": lambda: session.run(feed),
                 "the same calls, bare": bare,

@@ -51,6 +51,22 @@ def create_stream() -> Any:
     return gpu.create_stream()
 
 
+def allocate(stream: Any, nbytes: int) -> Any:
+    """Return a buffer of device memory, at least one byte, for work on this stream; the caller closes it.
+
+    Raises:
+        BackendUnavailable: the device has not that much, with CUDA's words.
+    """
+    gpu = stream.device
+    try:
+        return gpu.allocate(max(nbytes, 1), stream=stream)
+    except Exception as error:  # CUDAError has no public name
+        raise BackendUnavailable(
+            f"the GPU gives no {nbytes:,} bytes: {_first_line(error)}",
+            "Choose a smaller batch, or free its memory (`nvidia-smi` shows who has it).",
+        ) from error
+
+
 class Memory:
     """One tensor's memory on the device and, where `pinned`, its page-locked twin on the host for fast copies.
 
@@ -60,9 +76,8 @@ class Memory:
 
     def __init__(self, stream: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *, pinned: bool) -> None:
         nbytes = math.prod(shape) * dtype.itemsize
-        gpu = stream.device
         self._stream = stream
-        self._on_device = gpu.allocate(max(nbytes, 1), stream=stream)
+        self._on_device = allocate(stream, nbytes)
         self._on_host: Any = None
         self.address = int(self._on_device.handle)
         if pinned:
@@ -84,7 +99,6 @@ class Memory:
     def close(self) -> None:
         """Give the device's memory back; no work that uses it may be under way."""
         self._on_device.close(self._stream)
-        self._on_host = None
 
 
 def capture(stream: Any, work: Callable[[], None]) -> Any:
@@ -104,6 +118,8 @@ def capture(stream: Any, work: Callable[[], None]) -> Any:
     except Exception as error:  # CUDAError has no public name; TensorRT says no in several ways
         with suppress(Exception):  # ends the capture, and reports once more that it is invalid
             graph_builder.close()
+        if isinstance(error, AttributeError | NameError | TypeError):
+            raise  # a mistake here, which must not pass for an engine that cannot be captured
         raise CaptureError(_first_line(error)) from error
     graph_builder.close()
     return graph

@@ -82,8 +82,7 @@ class Lane:
     def __init__(self, engine: Any) -> None:
         self.stream = cuda.create_stream()
         self.handle = int(self.stream.handle)
-        gpu = self.stream.device
-        self.scratch = gpu.allocate(max(engine.device_memory_size_v2, 1), stream=self.stream)
+        self.scratch = cuda.allocate(self.stream, engine.device_memory_size_v2)
 
     def close(self) -> None:
         """Free the memory, then the stream; nothing may be under way on it."""
@@ -194,14 +193,12 @@ class Slot:
         return True
 
     def fill_part(self, part: Feed, batched: frozenset[str]) -> None:
-        """Copy a smaller batch into pinned memory, its last sample repeated up to the slot's batch."""
+        """Copy a batch no larger than the slot's into pinned memory; behind it stay earlier samples, or zeros."""
         for name, _, _, view in self._sources:
-            array = part[name]
-            if name in batched and len(array) < len(view):
-                view[: len(array)] = array
-                view[len(array) :] = array[-1]
+            if name in batched:
+                view[: len(part[name])] = part[name]
             else:
-                view[...] = array
+                view[...] = part[name]
 
     def upload(self) -> None:
         """Start copying the inputs to the device."""

@@ -30,6 +30,7 @@ class Gpu:
         self.next_address = 4096
         self.capturable = True
         self.launches_left = 1_000_000
+        self.config: SimpleNamespace | None = None
         self.stream_of_scratch: dict[int, int] = {}  # by address
 
     def at(self, address: int, nbytes: int) -> np.ndarray:
@@ -243,7 +244,10 @@ class Engine:
         return [(batch, *shape[1:]) if shape[:1] == (-1,) else shape for batch in self.profile]
 
     def create_runtime_config(self) -> SimpleNamespace:
-        return SimpleNamespace(set_execution_context_allocation_strategy=lambda strategy: None)
+        config = SimpleNamespace()
+        config.set_execution_context_allocation_strategy = lambda strategy: vars(config).update(strategy=strategy)
+        self.gpu.config = config
+        return config
 
     def create_execution_context(self, runtime_config: SimpleNamespace) -> "Context":
         context = Context(self)

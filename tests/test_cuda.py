@@ -64,6 +64,16 @@ def test_memory_goes_there_and_back(gpu: fake_gpu.Gpu) -> None:
     assert memory.view.tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
+def test_memory_that_the_device_has_not_is_told(gpu: fake_gpu.Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(device: fake_gpu.Device, size: int, *, stream: fake_gpu.Stream) -> None:
+        raise fake_gpu.CudaError("out of memory\nand more")
+
+    stream = cuda.create_stream()
+    monkeypatch.setattr(fake_gpu.Device, "allocate", fail)
+    with pytest.raises(BackendUnavailable, match=r"no 4,000 bytes: out of memory\n"):
+        cuda.Memory(stream, (1000,), np.dtype(np.float32), pinned=False)
+
+
 def test_a_view_outlives_its_memory(gpu: fake_gpu.Gpu) -> None:
     memory = cuda.Memory(cuda.create_stream(), (), np.dtype(np.int64), pinned=True)
     view = memory.view
@@ -102,6 +112,13 @@ def test_what_cannot_be_captured_leaves_the_stream_usable(where: str, gpu: fake_
     work: Callable[[], None] = stream.sync if where == "in the work" else lambda: None
     with pytest.raises(cuda.CaptureError, match="capturing$" if where == "in the work" else "invalidated$"):
         cuda.capture(stream, work)
+    stream.sync()
+
+
+def test_a_mistake_does_not_pass_for_work_that_cannot_be_captured(gpu: fake_gpu.Gpu) -> None:
+    stream = cuda.create_stream()
+    with pytest.raises(AttributeError):
+        cuda.capture(stream, lambda: stream.no_such_name())
     stream.sync()
 
 

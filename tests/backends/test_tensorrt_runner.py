@@ -65,7 +65,11 @@ def load(request: pytest.FixtureRequest, gpu: fake_gpu.Gpu, tmp_path: Path, monk
     logger = SimpleNamespace(words=[])
     monkeypatch.setattr(engines, "logger_of", lambda flavour: logger)
 
-    def load(*plan: Step, tensors: tuple[fake_gpu.Tensor, ...] = (IMAGE, SCORES, TOTAL)) -> Any:
+    def load(
+        *plan: Step,
+        tensors: tuple[fake_gpu.Tensor, ...] = (IMAGE, SCORES, TOTAL),
+        function: Callable[..., None] = function,
+    ) -> Any:
         engine = fake_gpu.Engine(gpu, list(tensors), function, (2, 4, 8))
         for name, module in fake_gpu.modules(gpu, engine).items():
             monkeypatch.setitem(sys.modules, name, module)
@@ -308,6 +312,20 @@ def test_runs_in_between_do_not_touch_what_is_bound(load: Load, gpu: fake_gpu.Gp
         np.testing.assert_array_equal(gpu.at(memory["total"].address, 32).view(np.int64), want)
 
 
+@pytest.mark.parametrize("bind", [True, False])
+def test_no_inference_sees_memory_that_was_never_written(bind: bool, load: Load) -> None:
+    seen: list[np.ndarray] = []
+
+    def watched(image: np.ndarray, **outputs: np.ndarray) -> None:
+        seen.append(image.copy())
+        function(image, **outputs)
+
+    with load(function=watched) as session:
+        feed = {"image": np.ones((4, 2, 3), np.uint8)}
+        (session.bind(feed) if bind else lambda: session.run(feed))()
+    assert [set(image.ravel()) for image in seen] == [{0}, {1}]  # warm, then in earnest
+
+
 def test_more_than_the_profile_cannot_be_bound(load: Load) -> None:
     with load() as session, pytest.raises(ConfigError, match="outside the engine's 2 to 8"):
         session.bind({"image": images(9)})
@@ -336,6 +354,16 @@ def test_the_shape_unused_for_longest_goes_first(
         assert gpu.log.count("free graph") == 1
 
 
+def test_a_shape_with_work_under_way_is_waited_for_before_it_goes(
+    load: Load, gpu: fake_gpu.Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorrt, "SHAPES", 1)
+    with load() as session:
+        check(session, 2)
+        session._recent.launch()  # what an interrupt between launch and wait leaves
+        check(session, 3)
+
+
 def test_a_shape_that_goes_takes_its_memory_with_it(load: Load, gpu: fake_gpu.Gpu) -> None:
     with load() as session:
         seen = []
@@ -352,6 +380,7 @@ def test_everything_is_freed_and_in_order(load: Load, gpu: fake_gpu.Gpu) -> None
         check(session, 4)
         check(session, 40)
         bound = session.bind({"image": images(4)})
+        check(session, 4)
         bound.launch()  # and nobody waits
         del gpu.log[:]
     lines = gpu.log
@@ -366,6 +395,13 @@ def test_everything_is_freed_and_in_order(load: Load, gpu: fake_gpu.Gpu) -> None
         with pytest.raises(RuntimeError, match="closed"):
             use()
     session.close()  # again: nothing more
+
+
+def test_contexts_use_our_memory_and_a_shapes_own_kernels(load: Load, gpu: fake_gpu.Gpu) -> None:
+    with load() as session:
+        assert gpu.config.strategy == "ours"
+        kernels = getattr(gpu.config, "dynamic_shapes_kernel_specialization_strategy", None)
+        assert kernels == ("at once" if session.flavour == "tensorrt-rtx" else None)
 
 
 def test_a_failed_load_frees_what_it_made(load: Load, gpu: fake_gpu.Gpu) -> None:

@@ -26,10 +26,11 @@ class Roofline:
             self._wanted.setdefault(device, set()).update(self._work(one).macs or ())
         self.peaks = self._measure()
 
-    def measure_again(self, launch_us: float | None) -> None:
-        """Measure after the cells; starting anything on a CPU costs what the null backend's cell costs, `launch_us`."""
-        again = self._measure()
-        self.peaks = {device: limits.best(peaks, again[device]) for device, peaks in self.peaks.items()}
+    def finish(self, launch_us: float | None, *, again: bool) -> None:
+        """Measure after the cells, too; starting anything on a CPU costs what the null backend's cell does."""
+        if again:
+            found = self._measure()
+            self.peaks = {device: limits.best(peaks, found[device]) for device, peaks in self.peaks.items()}
         self.peaks["cpu"] = replace(self.peaks["cpu"], launch_us=launch_us)
 
     def share(self, cell: Cell) -> dict[str, Any] | None:

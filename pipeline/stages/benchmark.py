@@ -1,6 +1,7 @@
 """Stage 5: time every way to run the model, under one clock and in turn, against the original."""
 
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,11 @@ def run(context: Context) -> Outcome:
     roof = Roofline(context.artifact("export/model.onnx"), contenders, threads)
     timing = Timing(options.cell_seconds, options.min_samples, options.rounds, options.warmup_s)
     cells: list[Cell] = []
-    interrupted = False
+    interrupted = True
     before = conditions.read()
     watched = harness.steps(contenders, timing) * len(options.batch_sizes)
-    with tempfile.TemporaryDirectory() as folder, _progress(context) as progress:
+    # Ctrl-C between two cells' timing, where `time_batch` does not meet it, keeps what is there as well.
+    with suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as folder, _progress(context) as progress:
         task = progress.add_task("", total=watched)
         for batch in options.batch_sizes:
             # Real images, over and over where the batch is larger than the test set.
@@ -60,16 +62,18 @@ def run(context: Context) -> Outcome:
             context.say(
                 f"batch {batch}: timing {sum(not one.skip for one in contenders)} cells in {timing.rounds} rounds"
             )
-            timed, interrupted = harness.time_batch(contenders, images, batch, timing, _wrong, show)
+            timed, cut_short = harness.time_batch(contenders, images, batch, timing, _wrong, show)
             cells += timed
-            if interrupted:
+            if cut_short:
                 break
+        else:
+            interrupted = False
     for cell in cells:
         if cell.contender.backend == ORIGINAL and cell.device not in (None, "cpu") and _has_tf32():
             cell.contender = replace(cell.contender, precision="tf32")  # TensorFlow's own default there
     floors = results.noise_floors(cells)
     harness_us = [cell.summary.p50_us for cell in cells if cell.contender.backend == NULL and cell.status == "ok"]
-    roof.measure_again(max((value for value in harness_us if value is not None), default=None))
+    roof.finish(max((value for value in harness_us if value is not None), default=None), again=not interrupted)
     found = {
         "schema": 2,
         "interrupted": interrupted,

@@ -7,10 +7,10 @@ anything slower. Tuning engines and CUDA's provider was never run: there was no 
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -37,6 +37,23 @@ ONE_THREAD_US = 200
 ones it would win only on a machine that is busy with something else while it tunes."""
 
 
+DEFAULT = Step(1)
+"""The library's own way: whole, with the threads it chooses."""
+
+
+@runtime_checkable
+class Follows(Protocol):
+    """A session that can change its plan.
+
+    Else one is loaded for each way, and their threads get in each other's way: on two cores, the first calls after
+    another session's took 1.6 times as long.
+    """
+
+    def follow(self, plan: Sequence[Step]) -> None:
+        """Run batches by this plan from now on."""
+        ...
+
+
 class Tuned(NamedTuple):
     """What `tune` found: the steps, and what it measured, as it stands in `plan.json`."""
 
@@ -61,26 +78,34 @@ def tune(
     options = replace(options, plan=())
     with ExitStack() as stack:
         sessions: dict[Step, Session] = {}
+        following = DEFAULT
 
         def session(way: Step) -> Session:
+            nonlocal following
+            plan = () if way == DEFAULT else (way,)
+            first: Any = sessions.get(DEFAULT)
+            if isinstance(first, Follows):
+                if way is not following:
+                    first.follow(plan)
+                    following = way
+                return sessions[DEFAULT]
             if way not in sessions:
-                steps = () if way == Step(1) else (way,)
-                loading = backends.get(backend).load(model, replace(options, plan=steps))
+                loading = backends.get(backend).load(model, replace(options, plan=plan))
                 sessions[way] = stack.enter_context(loading)
             return sessions[way]
 
-        inputs = session(Step(1)).inputs
+        inputs = session(DEFAULT).inputs
         if any(not spec.shape or spec.shape[0] is not None or None in spec.shape[1:] for spec in inputs):
             return Tuned((), [])
         trials: list[_Trial] = []
         for batch in sorted(batches):
             if trials:
                 # Three calls for each measurement, the first to warm up.
-                expected_s = max(trials[-1].least_us(Step(1)) / 1e6 * batch / trials[-1].batch * 3, MEASURE_S)
+                expected_s = max(trials[-1].least_us(DEFAULT) / 1e6 * batch / trials[-1].batch * 3, MEASURE_S)
                 if time.monotonic() + expected_s * (1 + len(CHUNKS) + ROUNDS * (1 + FINALISTS)) > end:
                     break
             feed = {spec.name: _values(spec, batch) for spec in inputs}
-            before = trials[-1].way if trials else Step(1)
+            before = trials[-1].way if trials else DEFAULT
 
             def run(way: Step, feed: dict[str, backends.Array] = feed) -> Outputs:
                 return session(way).run(feed)
@@ -119,17 +144,17 @@ class _Trial(NamedTuple):
 
     def gain(self, way: Step) -> float:
         """Return how much faster a finalist's shortest call was than the default's."""
-        return self.least_us(Step(1)) / self.least_us(way)
+        return self.least_us(DEFAULT) / self.least_us(way)
 
     def faster_in_most_rounds(self, way: Step) -> bool:
-        ratios = np.divide(self.rounds_us[Step(1)], self.rounds_us[way])
+        ratios = np.divide(self.rounds_us[DEFAULT], self.rounds_us[way])
         return float(np.median(ratios)) > 1
 
     def no_slower(self, way: Step) -> bool:
         return way in self.rounds_us and self.gain(way) >= 1 and self.faster_in_most_rounds(way)
 
     def record(self) -> dict[str, Any]:
-        ways = {Step(1): self.default_us} | self.screened_us
+        ways = {DEFAULT: self.default_us} | self.screened_us
         return {
             "batch": self.batch,
             "ways": [
@@ -142,22 +167,21 @@ class _Trial(NamedTuple):
 
 def _try(run: Callable[[Step], Outputs], variant: str, batch: int, before: Step, tolerance: Tolerance) -> _Trial:
     """Time every way once, and then the fastest in rounds with the default, and `before`: the smaller batch's way."""
-    default = Step(1)
-    expected = {name: array.copy() for name, array in run(default).items()}
-    default_us = _least_us(lambda: run(default))
-    screened = {
-        way: _least_us(lambda way=way: run(way))  # type: ignore[misc]
-        for way in candidates(variant, batch, default_us)
-        if all(precisions.within(array, expected[name], tolerance) for name, array in run(way).items())
-    }
+    expected = {name: array.copy() for name, array in run(DEFAULT).items()}
+    default_us = _least_us(lambda: run(DEFAULT))
+    screened = {}
+    for way in candidates(variant, batch, default_us):
+        with suppress(BackendUnavailable, ConfigError):  # an engine's profile may have no room for so small a piece
+            if all(precisions.within(array, expected[name], tolerance) for name, array in run(way).items()):
+                screened[way] = _least_us(lambda way=way: run(way))  # type: ignore[misc]
     finalists = sorted(screened, key=lambda way: screened[way])[:FINALISTS]
-    times: dict[Step, list[float]] = {way: [] for way in (default, *finalists, *({before} & screened.keys()))}
+    times: dict[Step, list[float]] = {way: [] for way in (DEFAULT, *finalists, *({before} & screened.keys()))}
     for _ in range(ROUNDS if finalists else 0):
         for way, found in times.items():
             found.append(_least_us(lambda way=way: run(way)))  # type: ignore[misc]
-    trial = _Trial(batch, default_us, screened, times, default)
-    gains = {way: trial.gain(way) for way in times if way != default and trial.faster_in_most_rounds(way)}
-    best = max(gains, key=lambda way: gains[way], default=default)
+    trial = _Trial(batch, default_us, screened, times, DEFAULT)
+    gains = {way: trial.gain(way) for way in times if way != DEFAULT and trial.faster_in_most_rounds(way)}
+    best = max(gains, key=lambda way: gains[way], default=DEFAULT)
     return trial._replace(way=best) if gains.get(best, 0) >= GAIN else trial
 
 
@@ -175,7 +199,7 @@ def _steps(trials: Sequence[_Trial]) -> tuple[Step, ...]:
     steps: list[Step] = []
 
     def emit(batch: int, way: Step) -> None:
-        if replace(way, batch=1) != (replace(steps[-1], batch=1) if steps else Step(1)):
+        if replace(way, batch=1) != (replace(steps[-1], batch=1) if steps else DEFAULT):
             steps.append(replace(way, batch=batch))
 
     for i, trial in enumerate(trials):
@@ -185,7 +209,7 @@ def _steps(trials: Sequence[_Trial]) -> tuple[Step, ...]:
         else:
             holds = trial.way.chunk is not None  # a larger batch is more of the same pieces
         if not holds:
-            emit(trial.batch + 1, Step(1))
+            emit(trial.batch + 1, DEFAULT)
     return tuple(steps)
 
 

@@ -11,7 +11,7 @@ import hashlib
 import io
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,6 @@ class OnnxRuntimeSession(Closable):
         self.inputs = tuple(_spec(value) for value in session.get_inputs())
         self.outputs = tuple(_spec(value) for value in session.get_outputs())
         self._cuda_graph = session.get_provider_options().get("CUDAExecutionProvider", {}).get("enable_cuda_graph")
-        self._plan = () if options.exact else tuple(sorted(options.plan, key=lambda step: step.batch))
         # Only a batch may be dynamic, else nobody knows how large an output will be. ONNX Runtime tells a scalar's
         # shape and an unknown one alike, as ().
         self._bindable = all(spec.shape for spec in (*self.inputs, *self.outputs)) and not any(
@@ -82,7 +81,15 @@ class OnnxRuntimeSession(Closable):
         self._graph_ids = itertools.count(1)
         self._batches: OrderedDict[Shapes, Batch] = OrderedDict()
         self._last: Batch | None = None
+        self._plan: tuple[Step, ...] = ()
+        self.follow(options.plan)
         self.settings = self._settings(None, None)
+
+    def follow(self, plan: Sequence[Step]) -> None:
+        """Run batches by this plan from now on. An exact session follows none."""
+        self._plan = () if self._options.exact else tuple(sorted(plan, key=lambda step: step.batch))
+        self._last = None
+        self._batches.clear()
 
     def run(self, feed: Feed) -> Outputs:
         """Infer from host arrays to host arrays.

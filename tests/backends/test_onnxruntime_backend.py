@@ -177,6 +177,15 @@ def test_threads_are_the_plans_or_the_options_and_sessions_are_made_when_needed(
     assert original(LoadOptions("cpu"), None).intra_op_num_threads == 0
 
 
+def test_a_session_can_change_its_plan(tmp_path: Path) -> None:
+    path = cnn(tmp_path)
+    with loaded(path, Step(1, chunk=2)) as session:
+        for plan, chunk in (((Step(1, chunk=3),), 3), ((), "whole"), ((Step(9), Step(1, chunk=4)), 4)):
+            session.follow(plan)
+            assert_same(session.run({"image": images(8)}), bare(path, {"image": images(8)}))
+            assert session.settings["chunk"] == chunk
+
+
 def test_an_exact_session_follows_no_plan(tmp_path: Path) -> None:
     with loaded(cnn(tmp_path), Step(1, threads=1, chunk=2), exact=True) as session:
         session.run({"image": images(8)})

@@ -4,6 +4,7 @@ They only prepare what is to be timed; the clock is the harness's. The copies an
 one: there was none where this was written. A test holds the names they use against the installed cuda.core.
 """
 
+import itertools
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +19,17 @@ from onnx import TensorProto, helper, numpy_helper
 from pipeline import backends, environment, precisions
 from pipeline.backends import LoadOptions
 
-CHAIN = 4
-"""Products in the graph that is timed, one feeding the next, so that the call itself and casts weigh little."""
+CHAIN = {"cpu": 1, "cuda": 4}
+"""Products in the graph that is timed, one feeding the next, so that on a GPU the call and the casts weigh little.
+
+On a CPU calls are short instead, under a millisecond: the shorter, the likelier one meets no other load on any core.
+"""
 
 CACHES = 4
 """How many times the last-level cache each array of a copy is on a CPU, so that it comes from memory."""
+
+PART_BYTES = 8 << 20
+"""What each thread copies in one call on a CPU; the next call goes on with the next part."""
 
 COPY_BYTES, PINNED_BYTES = 512 << 20, 64 << 20
 """What is copied on a GPU, and to it."""
@@ -50,7 +57,7 @@ def edges(device: str, threads: int | None) -> tuple[int, ...]:
     """Return the sizes of square matrices to try: large enough for all cores, small enough to be done in time."""
     if device == "cuda":
         return 4096, 8192
-    return (512, 1024) if (threads or environment.cpu_count()) <= 8 else (1024, 2048)
+    return (384, 1024) if (threads or environment.cpu_count()) <= 8 else (1024, 2048)
 
 
 def product(stack: ExitStack, device: str, name: str, edge: int, threads: int | None) -> Amount:
@@ -69,7 +76,10 @@ def product(stack: ExitStack, device: str, name: str, edge: int, threads: int | 
         left = right if device == "cuda" else np.abs(right).astype(np.uint8)
         model, products = _integer_graph(right, left.dtype), 1
     else:
-        model, products = _float_graph(numbers / np.sqrt(np.float32(edge)), precision.compute_type), CHAIN
+        model, products = (
+            _float_graph(numbers / np.sqrt(np.float32(edge)), precision.compute_type, CHAIN[device]),
+            CHAIN[device],
+        )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "product.onnx"
         onnx.save(model, path)
@@ -82,13 +92,13 @@ def product(stack: ExitStack, device: str, name: str, edge: int, threads: int | 
     return float(products * edge**3), call
 
 
-def _float_graph(right: np.ndarray, kind: str) -> onnx.ModelProto:
+def _float_graph(right: np.ndarray, kind: str, products: int) -> onnx.ModelProto:
     """Return a chain of products of FLOAT `left` [edge, edge] by `right`, computed in the ONNX type called `kind`."""
     element = TensorProto.DataType.Value(kind)
     nodes = [helper.make_node("Cast", ["left"], ["product0"], to=element)]
-    for index in range(CHAIN):
+    for index in range(products):
         nodes.append(helper.make_node("MatMul", [f"product{index}", "right"], [f"product{index + 1}"]))
-    nodes.append(helper.make_node("Cast", [f"product{CHAIN}"], ["result"], to=TensorProto.FLOAT))
+    nodes.append(helper.make_node("Cast", [f"product{products}"], ["result"], to=TensorProto.FLOAT))
     typed = right.astype(helper.tensor_dtype_to_np_dtype(element))
     return _graph(nodes, typed, TensorProto.FLOAT, TensorProto.FLOAT)
 
@@ -112,13 +122,19 @@ def _graph(nodes: list[onnx.NodeProto], right: np.ndarray, left_type: int, resul
 
 
 def host_copy(stack: ExitStack, threads: int) -> Amount:
-    """Return the bytes a copy reads and writes, and the copy: an array several times the cache, a part a thread."""
+    """Return the bytes a call reads and writes, and the call: a part a thread of arrays several times the cache."""
     nbytes = min(CACHES * _last_level_cache_bytes(), LARGEST_COPY_BYTES)
+    turns = max(1, nbytes // (threads * PART_BYTES))
     pool = stack.enter_context(ThreadPoolExecutor(threads))
-    sources, destinations = (np.array_split(np.empty(nbytes, np.uint8), threads) for _ in range(2))
+    sources, destinations = (np.empty((turns, threads, nbytes // turns // threads), np.uint8) for _ in range(2))
     # Memory is there when first written to, close to the core that writes; read before, it is one page of zeros.
-    list(pool.map(lambda part: part.fill(1), sources + destinations))
-    return 2.0 * nbytes, lambda: list(pool.map(np.copyto, destinations, sources))
+    list(
+        pool.map(
+            lambda part: part.fill(1), [part for array in (sources, destinations) for row in array for part in row]
+        )
+    )
+    rows = itertools.cycle(zip(destinations, sources, strict=True))
+    return 2.0 * sources[0].nbytes, lambda: list(pool.map(np.copyto, *next(rows)))
 
 
 def _last_level_cache_bytes() -> int:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from pipeline import environment
+from pipeline import cuda, environment
 from pipeline.backends import (
     Array,
     Artifact,
@@ -266,7 +266,7 @@ def load(model: Path, options: LoadOptions) -> Iterator[OnnxRuntimeSession]:
     # Bytes, not a path: what was checked is what is loaded, however late a session is made of it.
     if options.sha256 is not None and hashlib.sha256(content).hexdigest() != options.sha256:
         raise ArtifactError(f"{model} has changed since it was published", "Run `make engine`.")
-    stream = _stream() if options.variant == "cuda" else None
+    stream = cuda.create_stream() if options.variant == "cuda" else None
     device = environment.gpus()[0].name if options.variant == "cuda" else "cpu"
     session = OnnxRuntimeSession(
         lambda threads: _open(content, model, options, threads, stream), options, device, stream
@@ -275,21 +275,6 @@ def load(model: Path, options: LoadOptions) -> Iterator[OnnxRuntimeSession]:
         yield session
     finally:
         session.close()
-
-
-def _stream() -> Any:
-    """Return a stream on the first GPU, as cuda.core's Stream. Never run: there was no GPU where this was written."""
-    try:
-        from cuda.core import Device
-
-        device = Device(0)
-        device.set_current()
-        return device.create_stream()
-    except Exception as error:  # no driver is a RuntimeError, no GPU a CUDAError, which has no public name
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BackendUnavailable(
-            f"no NVIDIA GPU can be used: {reason}", "`make doctor` tells what is missing."
-        ) from error
 
 
 def session_options(options: LoadOptions, threads: int | None) -> ort.SessionOptions:
@@ -310,13 +295,13 @@ def _open(content: bytes, model: Path, options: LoadOptions, threads: int | None
     settings = session_options(options, threads)
     providers: list[Any] = ["CPUExecutionProvider"]
     if options.variant == "cuda":
-        cuda = {
+        provider = {
             "use_tf32": "1" if options.allow_tf32 else "0",
             "enable_cuda_graph": "0" if options.exact else "1",
             "user_compute_stream": str(int(stream.handle)),
         }
         # Alone: naming the CPU's provider too contradicts disable_cpu_ep_fallback, and is refused.
-        providers = [("CUDAExecutionProvider", cuda)]
+        providers = [("CUDAExecutionProvider", provider)]
     printed = io.StringIO()
     failed: Exception | None = None
     with environment.native_log_hidden(), contextlib.redirect_stdout(printed):  # both are told below, once

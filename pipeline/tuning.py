@@ -151,7 +151,7 @@ class _Trial(NamedTuple):
         return float(np.median(ratios)) > 1
 
     def no_slower(self, way: Step) -> bool:
-        return way in self.rounds_us and self.gain(way) >= 1 and self.faster_in_most_rounds(way)
+        return way in self.rounds_us and (self.gain(way) >= 1 or self.faster_in_most_rounds(way))
 
     def record(self) -> dict[str, Any]:
         ways = {DEFAULT: self.default_us} | self.screened_us

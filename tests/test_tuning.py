@@ -76,13 +76,15 @@ def test_the_fastest_chunk_is_taken_from_where_it_pays(tuned: Callable[..., tupl
 
 
 def test_a_way_good_at_one_size_only_ends_there(tuned: Callable[..., tuple[Step, ...]]) -> None:
-    one_thread = tuned(lambda way, batch: 10.0 * batch * (0.5 if way.threads == 1 and batch == 1 else 1))
+    one_thread = tuned(lambda way, batch: 10.0 * batch * (1 if way.threads is None else 0.5 if batch == 1 else 1.2))
     assert one_thread == (Step(1, threads=1), Step(2))
+    no_slower = tuned(lambda way, batch: 10.0 * batch * (0.5 if way.threads == 1 and batch == 1 else 1))
+    assert no_slower == (Step(1, threads=1), Step(8))
     short_calls = tuned(lambda way, batch: 10.0 * batch * (0.5 if way.threads == 1 else 1))
     # One thread is not even tried where a call takes long, and so not followed there.
     assert short_calls == (Step(1, threads=1), Step(9))
-    chunk = tuned(lambda way, batch: 10.0 * batch * (0.5 if way.chunk == 32 and batch == 64 else 1))
-    assert chunk == (Step(64, chunk=32), Step(65))
+    chunk = tuned(lambda way, batch: 10.0 * batch * (1 if way.chunk is None else 0.5 if batch == 64 else 1.2))
+    assert chunk == (Step(64, chunk=16), Step(65))
 
 
 def test_a_way_is_left_where_it_is_slower_at_the_next_size_and_kept_where_it_is_not(

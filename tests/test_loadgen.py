@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -319,24 +321,38 @@ def test_a_model_that_failed_validation_is_not_driven(job: Path) -> None:
     assert "FAILED validation" in allowed.stdout
 
 
-def start_long_run(job: Path) -> "subprocess.Popen[str]":
-    """Start a minute of LoadGen in a process group of its own, and return when it has begun."""
-    arguments = ["benchmark", "--scenario=singlestream", *QUICK, "--set=benchmark.seconds=60"]
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "pipeline", *arguments],
-        cwd=job,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "samples/s expected" in line:
-            time.sleep(1)
-            return process
-    raise AssertionError(process.communicate())
+@pytest.fixture
+def long_run(job: Path) -> Iterator[Callable[[str], "subprocess.Popen[str]"]]:
+    """Return a function that starts a minute of LoadGen in a process group of its own.
+
+    It returns half a second after the line that has `until`.
+    """
+    started = []
+
+    def start(until: str) -> "subprocess.Popen[str]":
+        arguments = ["benchmark", "--scenario=singlestream", *QUICK, "--set=benchmark.seconds=60"]
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "pipeline", *arguments],
+            cwd=job,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if until in line:
+                time.sleep(0.5)
+                return process
+        raise AssertionError(process.communicate())
+
+    yield start
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def group_ends(group: int) -> bool:
@@ -350,9 +366,12 @@ def group_ends(group: int) -> bool:
     return False
 
 
-def test_ctrl_c_ends_loadgen_and_leaves_what_was_published(job: Path) -> None:
+@pytest.mark.parametrize("moment", ["loading the model", "samples/s expected"])
+def test_ctrl_c_ends_loadgen_and_leaves_what_was_published(
+    job: Path, long_run: Callable[[str], "subprocess.Popen[str]"], moment: str
+) -> None:
     assert scenario(job, "offline").returncode == 0
-    process = start_long_run(job)
+    process = long_run(moment)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
     _, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
@@ -363,10 +382,10 @@ def test_ctrl_c_ends_loadgen_and_leaves_what_was_published(job: Path) -> None:
     assert "up to date" in scenario(job, "offline").stdout
 
 
-def test_loadgen_ends_with_the_process_that_started_it(job: Path) -> None:
-    process = start_long_run(job)
+def test_loadgen_ends_with_the_process_that_started_it(long_run: Callable[[str], "subprocess.Popen[str]"]) -> None:
+    process = long_run("samples/s expected")
     process.kill()
-    process.communicate()
+    process.communicate(timeout=20)  # to the end of what all of them write
     assert group_ends(process.pid)
 
 

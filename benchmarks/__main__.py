@@ -68,11 +68,12 @@ def main(
             everything.append(Timed(network.name, cells))
             if environment.gpus() and not interrupted:
                 apart += [trtexec.run(files.engine, network, batch) for batch in network.batch_sizes]
+        state = start, conditions.read()
+        # After each network, and not at the end: a run that is killed in the next one loses no more than that one.
+        _write(output, everything, described, differences, apart, threads, state)
         if interrupted:
             console.print("interrupted; what was measured until then is kept")
             break
-    state = start, conditions.read()
-    _write(output, everything, described, differences, apart, threads, state)
     text = _show(console, everything, apart, threads, state)
     (output / "table.md").write_text(text, encoding="utf-8")
     console.print(f"table and raw data: {output}/table.md, results.json, samples.npz")

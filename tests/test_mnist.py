@@ -18,7 +18,7 @@ pytestmark = [
 
 def test_the_articles_cnn_keeps_its_accuracy_in_every_precision(pipeline: Run, tmp_path: Path) -> None:
     for stage in ("train", "export", "engine", "validate"):
-        done = pipeline(stage, "--set=data.name=mnist", "--set=engine.precisions=auto")
+        done = pipeline(stage, "--set=data.name=mnist", "--set=engine.precisions=auto", "--set=engine.tune=false")
         assert done.returncode == 0, f"{stage}: {done.stdout}{done.stderr}"
     history = json.loads((tmp_path / "artifacts/train/history.json").read_text())
     assert history["epochs"] == 5

@@ -364,7 +364,7 @@ def test_an_engine_that_cannot_be_built_is_recorded_in_the_builders_words(copy: 
 
 
 def test_auto_builds_every_precision_and_chooses_one_with_reasons(copy: Path) -> None:
-    done = run_pipeline("engine", *QUICK, "--set=engine.precisions=auto", cwd=copy)
+    done = run_pipeline("engine", *QUICK, *FEW, "--set=engine.precisions=auto", cwd=copy)
     assert done.returncode == 0, done.stderr
     selection = read(copy, "engine/selection.json")
     assert {row["precision"] for row in selection["candidates"]} == set(precisions.NAMES)
@@ -474,12 +474,15 @@ def test_predict_refuses_what_is_no_image_of_the_models(main_job: Path, pipeline
         assert "Traceback" not in done.stderr
 
 
+FEW = ("--set=engine.tune=false", "--set=benchmark.batch_sizes=1")
+"""For tests that are about neither: less to time."""
+
 OWN = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
 
 
 @pytest.mark.slow
 def test_a_model_that_fp16_ruins_is_refused_and_repaired(pipeline: Run, tmp_path: Path) -> None:
-    own = ("--set=model.source=own_models:overflowing", "--set=train.epochs=2", *QUICK)
+    own = ("--set=model.source=own_models:overflowing", "--set=train.epochs=2", *QUICK, *FEW)
     for stage in ("train", "export", "engine"):
         done = pipeline(stage, *own, **OWN)
         assert done.returncode == 0, done.stderr
@@ -528,6 +531,7 @@ def test_own_model_and_own_data_go_the_same_way(pipeline: Run, tmp_path: Path) -
         "--set=model.source=own_models:small",
         "--set=data.source=own_models:bright_or_dark",
         *(option for option in QUICK if "data.name" not in option),
+        *FEW,
     )
     for stage in STAGES:
         done = pipeline(stage, *own, **OWN)

@@ -56,7 +56,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 test: $(INSTALLED) ## all tests; PIPELINE_DATA_DIR names a folder with MNIST for those that need it
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(ARGS)
 
 check: lint types test ## format, lint, types and tests
 

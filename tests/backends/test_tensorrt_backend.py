@@ -472,7 +472,9 @@ def test_no_other_module_uses_tensorrt_or_cuda() -> None:
             imported += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if any(name.split(".")[0] in {"cuda", "tensorrt", "tensorrt_rtx"} for name in imported):
                 found.add(path.name)
-    assert found == {"cuda.py"}  # the others get TensorRT from engines.module, and cuda.core's objects from here
+    # The others get TensorRT from engines.module, and cuda.core's objects from cuda.py. The microbenchmarks time bare
+    # copies, with a test of the names they use beside theirs.
+    assert found == {"cuda.py", "microbenchmarks.py"}
 
 
 @pytest.mark.parametrize(

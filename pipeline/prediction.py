@@ -15,6 +15,8 @@ from pipeline.backends import LoadOptions, Session, Step
 from pipeline.config import AUTO, Config
 from pipeline.errors import BackendUnavailable, ConfigError, DataError
 
+BACKENDS = ("auto", "onnxruntime", "tensorflow", "tensorrt")
+
 
 def predict(images: Sequence[Path], backend: str, precision: str, config: Config) -> list[str]:
     """Return a line for each image: its label and the probability.
@@ -25,6 +27,7 @@ def predict(images: Sequence[Path], backend: str, precision: str, config: Config
     Raises:
         PipelineError: an unknown name, an unreadable image, no artifact, or a backend this machine does not offer.
     """
+    check_backend(backend)
     store = artifacts.Store(config.artifacts)
     chosen = choose(store, precision)
     record = artifacts.read_json(store.verified_file("train/dataset.json"))
@@ -37,6 +40,12 @@ def predict(images: Sequence[Path], backend: str, precision: str, config: Config
         top = int(probabilities.argmax())
         lines.append(f"{path}: {record['class_names'][top]} ({probabilities[top]:.4f})")
     return lines
+
+
+def check_backend(name: str) -> None:
+    """Raise ConfigError unless `open_session` knows this backend."""
+    if name not in BACKENDS:
+        raise ConfigError(f"unknown backend {name!r}", f"Choose one of: {', '.join(BACKENDS)}.")
 
 
 def choose(store: artifacts.Store, precision: str) -> precisions.Precision:
@@ -71,6 +80,7 @@ def open_session(
         BackendUnavailable: no way is offered here; or the model is to be timed, and a CPU could only emulate it.
         ConfigError: there is no such backend, or it does not run this precision.
     """
+    check_backend(backend)
     cpu = _cpu_exact if exact else _cpu
     ways = {
         "tensorrt": [_engine],
@@ -78,8 +88,6 @@ def open_session(
         "onnxruntime": [_cuda, cpu],
         "auto": [_engine, _cuda, cpu],
     }
-    if backend not in ways:
-        raise ConfigError(f"unknown backend {backend!r}", f"Choose one of: {', '.join(ways)}.")
     with ExitStack() as stack:
         for open_way in ways[backend]:
             try:

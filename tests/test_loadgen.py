@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,17 @@ def die(tell: Tell, fail: Fail) -> None:
 
 def raise_a_bug(tell: Tell, fail: Fail) -> None:
     raise KeyError("a bug")
+
+
+def tell_what_is_blocked(tell: Tell, fail: Fail) -> None:
+    tell(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
+def test_ctrl_c_is_not_for_the_process_at_work() -> None:
+    resource_tracker._resource_tracker._stop()  # as in a process that has started none yet
+    with isolated(tell_what_is_blocked) as receive:
+        assert signal.SIGINT in receive(60)
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_an_error_inside_a_query_ends_the_run_and_is_raised(tmp_path: Path) -> None:

@@ -144,7 +144,8 @@ def _contenders(context: Context, threads: int) -> list[Contender]:
                 if variant == "cpu" and not precision.cpu_computes:
                     skip = f"a CPU has no {precision.name} arithmetic: timing a stand-in would say nothing"
                 digest, path = context.sha256(graph) if sidecar["onnx"] else None, graph
-            steps = plan.steps(context.artifact(f"{folder}/plan.json"), variant, digest) if digest else ()
+            graph_digest = context.sha256(graph) if sidecar["onnx"] else None  # a plan is of a graph, its engine's too
+            steps = plan.steps(context.artifact(f"{folder}/plan.json"), variant, graph_digest) if digest else ()
             options = LoadOptions(variant, precision.allow_tf32, sha256=digest, threads=threads, plan=steps)
             add(name, variant, precision.name, path, options, skip)
         if sidecar["flavour"] is None:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,38 @@ def compare(
         verdict=verdict,
         reason=reason,
     )
+
+
+def disagreements(
+    reference: NDArray[np.floating], candidate: NDArray[np.floating], labels: NDArray[np.integer], limit: int
+) -> dict[str, Any]:
+    """Return how many samples get another answer from the candidate, and the `limit` gravest of them as plain data.
+
+    Both are class scores [samples, classes]. The gravest are those whose old answer lost most of its score. A score
+    that is no number is None.
+    """
+    top_reference, top_candidate = reference.argmax(axis=1), candidate.argmax(axis=1)
+    differing = np.flatnonzero(top_reference != top_candidate)
+    before = reference[differing, top_reference[differing]].astype(np.float64)
+    lost = before - candidate[differing, top_reference[differing]].astype(np.float64)
+    gravest = differing[np.argsort(-np.nan_to_num(lost, nan=np.inf), kind="stable")[:limit]]
+
+    def answer(scores: NDArray[np.floating], best: int) -> dict[str, Any]:
+        score = float(scores[best])
+        return {"class": int(best), "score": score if math.isfinite(score) else None}
+
+    return {
+        "count": len(differing),
+        "samples": [
+            {
+                "index": int(index),
+                "label": int(labels[index]),
+                "reference": answer(reference[index], top_reference[index]),
+                "candidate": answer(candidate[index], top_candidate[index]),
+            }
+            for index in gravest
+        ],
+    }
 
 
 def mcnemar_p(lost: int, gained: int) -> float:

@@ -205,3 +205,24 @@ def test_what_does_not_belong_together_is_not_compared(
 ) -> None:
     with pytest.raises(ValueError, match="cannot compare"):
         parity.compare(np.zeros(reference), np.zeros(candidate), np.zeros(labels, np.int64), STRICT, 0.5)
+
+
+def test_disagreements_are_counted_and_the_gravest_kept() -> None:
+    reference = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]])
+    candidate = np.array([[0.1, 0.9], [0.45, 0.55], [0.3, 0.7]])
+    labels = np.array([0, 1, 1, 1])
+    assert parity.disagreements(reference, reference, labels, 5) == {"count": 0, "samples": []}
+    found = parity.disagreements(reference[:3], candidate, labels[:3], 5)
+    assert found["count"] == 2
+    assert [sample["index"] for sample in found["samples"]] == [0, 1], "0.8 of its score is lost, and then 0.15"
+    assert found["samples"][0] == {
+        "index": 0,
+        "label": 0,
+        "reference": {"class": 0, "score": 0.9},
+        "candidate": {"class": 1, "score": 0.9},
+    }
+    limited = parity.disagreements(reference[:3], candidate, labels[:3], 1)
+    assert limited["count"] == 2
+    assert len(limited["samples"]) == 1
+    (sample,) = parity.disagreements(reference[3:], np.array([[0.1, np.nan]]), labels[:1], 5)["samples"]
+    assert sample["candidate"] == {"class": 1, "score": None}

@@ -72,6 +72,7 @@ def run(context: Context) -> Outcome:
             "steps_per_epoch": steps,
             "seconds": round(seconds, 2),
             "images_per_s": round(epochs * len(dataset.train) / seconds, 1),
+            "epoch_seconds": progress.epoch_seconds,
             "history": {key: [float(value) for value in values] for key, values in history.history.items()},
             "test_accuracy": accuracy,
             "test_samples": len(dataset.test),
@@ -120,12 +121,17 @@ def _learning_rate(options: Train, steps: int) -> float | keras.optimizers.sched
 
 
 class _Progress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-    """A bar with loss and accuracy; where nobody watches, a line at every tenth of the epochs."""
+    """A bar with loss and accuracy; where nobody watches, a line at every tenth of the epochs.
+
+    `epoch_seconds` is how long each epoch trained, without its validation; the first one traces and compiles as well.
+    """
 
     def __init__(self, context: Context, epochs: int, steps: int) -> None:
         super().__init__()
         self._context, self._epochs, self._steps = context, epochs, steps
         self._watched = context.console.is_terminal
+        self.epoch_seconds: list[float] = []
+        self._started = 0.0
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
@@ -146,6 +152,10 @@ class _Progress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._bar.update(self._task, epoch=f"{epoch + 1}/{self._epochs}")
+        self._started = time.monotonic()
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        self.epoch_seconds.append(round(time.monotonic() - self._started, 4))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         if self._watched:

@@ -19,6 +19,9 @@ from pipeline.runner import Context, Outcome
 BATCH_SAMPLES = 128
 """Test images, the first of the split, whose results are compared between batch sizes."""
 
+DRAWN = 12
+"""Images at most that are kept for the report, of those to which a candidate gives another answer."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -38,13 +41,13 @@ class Candidate:
 
 
 def run(context: Context) -> Outcome:
-    """Publish `parity.json`."""
+    """Publish `parity.json`, `disagreements.json` and `disagreements.npz`."""
     options = context.config.validate_
     dataset_record = context.read_json("train/dataset.json")
     dataset = data.reload(dataset_record, context.config.data)
     test = dataset.test
     outputs: dict[str, np.ndarray] = {}
-    hops, invariance, totals = [], [], []
+    hops, invariance, totals, differing = [], [], [], []
     chain = _chain(context)
     for candidate in chain:
         row: dict[str, Any] = {
@@ -74,6 +77,9 @@ def run(context: Context) -> Outcome:
         hops.append(row | _compared(candidate, outputs, candidate.reference, test.labels, options))
         if candidate.name.startswith(("typed", "engine")):
             totals.append(row | {"reference": "keras"} | _compared(candidate, outputs, "keras", test.labels, options))
+            if "keras" in outputs:
+                other_answers = parity.disagreements(outputs["keras"], found, test.labels, DRAWN)
+                differing.append({"candidate": candidate.name, "reference": "keras"} | other_answers)
 
     verdict = _overall([row["verdict"] for row in (*hops, *totals, *invariance)])
     context.write_json(
@@ -95,8 +101,17 @@ def run(context: Context) -> Outcome:
             "batch_invariance": invariance,
         },
     )
+    _keep_images(context, differing, test.images)
     _show(context, dataset_record, hops, invariance)
     return Outcome(failure=_failure(hops, totals, invariance))
+
+
+def _keep_images(context: Context, differing: list[dict[str, Any]], images: np.ndarray) -> None:
+    """Write which images get another answer, and the images themselves, so that a reader sees them without the data."""
+    context.write_json("disagreements.json", {"schema": 1, "drawn_at_most": DRAWN, "candidates": differing})
+    indices = np.array(sorted({sample["index"] for row in differing for sample in row["samples"]}), np.int64)
+    path = context.output / "disagreements.npz"
+    np.savez_compressed(path, allow_pickle=False, indices=indices, images=images[indices])
 
 
 def _chain(context: Context) -> list[Candidate]:
@@ -223,7 +238,7 @@ def _failure(*tables: list[dict[str, Any]]) -> ParityError | None:
         return None
     return ParityError(
         "\n".join(failing),
-        "parity.json has the numbers. Leave the precision out with --set engine.precisions=…, "
+        "`make report` shows the numbers. Leave the precision out with --set engine.precisions=…, "
         "or raise validate.accuracy_budget_pp if the loss is acceptable.",
     )
 

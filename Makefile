@@ -9,13 +9,16 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,
 # The environment for a GPU where its driver answers; make EXTRAS=dev sets up the one without.
 EXTRAS ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu,dev || echo dev)
 
+BROWSER = $(firstword $(foreach name,chromium chromium-browser google-chrome google-chrome-stable,\
+	$(shell command -v $(name))))
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 comma := ,
 BIN := .venv/bin
 INSTALLED := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 ARGS ?=
 
 .NOTPARALLEL:
-.PHONY: all $(STAGES) localise bench-peers setup doctor predict test check format lint types help
+.PHONY: all $(STAGES) localise bench-peers setup doctor predict test browser browser-test check format lint types help
 
 all: $(STAGES) ## everything, from training to the report
 
@@ -27,7 +30,7 @@ export: ## export it to SavedModel and ONNX
 engine: ## build a TensorRT engine for each precision
 validate: ## compare outputs and accuracy, hop by hop
 benchmark: ## time every way to run it against the original
-report: ## write artifacts/report/report.md
+report: ## write artifacts/report/index.html and report.md
 
 localise: $(INSTALLED) ## where a precision loses accuracy: make localise ARGS="--precision int8"
 	@$(BIN)/python -m pipeline localise $(ARGS)
@@ -57,6 +60,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 test: $(INSTALLED) ## all tests; PIPELINE_DATA_DIR names a folder with MNIST for those that need it
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(ARGS)
+
+browser: $(INSTALLED) ## a Chromium for browser-test, where there is none: Debian's, or else Playwright's
+	@test -n "$(BROWSER)" || { command -v apt-get >/dev/null && \
+		$(SUDO) apt-get update --quiet --quiet && \
+		$(SUDO) apt-get install --yes --quiet --quiet --no-install-recommends chromium >/dev/null; } || \
+		$(BIN)/python -m playwright install chromium || { echo "No browser could be installed; install Chromium by hand."; exit 1; }
+
+browser-test: browser ## the report's page in a headless browser; screenshots in build/screenshots/
+	REQUIRE_BROWSER=1 $(BIN)/python -m pytest -m browser tests/report $(ARGS)
 
 check: lint types test ## format, lint, types and tests
 

@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.errors import ArtifactError
+from pipeline.errors import ArtifactError, NotPublished
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -93,9 +93,18 @@ def records(folder: Path) -> dict[str, FileRecord]:
 def code_digest() -> str:
     """Return a digest of this package's source: a changed pipeline must not call old artifacts up to date."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
+    for path in sorted(Path(__file__).parent.rglob("*")):
+        if path.suffix in (".py", ".j2", ".css"):
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def digest_below(folder: Path) -> str:
+    """Return a digest of the manifests below a folder; they change whenever one of its runs is published anew."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob(MANIFEST)):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 class Store:
@@ -146,7 +155,7 @@ class Store:
         self.recover(stage)
         manifest = self.manifest(stage)
         if manifest is None:
-            raise ArtifactError(f"{self.folder(stage)} has no artifact yet", f"Run `make {stage}`.")
+            raise NotPublished(f"{self.folder(stage)} has no artifact yet", f"Run `make {stage}`.")
         if wrong := self.changed(stage, manifest):
             raise ArtifactError("\n".join(wrong), f"Run `make {stage}` to publish it anew.")
         for source, digest in manifest.fingerprint["inputs"].items():
@@ -155,7 +164,7 @@ class Store:
             if upstream is not None:
                 record = upstream.outputs.get(source.partition("/")[2])
                 if record is None or record.sha256 != digest:
-                    raise ArtifactError(
+                    raise NotPublished(
                         f"{self.folder(stage)} is stale: {source} was published anew since", f"Run `make {stage}`."
                     )
         return manifest

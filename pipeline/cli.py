@@ -1,5 +1,6 @@
 """The commands. Errors become exit codes here; nothing heavy is imported before a command needs it."""
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,8 +97,34 @@ def benchmark(
         comparison.show(old, comparison.read(root / "benchmark/results.json"), _console(), fail=fail_on_regression)
 
 
+def report(
+    others: Annotated[list[Path] | None, typer.Argument(metavar="[RUN]…", help="With --compare: more runs.")] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Show other runs beside this one: folders that hold their artifacts."),
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    force: Force = False,
+) -> None:
+    if others and compare is None:
+        raise typer.BadParameter(f"{others[0]}: name other runs after --compare", param_hint="RUN")
+    chosen = list(assignments or ())
+    if compare is not None:
+        chosen.append(f"report.compare={json.dumps([str(run) for run in (compare, *(others or ()))])}")
+    _run(STAGES["report"], config, chosen, force)
+    if open_page:
+        page = (_load(config, chosen).artifacts / "report/index.html").resolve()
+        import webbrowser
+
+        if not webbrowser.open(page.as_uri()):
+            typer.echo(f"no browser could be started here; the page is {page}", err=True)
+
+
+_COMMANDS: dict[str, Any] = {"benchmark": benchmark, "report": report}
 for _stage in STAGES.values():
-    app.command(_stage.name, help=_stage.help)(benchmark if _stage.name == "benchmark" else _stage_command(_stage.name))
+    app.command(_stage.name, help=_stage.help)(_COMMANDS.get(_stage.name) or _stage_command(_stage.name))
 
 
 @app.command(LOCALISE.name, help=LOCALISE.help)

@@ -220,6 +220,14 @@ class Localise(Section):
         return name
 
 
+class Report(Section):
+    """What the report shows."""
+
+    compare: Annotated[tuple[Path, ...], BeforeValidator(_from_commas)] = Field(
+        (), description="folders of other runs, shown beside this one (`report --compare RUN…`)"
+    )
+
+
 class Config(Section):
     """Everything that can be set."""
 
@@ -233,6 +241,7 @@ class Config(Section):
     benchmark: Benchmark = Benchmark()
     loadgen: Loadgen = Loadgen()
     localise: Localise = Localise()
+    report: Report = Report()
 
     def section(self, name: str) -> dict[str, Any]:
         """Return one section as plain data, for manifests."""

@@ -4,6 +4,7 @@
     ├ ConfigError        2   an option, a key, a value
     │ └ DataError        2   a dataset or an image that cannot be used as it is
     ├ ArtifactError      3   missing, stale, changed since it was published, or could not be written
+    │ └ NotPublished     3   missing or stale: a run of its stage is all that is wanted
     ├ BackendUnavailable 4   asked for by name and not to be had on this machine
     ├ BuildError         5   a graph or an engine that cannot be built, with the builder's own words
     ├ ParityError        6   accuracy outside its budget
@@ -47,6 +48,10 @@ class ArtifactError(PipelineError):
     """An artifact that is missing, stale, changed since it was published, or could not be written."""
 
     exit_code = 3
+
+
+class NotPublished(ArtifactError):  # noqa: N818  says what is the matter
+    """An artifact that its stage has not published yet, or not since what it is made from has changed."""
 
 
 class BackendUnavailable(PipelineError):  # noqa: N818  the design's name; reads better where it is caught

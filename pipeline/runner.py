@@ -3,7 +3,8 @@
 import importlib
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from pipeline import artifacts, data, environment
 from pipeline.config import Config
-from pipeline.errors import ArtifactError, ParityError, PipelineError
+from pipeline.errors import ArtifactError, NotPublished, ParityError, PipelineError
 from pipeline.stages import Stage
 
 
@@ -26,6 +27,8 @@ class Context:
     output: Path
     manifests: dict[str, artifacts.Manifest]
     console: Console
+    missing: dict[str, ArtifactError] = field(default_factory=dict)
+    """Why artifacts that the stage could do without are not there."""
 
     def artifact(self, path: str) -> Path:
         """Return where `<stage>/<file>` of an earlier stage is; it has been verified."""
@@ -91,7 +94,7 @@ def run(stage: Stage, config: Config, console: Console, *, force: bool = False) 
     store = artifacts.Store(config.artifacts)
     with store.lock():
         needed = dict.fromkeys(need.partition("/")[0] for need in stage.needs)
-        manifests = {name: store.verified(name) for name in needed}
+        manifests, missing = _verified(store, needed, stage.optional)
         fingerprint = _fingerprint(stage, config, manifests)
         store.recover(stage.name)
         reason = "forced" if force else _why_not_up_to_date(store, stage, fingerprint)
@@ -101,7 +104,7 @@ def run(stage: Stage, config: Config, console: Console, *, force: bool = False) 
         console.print(f"{stage.name}: {reason}", style="bold", highlight=False, markup=False)
         started = time.monotonic()
         with store.publish(stage.name) as output:
-            outcome = _entry(stage)(Context(config, store.root, output, manifests, console))
+            outcome = _entry(stage)(Context(config, store.root, output, manifests, console, missing))
             dataset = outcome.dataset or next((m.dataset for m in manifests.values() if m.dataset), None)
             manifest = artifacts.Manifest(
                 stage=stage.name,
@@ -121,6 +124,22 @@ def run(stage: Stage, config: Config, console: Console, *, force: bool = False) 
         console.print(done, highlight=False, markup=False)
         if outcome.failure:
             raise outcome.failure
+
+
+def _verified(
+    store: artifacts.Store, needed: Iterable[str], optional: Collection[str]
+) -> tuple[dict[str, artifacts.Manifest], dict[str, ArtifactError]]:
+    """Return the manifests of the stages that are needed, and why an optional one is not there or out of date."""
+    manifests: dict[str, artifacts.Manifest] = {}
+    missing: dict[str, ArtifactError] = {}
+    for name in needed:
+        try:
+            manifests[name] = store.verified(name)
+        except NotPublished as error:
+            if name not in optional:
+                raise
+            missing[name] = error
+    return manifests, missing
 
 
 def _entry(stage: Stage) -> Any:
@@ -150,6 +169,8 @@ def _fingerprint(stage: Stage, config: Config, manifests: dict[str, artifacts.Ma
             "cores": environment.cpu_count(),
             "gpus": [list(gpu) for gpu in environment.gpus()],
         }
+    if compare := sections.get("report", {}).get("compare"):
+        found["compare"] = {folder: artifacts.digest_below(Path(folder)) for folder in compare}
     # Which data and whose code: a path in the configuration does not tell whether what it names has changed.
     if "data" in sections:
         found["data"] = data.identify(config.data)

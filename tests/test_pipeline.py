@@ -61,6 +61,9 @@ def test_every_stage_leaves_its_artifacts_and_a_manifest(main_job: Path) -> None
         "validate/parity.json",
         "benchmark/results.json",
         "benchmark/samples.npz",
+        "validate/disagreements.json",
+        "validate/disagreements.npz",
+        "report/index.html",
         "report/report.md",
         *(f"{stage}/manifest.json" for stage in STAGES),
     ]
@@ -230,6 +233,31 @@ def test_an_interrupt_keeps_what_is_measured(copy: Path) -> None:
     again = run_pipeline("report", *QUICK, cwd=copy)
     assert again.returncode == 0, again.stderr
     assert "**Interrupted**" in (copy / "artifacts/report/report.md").read_text(encoding="utf-8")
+
+
+def test_each_epoch_of_the_training_is_timed(main_job: Path) -> None:
+    history = read(main_job, "train/history.json")
+    assert len(history["epoch_seconds"]) == history["epochs"]
+    assert all(seconds > 0 for seconds in history["epoch_seconds"])
+    assert sum(history["epoch_seconds"]) <= history["seconds"]
+
+
+def test_the_images_that_changed_are_kept_with_both_answers(copy: Path) -> None:
+    done = run_pipeline("engine", *QUICK, "--set=engine.precisions=fp32,fp8", "--set=engine.tune=false", cwd=copy)
+    assert done.returncode == 0, done.stderr
+    done = run_pipeline("validate", *QUICK, cwd=copy)
+    assert done.returncode == 0, done.stderr
+    found = read(copy, "validate/disagreements.json")
+    parity = read(copy, "validate/parity.json")
+    executed = [row for row in parity["totals"] if row["executed"]]
+    assert [row["candidate"] for row in found["candidates"]] == [row["candidate"] for row in executed]
+    for row, total in zip(found["candidates"], executed, strict=True):
+        assert row["count"] == round((1 - total["top1_agreement"]) * total["samples"])
+        assert len(row["samples"]) == min(row["count"], found["drawn_at_most"])
+    with np.load(copy / "artifacts/validate/disagreements.npz") as kept:
+        drawn = {sample["index"] for row in found["candidates"] for sample in row["samples"]}
+        assert set(kept["indices"].tolist()) == drawn
+        assert kept["images"].shape == (len(drawn), 28, 28, 1)
 
 
 def test_the_report_says_what_was_measured_and_what_was_not(main_job: Path) -> None:
@@ -493,6 +521,11 @@ def test_a_model_that_fp16_ruins_is_refused_and_repaired(pipeline: Run, tmp_path
     assert "up to date" not in pipeline("validate", *own, **OWN).stdout, "a failure is not up to date"
     refused = pipeline("benchmark", *own, **OWN)
     assert refused.returncode == 6
+    reported = pipeline("report", *own, **OWN)
+    assert reported.returncode == 0, reported.stderr
+    html = (tmp_path / "artifacts/report/index.html").read_text(encoding="utf-8")
+    assert "Accuracy lost in typed fp16" in html
+    assert "Nothing was timed: the model failed validation." in html
     assert "benchmark.allow_failed=true" in refused.stderr
     allowed = pipeline("benchmark", *own, "--set=benchmark.allow_failed=true", **OWN)
     assert allowed.returncode == 0, allowed.stderr

@@ -13,6 +13,8 @@ class Stage(NamedTuple):
     hardware: bool
     """Whether another processor, GPU or driver makes it run again."""
     help: str
+    optional: tuple[str, ...] = ()
+    """Stages among those of `needs` that it can do without."""
 
 
 LOCALISE = Stage(
@@ -82,9 +84,10 @@ STAGES = {
             name="report",
             entry="pipeline.stages.report:run",
             needs=("train/", "export/", "engine/", "validate/", "benchmark/"),
-            sections=(),
+            sections=("report",),
             hardware=False,
-            help="Write down what ran where, how accurate and how fast.",
+            help="Write down what ran where, how accurate and how fast: a page and a text.",
+            optional=("benchmark",),  # a model that failed validation is not timed, and is what one wants to see
         ),
     )
 }

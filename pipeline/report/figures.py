@@ -1,0 +1,122 @@
+"""What a figure of the report is made of, and how Vega-Altair's charts become SVG that follows the page's colours.
+
+The charts are drawn when the report is written, not when it is read: the page needs no script, so that it opens where
+scripts are forbidden, prints, and can be searched. Their colours are variables of the page's style sheet.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import altair as alt
+
+WIDTH = 340
+"""Of a panel in pixels, axes and legend included: a phone's."""
+
+COLOURS = [f"var(--c{index})" for index in range(8)]
+SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left"]
+
+_THEME: dict[str, Any] = {
+    "background": "transparent",
+    "autosize": {"type": "fit", "contains": "padding"},
+    "padding": {"left": 10, "right": 6, "top": 6, "bottom": 4},
+    "font": "sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": "var(--ink)",
+        "titleColor": "var(--ink)",
+        "gridColor": "var(--line)",
+        "domainColor": "var(--quiet)",
+        "tickColor": "var(--quiet)",
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "titleFontWeight": "normal",
+        "labelLimit": 170,
+        "labelOverlap": "greedy",
+        "labelSeparation": 8,
+        "gridOpacity": 0.7,
+    },
+    "legend": {
+        "labelColor": "var(--ink)",
+        "titleColor": "var(--ink)",
+        "labelFontSize": 11,
+        "labelLimit": 150,
+        "titleFontSize": 11,
+        "titleFontWeight": "normal",
+        "orient": "bottom",
+        "columns": 2,
+        "columnPadding": 24,
+        "symbolStrokeWidth": 2,
+    },
+    "text": {"fill": "var(--ink)", "fontSize": 11},
+    "rule": {"stroke": "var(--quiet)"},
+    "range": {"category": COLOURS, "symbol": SHAPES},
+}
+
+
+class Column(NamedTuple):
+    """A column of the table behind a figure, with its unit in the name; `kind` is how its numbers are written."""
+
+    name: str
+    kind: str = "number"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One drawing; `marks` is how many data points it must show."""
+
+    title: str
+    svg: str
+    marks: int
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels with what to see in them, and the data behind them. `empty` says why there is nothing to draw."""
+
+    key: str
+    title: str
+    caption: str
+    panels: list[Panel] = field(default_factory=list)
+    columns: list[Column] = field(default_factory=list)
+    rows: list[list[Any]] = field(default_factory=list)
+    empty: str = ""
+
+
+def panel(title: str, chart: Any, marks: int, height: int = 220) -> Panel:
+    """Draw a chart of one view, or of layers over one another."""
+    import vl_convert  # holds a JavaScript engine: half a second and 84 MB, for the page alone
+
+    spec = chart.properties(width=WIDTH, height=height).to_json()
+    version = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
+    svg = vl_convert.vegalite_to_svg(spec, vl_version=version, config=_THEME, allowed_base_urls=[])
+    # The page labels the drawing as one picture, with the table behind it; its hundreds of marks are not read out.
+    return Panel(title, svg.replace("<svg ", '<svg aria-hidden="true" ', 1), marks)
+
+
+def base(rows: list[dict[str, Any]]) -> Any:
+    """Return a chart of these rows of plain data."""
+    return alt.Chart(alt.InlineData(values=rows))
+
+
+def named_rows(names: Sequence[str], **options: Any) -> Any:
+    """Return the vertical axis of rows with names, and room for them in any reader's font: 6.4 pixels a letter."""
+    room = min(170.0, 6.4 * max(map(len, names), default=0))
+    return alt.Y("name:N", title=None, axis=alt.Axis(minExtent=room), **options)
+
+
+def ruled(value: float, *, vertical: bool, dash: bool = True) -> Any:
+    """Return a line across the chart at a value."""
+    channel = {"x" if vertical else "y": alt.datum(value)}
+    return alt.Chart(alt.InlineData(values=[{}])).mark_rule(strokeDash=[4, 3] if dash else [1, 0]).encode(**channel)
+
+
+def by_name(field_name: str, names: Sequence[str]) -> dict[str, Any]:
+    """Return channels that tell categories apart by colour and by shape: no reader depends on colour alone."""
+    colours = [COLOURS[index % len(COLOURS)] for index in range(len(names))]
+    shapes = [SHAPES[index % len(SHAPES)] for index in range(len(names))]
+    field_type = f"{field_name}:N"
+    return {
+        "color": alt.Color(field_type, scale=alt.Scale(domain=list(names), range=colours), title=None),
+        "shape": alt.Shape(field_type, scale=alt.Scale(domain=list(names), range=shapes), title=None),
+    }

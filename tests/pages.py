@@ -1,0 +1,122 @@
+"""Reading a page of the report as a reader's browser would, and making one from a run's artifacts."""
+
+import json
+import re
+import zipfile
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+
+from pipeline.artifacts import Manifest
+from pipeline.report import page
+from pipeline.report import run as runs
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}'\""
+
+LAYER = "<script>"
+
+
+class Number(NamedTuple):
+    """A `data` element: its value in full, where it was read (or None), and the text that people see."""
+
+    value: float
+    source: str | None
+    text: str
+
+
+class Page(HTMLParser):
+    """What a page holds: its numbers, its elements with their attributes, and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.numbers: list[Number] = []
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.styles: list[str] = []
+        self.text = ""
+        self._number: tuple[float, str | None] | None = None
+        self._style = False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        known = {name: value or "" for name, value in attrs}
+        self.elements.append((tag, known))
+        self._style = tag == "style"
+        if tag == "data":
+            self._number = float(known["value"]), known.get("data-from")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._style = False
+        if tag == "data":
+            self._number = None
+
+    def handle_data(self, data: str) -> None:
+        if self._style:
+            self.styles.append(data)
+            return
+        self.text += data
+        if self._number:
+            self.numbers.append(Number(*self._number, data))
+
+
+def read(artifacts: Path) -> runs.Run:
+    """Read a run as the report stage does, without verifying it: tests change the files."""
+    names = [stage for stage in runs.STAGES if (artifacts / stage).is_dir()]
+    manifests = {stage: Manifest.from_json((artifacts / stage / "manifest.json").read_text("utf-8")) for stage in names}
+    return runs.read(artifacts, manifests)
+
+
+def change(artifacts: Path, file: str, **values: Any) -> Any:
+    """Change keys of a JSON artifact; return its content."""
+    path = artifacts / file
+    tree = json.loads(path.read_text("utf-8")) | values
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    return tree
+
+
+def _rename_layer(artifacts: Path, old: str, new: str) -> None:
+    """Give a layer of the Keras model, and its nodes in the FP32 graph, another name."""
+    path = artifacts / "train/model.keras"
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["config.json"] = members["config.json"].replace(f'"{old}"'.encode(), f'"{new}"'.encode())
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    graph = artifacts / "engine/fp32/model.onnx"
+    model = onnx.load(graph)
+    for node in model.graph.node:
+        node.name = re.sub(rf"/{old}(_\d+)?/", f"/{new}/", node.name)
+    onnx.save(model, graph)
+
+
+def hostile(artifacts: Path) -> str:
+    """Put markup and script wherever an artifact has text, and return the page of it."""
+    _rename_layer(artifacts, "conv2d", LAYER)
+    names = json.loads((artifacts / "train/dataset.json").read_text("utf-8"))["class_names"]
+    change(artifacts, "train/dataset.json", class_names=[f"{HOSTILE}{name}" for name in names], substitute=HOSTILE)
+    parity = change(artifacts, "validate/parity.json")
+    for row in (*parity["hops"], *parity["totals"]):
+        row["reason"] = HOSTILE
+        row["device"] = HOSTILE
+    change(artifacts, "validate/parity.json", hops=parity["hops"], totals=parity["totals"])
+    sample = {"index": 0, "label": 1} | {who: {"class": 2, "score": 0.5} for who in ("reference", "candidate")}
+    row = {"candidate": HOSTILE, "reference": "keras", "count": 1, "samples": [sample]}
+    change(artifacts, "validate/disagreements.json", candidates=[row])
+    images = np.zeros((1, 28, 28, 1), np.uint8)
+    np.savez(artifacts / "validate/disagreements.npz", indices=np.array([0]), images=images)
+    results = change(artifacts, "benchmark/results.json")
+    for cell in (*results["cells"], *results["speedups"]):
+        cell["device"] = HOSTILE
+        cell["reason"] = HOSTILE
+        cell["variant"] += HOSTILE
+    change(artifacts, "benchmark/results.json", cells=results["cells"], speedups=results["speedups"])
+    old = np.load(artifacts / "benchmark/samples.npz")
+    renamed = {}
+    for key in old.files:
+        backend, variant, rest = key.split("/", 2)
+        renamed[f"{backend}/{variant}{HOSTILE}/{rest}"] = old[key]
+    np.savez(artifacts / "benchmark/samples.npz", **renamed)
+    return page.render(read(artifacts))

@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from pipeline.report.figures import COLOURS, Column, Figure, base, named_rows, panel, ruled
+from pipeline.report.figures import COLOURS, Column, Figure, base, by_name, named_rows, panel, ruled
 from pipeline.report.run import PASS, Run, label
 from pipeline.report.traced import Traced
 
@@ -101,79 +101,47 @@ def fastest(run: Run, precision: str, batch: int) -> Traced | None:
 
 def trade_off(run: Run) -> Figure:
     """Draw accuracy lost against latency for every precision: the Pareto set, the budget, and what was not timed."""
-    budget = run.parity["accuracy_budget_pp"]
-    names = [sidecar.plain["precision"] for sidecar in run.sidecars]
-    panels, rows = [], []
-    timed: set[str] = set()
+    budget = run.parity.plain["accuracy_budget_pp"]
+    panels, rows, timed = [], [], set()
     for batch in run.batches():
         points = []
-        for precision in names:
+        for sidecar in run.sidecars:
+            precision = sidecar.plain["precision"]
             cell = fastest(run, precision, batch)
             judgement = cell and run.judgement(cell.plain["backend"], precision)
-            if cell is None or judgement is None:
-                continue
-            timed.add(precision)
-            low, high = judgement["accuracy_drop_ci95_pp"]
-            points.append(
-                {
-                    "precision": precision,
-                    "p50": cell.plain["p50_us"],
-                    "drop": judgement.plain["accuracy_drop_pp"],
-                    "low": low.plain,
-                    "high": high.plain,
-                    "passes": judgement.plain["verdict"] == PASS,
-                }
-            )
-            rows.append(
-                [
-                    *(precision, cell["batch"], label(cell.plain), cell["p50_us"]),
-                    *(judgement["accuracy_drop_pp"], low, high, judgement.plain["verdict"], ""),
-                ]
-            )
+            if cell is not None and judgement is not None:
+                timed.add(precision)
+                rows.append([precision, cell["batch"], label(cell.plain), cell["p50_us"], *_lost(judgement), ""])
+                passes = judgement.plain["verdict"] == PASS
+                points.append(_point(precision, judgement) | {"p50": cell.plain["p50_us"], "passes": passes})
         best = pareto([point for point in points if point["passes"]])
         for point, row in zip(points, rows[len(rows) - len(points) :], strict=True):
-            point["set"] = "Pareto set" if point in best else "beaten" if point["passes"] else "does not pass"
-            row[-1] = point["set"]
-        originals = list(run.cells(backend="tensorflow", batch=batch, mode="end_to_end"))
-        original = min(originals, key=lambda cell: float(cell.plain["p50_us"] or "inf"), default=None)
-        if original is not None and original.plain["p50_us"] is not None:
-            points.append(
-                {"precision": "original", "p50": original.plain["p50_us"], "drop": 0.0, "low": 0.0, "high": 0.0}
-                | {"set": "original model"}
-            )
-            rows.append(["original", original["batch"], label(original.plain), original["p50_us"], 0.0, "", "", "", ""])
+            point["best"] = point in best
+            row[-1] = "Pareto set" if point["best"] else "beaten" if point["passes"] else "does not pass"
+        original = _fastest_original(run, batch)
+        if original is not None:
+            rows.append(["original", original["batch"], label(original.plain), original["p50_us"], 0.0, *[""] * 4])
+            point = {"precision": "original", "drop": 0.0, "low": 0.0, "high": 0.0, "best": False}
+            points.append(point | {"p50": original.plain["p50_us"]})
         if points:
-            panels.append(panel(f"Batch {batch}", _trade_off_chart(points, budget.plain), len(points), 270))
+            panels.append(panel(f"Batch {batch}", _trade_off_chart(points, budget), len(points), 290))
     untimed = []
     for sidecar in run.sidecars:
         precision = sidecar.plain["precision"]
         judgement = run.judgement("tensorrt", precision) or run.judgement("onnxruntime", precision)
-        if precision in timed or judgement is None:
-            continue
-        low, high = judgement["accuracy_drop_ci95_pp"]
-        untimed.append(
-            {"precision": precision, "drop": judgement.plain["accuracy_drop_pp"], "low": low.plain, "high": high.plain}
-        )
-        rows.append(
-            [
-                *(precision, "", "not timed here", ""),
-                *(judgement["accuracy_drop_pp"], low, high, judgement.plain["verdict"], ""),
-            ]
-        )
+        if precision not in timed and judgement is not None:
+            rows.append([precision, "", "not timed here", "", *_lost(judgement), ""])
+            untimed.append(_point(precision, judgement))
     if untimed:
-        x = alt.X("precision:N", sort=None, title="precision", axis=alt.Axis(labelAngle=0))
-        whisker = base(untimed).mark_rule(strokeWidth=2).encode(x=x, y=alt.Y("low:Q", title=""), y2="high:Q")
-        y = alt.Y("drop:Q", title="accuracy lost, percentage points")
-        dot = base(untimed).mark_point(filled=True, size=80, color=COLOURS[0], opacity=1).encode(x=x, y=y)
-        chart = alt.layer(ruled(0, vertical=False, dash=False), ruled(budget.plain, vertical=False), whisker, dot)
-        panels.append(panel("Accuracy alone: not timed on this machine", chart, len(untimed), 270))
+        title = "Accuracy alone: not timed on this machine"
+        panels.append(panel(title, _untimed_chart(untimed, budget), len(untimed), 290))
     return Figure(
         "trade-off",
         "Accuracy against latency",
-        "Each precision at its fastest, host array to host array: left is faster, down is more accurate, lines are "
-        "95 % intervals. Diamonds are the Pareto set: nothing that passes is both faster and more accurate. "
-        f"The dashed line is the budget, {budget.plain:g} points. "
-        "A precision that this machine has no arithmetic for, or no GPU to run, has an accuracy and no latency.",
+        "Each precision at its fastest, host array to host array: left is faster, down is more accurate, upright lines "
+        "are 95 % intervals. Filled marks, joined by a line, are the Pareto set: nothing that passes is both faster "
+        f"and more accurate. The dashed line is the budget, {budget:g} points. A precision that this machine has no "
+        "arithmetic for, or no GPU to run, has an accuracy and no latency.",
         panels,
         [
             Column("precision"),
@@ -191,33 +159,46 @@ def trade_off(run: Run) -> Figure:
     )
 
 
+def _lost(judgement: Traced) -> list[Traced]:
+    low, high = judgement["accuracy_drop_ci95_pp"]
+    return [judgement["accuracy_drop_pp"], low, high, judgement["verdict"]]
+
+
+def _point(precision: str, judgement: Traced) -> dict[str, Any]:
+    drop, low, high, _ = (value.plain for value in _lost(judgement))
+    return {"precision": precision, "drop": drop, "low": low, "high": high}
+
+
+def _fastest_original(run: Run, batch: int) -> Traced | None:
+    cells = [
+        cell
+        for cell in run.cells(backend="tensorflow", batch=batch, mode="end_to_end")
+        if cell.plain["p50_us"] is not None
+    ]
+    return min(cells, key=lambda cell: float(cell.plain["p50_us"]), default=None)
+
+
+LOST = alt.Y("drop:Q", title="accuracy lost, percentage points")
+
+
 def _trade_off_chart(points: list[dict[str, Any]], budget: float) -> Any:
-    places = ["original model", "Pareto set", "beaten", "does not pass"]
-    places = [place for place in places if place in {point["set"] for point in points}]
-    colours = {"original model": "var(--quiet)", "Pareto set": COLOURS[0], "beaten": COLOURS[4]}
-    shapes = {"original model": "square", "Pareto set": "diamond", "beaten": "circle"}
-    x = alt.X("p50:Q", title="p50 latency, µs (log)", scale=alt.Scale(type="log", padding=34, nice=False))
-    y = alt.Y("drop:Q", title="accuracy lost, percentage points")
+    x = alt.X("p50:Q", title="p50 latency, µs (log)", scale=alt.Scale(type="log", padding=16, nice=False))
     whisker = base(points).mark_rule(strokeWidth=2).encode(x=x, y=alt.Y("low:Q", title=""), y2="high:Q")
-    dot = (
-        base(points)
-        .mark_point(filled=True, size=110, opacity=1)
-        .encode(
-            x=x,
-            y=y,
-            color=alt.Color(
-                "set:N",
-                scale=alt.Scale(domain=places, range=[colours.get(place, "var(--bad)") for place in places]),
-                title=None,
-            ),
-            shape=alt.Shape(
-                "set:N", scale=alt.Scale(domain=places, range=[shapes.get(place, "cross") for place in places])
-            ),
-        )
-    )
-    precisions = [point for point in points if point["set"] != "original model"]
-    text = base(precisions).mark_text(align="left", dx=7, dy=-9).encode(x=x, y=y, text="precision:N")
-    return alt.layer(ruled(0, vertical=False, dash=False), ruled(budget, vertical=False), whisker, dot, text)
+    best = [point for point in points if point["best"]]
+    others = [point for point in points if not point["best"]]
+    frontier = base(best).mark_line(color="var(--quiet)").encode(x=x, y=LOST)
+    names = by_name("precision", [point["precision"] for point in points])
+    filled = base(best).mark_point(filled=True, size=110, opacity=1).encode(x=x, y=LOST, **names)
+    hollow = base(others).mark_point(size=90, opacity=1, strokeWidth=2).encode(x=x, y=LOST, **names)
+    lines = ruled(0, vertical=False, dash=False), ruled(budget, vertical=False)
+    return alt.layer(*lines, whisker, frontier, hollow, filled)
+
+
+def _untimed_chart(points: list[dict[str, Any]], budget: float) -> Any:
+    x = alt.X("precision:N", sort=None, title="precision", axis=alt.Axis(labelAngle=0))
+    whisker = base(points).mark_rule(strokeWidth=2).encode(x=x, y=alt.Y("low:Q", title=""), y2="high:Q")
+    dot = base(points).mark_point(filled=True, size=90, color=COLOURS[0], opacity=1).encode(x=x, y=LOST)
+    return alt.layer(ruled(0, vertical=False, dash=False), ruled(budget, vertical=False), whisker, dot)
 
 
 def pareto(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

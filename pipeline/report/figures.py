@@ -40,11 +40,9 @@ _THEME: dict[str, Any] = {
         "labelColor": "var(--ink)",
         "titleColor": "var(--ink)",
         "labelFontSize": 11,
-        "labelLimit": 150,
         "titleFontSize": 11,
         "titleFontWeight": "normal",
         "orient": "bottom",
-        "columns": 2,
         "columnPadding": 24,
         "symbolStrokeWidth": 2,
     },
@@ -116,7 +114,9 @@ def by_name(field_name: str, names: Sequence[str]) -> dict[str, Any]:
     colours = [COLOURS[index % len(COLOURS)] for index in range(len(names))]
     shapes = [SHAPES[index % len(SHAPES)] for index in range(len(names))]
     field_type = f"{field_name}:N"
+    long = max(map(len, names), default=0) > 16
+    legend = alt.Legend(columns=1 if long else 2, labelLimit=190 if long else 150)
     return {
-        "color": alt.Color(field_type, scale=alt.Scale(domain=list(names), range=colours), title=None),
-        "shape": alt.Shape(field_type, scale=alt.Scale(domain=list(names), range=shapes), title=None),
+        "color": alt.Color(field_type, scale=alt.Scale(domain=list(names), range=colours), title=None, legend=legend),
+        "shape": alt.Shape(field_type, scale=alt.Scale(domain=list(names), range=shapes), title=None, legend=legend),
     }

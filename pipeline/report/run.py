@@ -1,6 +1,6 @@
 """One run read back from its artifacts, and what is to be said of it first; pages, tables and the terminal share it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,7 +75,7 @@ def read(root: Path, manifests: dict[str, Manifest], name: str = "") -> Run:
     engine = manifests["engine"].outputs
     sidecars = [load(f"engine/{file}") for file in engine if file.endswith("/engine.json")]
     return Run(
-        name=name or str(root),
+        name=name or "this run",
         root=root,
         manifests=manifests,
         dataset=load("train/dataset.json"),
@@ -88,7 +88,23 @@ def read(root: Path, manifests: dict[str, Manifest], name: str = "") -> Run:
     )
 
 
-def read_folder(folder: Path) -> Run:
+def read_others(folders: Sequence[Path]) -> list[Run]:
+    """Read other runs, each called by as much of its path's end as tells them apart.
+
+    Raises:
+        ArtifactError: see `read_folder`.
+    """
+    parts = [folder.parts for folder in folders]
+    longest = max(map(len, parts), default=0)
+    sizes = (size for size in range(1, longest) if len({one[-size:] for one in parts}) == len(parts))
+    size = next(sizes, longest)
+    return [
+        read_folder(folder, str(Path(*one[-size:])) if one else str(folder))
+        for folder, one in zip(folders, parts, strict=True)
+    ]
+
+
+def read_folder(folder: Path, name: str) -> Run:
     """Read another run: a folder that stages published into (`artifacts/`, or a copy), or the one above it.
 
     Raises:
@@ -103,7 +119,7 @@ def read_folder(folder: Path) -> Run:
     manifests = {stage: store.verified(stage) for stage in STAGES[:-1]}
     if store.manifest(STAGES[-1]) is not None or manifests["validate"].status == "done":
         manifests[STAGES[-1]] = store.verified(STAGES[-1])
-    return read(root, manifests, str(folder))
+    return read(root, manifests, name)
 
 
 def label(cell: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ def run(context: Context) -> Outcome:
     own = runs.read(context.root, context.manifests)
     if own.results is None and own.parity["verdict"].plain != runs.FAIL:
         raise context.missing["benchmark"]
-    others = [runs.read_folder(folder) for folder in context.config.report.compare]
+    others = runs.read_others(context.config.report.compare)
     (context.output / "index.html").write_text(page.render(own, others), encoding="utf-8")
     (context.output / "report.md").write_text(markdown.render(own), encoding="utf-8")
     _summary(context, own)

@@ -54,7 +54,7 @@ def pages(main_job: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         found["artifacts"] = own
     artifacts = Path(shutil.copytree(main_job / "artifacts", folder / "artifacts"))
     found["compared"] = folder / "compared.html"
-    other = read(artifacts)
+    other = read(artifacts, "a folder with a long name/before the change")
     found["compared"].write_text(page.render(read(main_job / "artifacts"), [other]), encoding="utf-8")
     found["hostile"] = folder / "hostile.html"
     found["hostile"].write_text(hostile(artifacts), encoding="utf-8")

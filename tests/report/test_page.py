@@ -162,13 +162,31 @@ def test_runs_are_shown_side_by_side(main_job: Path, copy: Path, tmp_path: Path)
     sources = {number.source or "" for number in Page(html).numbers}
     assert any(source.startswith("other/artifacts/benchmark/results.json#") for source in sources)
     assert any(source.startswith("again/benchmark/results.json#") for source in sources)
-    assert "artifacts against other" in html
+    assert "this run against other" in html
     kept = run_pipeline("report", *QUICK, "--compare", "other", "again", cwd=tmp_path)
     assert "up to date" in kept.stdout
     manifest = other / "artifacts/validate/manifest.json"
     manifest.write_text(manifest.read_text("utf-8").replace('"seconds": ', '"seconds": 1'), encoding="utf-8")
     anew = run_pipeline("report", *QUICK, "--compare", "other", "again", cwd=tmp_path)
     assert "changed: compare" in anew.stdout
+
+
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        (["gpu"], ["gpu"]),
+        (["a/gpu", "b/cpu"], ["gpu", "cpu"]),
+        (["a/run", "b/run"], ["a/run", "b/run"]),
+        (["run", "x/run"], ["run", "x/run"]),
+        (["run", "run"], ["run", "run"]),
+        (["."], ["."]),
+    ],
+)
+def test_runs_are_called_by_what_tells_them_apart(
+    monkeypatch: pytest.MonkeyPatch, folders: list[str], names: list[str]
+) -> None:
+    monkeypatch.setattr(runs, "read_folder", lambda folder, name: name)
+    assert runs.read_others([Path(folder) for folder in folders]) == names
 
 
 def test_what_is_no_run_is_refused_and_the_old_page_stays(copy: Path, tmp_path: Path) -> None:

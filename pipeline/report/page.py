@@ -76,6 +76,8 @@ def accuracies(run: Run) -> list[Any]:
 
 def disagreements(run: Run) -> list[dict[str, Any]]:
     """Return for each candidate the images to which it gives another answer than the original, drawn."""
+    if run.disagreements is None:
+        return []
     with np.load(run.root / "validate/disagreements.npz", allow_pickle=False) as kept:
         images = dict(zip(kept["indices"].tolist(), kept["images"], strict=True))
     return [

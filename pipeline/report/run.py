@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline import artifacts
+from pipeline import artifacts, results_file
 from pipeline.artifacts import Manifest, Store
 from pipeline.errors import ArtifactError
 from pipeline.report.traced import Traced
@@ -18,7 +18,11 @@ PASS, FAIL = "pass", "fail"
 
 @dataclass(frozen=True)
 class Run:
-    """The artifacts of one run. `results` is None where the model failed validation and was not timed."""
+    """The artifacts of one run.
+
+    `results` is None where the model failed validation and was not timed; `disagreements` where an earlier version of
+    the pipeline validated, which kept none.
+    """
 
     name: str
     root: Path
@@ -28,7 +32,7 @@ class Run:
     sidecars: list[Traced]
     selection: Traced | None
     parity: Traced
-    disagreements: Traced
+    disagreements: Traced | None
     results: Traced | None
 
     @property
@@ -61,17 +65,20 @@ def read(root: Path, manifests: dict[str, Manifest], name: str = "") -> Run:
     A run beside the page's own has a `name`, and its numbers say in which folder they stand.
 
     Raises:
-        ArtifactError: a stage published by another version of the pipeline has not what is needed here.
+        ArtifactError: the benchmark is of another version of the pipeline.
     """
 
     def load(path: str) -> Traced:
-        stage, _, file = path.partition("/")
-        if file not in manifests[stage].outputs:
-            raise ArtifactError(
-                f"{root / path} is not there: another version of the pipeline published {stage}", f"Run `make {stage}`."
-            )
         return Traced(artifacts.read_json(root / path), f"{root}/{path}" if name else path)
 
+    def load_if_there(path: str) -> Traced | None:
+        stage, _, file = path.partition("/")
+        return load(path) if stage in manifests and file in manifests[stage].outputs else None
+
+    results = load_if_there("benchmark/results.json")
+    if results and results.plain.get("schema") != results_file.SCHEMA:
+        found = f"has schema {results.plain.get('schema')}, not {results_file.SCHEMA}"
+        raise ArtifactError(f"{root}/benchmark/results.json {found}", "Run `make benchmark` with this version.")
     engine = manifests["engine"].outputs
     sidecars = [load(f"engine/{file}") for file in engine if file.endswith("/engine.json")]
     return Run(
@@ -81,10 +88,10 @@ def read(root: Path, manifests: dict[str, Manifest], name: str = "") -> Run:
         dataset=load("train/dataset.json"),
         history=load("train/history.json"),
         sidecars=sorted(sidecars, key=lambda sidecar: (-sidecar.plain["mean_bits"], sidecar.plain["precision"])),
-        selection=load("engine/selection.json") if "selection.json" in engine else None,
+        selection=load_if_there("engine/selection.json"),
         parity=load("validate/parity.json"),
-        disagreements=load("validate/disagreements.json"),
-        results=load("benchmark/results.json") if "benchmark" in manifests else None,
+        disagreements=load_if_there("validate/disagreements.json"),
+        results=results,
     )
 
 

@@ -17,6 +17,7 @@ LEVELS = (0.01, 0.05, 0.10, 0.25, 0.40, 0.50, 0.60, 0.75, 0.90, 0.95, 0.99)
 
 MODES = {"end_to_end": "host array to host array", "compute": "inputs resident on the GPU"}
 NOT_TIMED = "Nothing was timed: the model failed validation."
+NO_CELL = "Nothing could be timed; what did not run says why."
 
 
 def distributions(run: Run) -> Figure:
@@ -48,6 +49,7 @@ def distributions(run: Run) -> Figure:
         [Column("run by"), Column("batch", "count"), Column("mode"), Column("calls", "count")]
         + [Column(f"p{round(100 * level)}, µs", "us") for level in LEVELS],
         rows,
+        "" if panels else NO_CELL,
     )
 
 
@@ -55,13 +57,7 @@ def _percentiles(samples: Any, cell: dict[str, Any]) -> list[Traced]:
     """Return the percentiles of all calls of a cell in µs, None where there are too few of them."""
     names = (cell["backend"], cell["variant"], cell["precision"] + (".twin" if cell["twin"] else ""))
     key = "/".join(map(str, (*names, cell["batch"], cell["mode"])))
-    # TensorFlow's precision on a GPU is put right after the timing; its samples keep the name they were taken under.
-    alike = (
-        [f"{key}/"]
-        if any(name.startswith(f"{key}/") for name in samples.files)
-        else [key.replace("/tf32/", "/fp32/") + "/"]
-    )
-    ns = np.sort(np.concatenate([samples[name] for name in samples.files if name.startswith(alike[0])]))
+    ns = np.concatenate([samples[name] for name in samples.files if name.startswith(f"{key}/")])
     found = []
     for level in LEVELS:
         enough = len(ns) >= latency.samples_needed(max(level, 1 - level))
@@ -105,6 +101,8 @@ def throughput(run: Run) -> Figure:
     if run.results is None:
         return Figure("throughput", "Throughput against batch size", "", empty=NOT_TIMED)
     cells = list(run.cells(mode="end_to_end", twin=False))
+    if not cells:
+        return Figure("throughput", "Throughput against batch size", "", empty=NO_CELL)
     rows = [[label(cell.plain), cell["batch"], cell["items_per_s"]] for cell in cells]
     everything = [cell.plain["items_per_s"] for cell in cells]
     scale = alt.Scale(type="log", nice=False, padding=12, domain=[min(everything), max(everything)])
@@ -233,5 +231,5 @@ def side_by_side(runs: Iterable[Run]) -> Figure:
             Column("images/s", "rate"),
         ],
         rows,
-        "" if panels else NOT_TIMED,
+        "" if panels else NO_CELL,
     )

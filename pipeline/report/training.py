@@ -11,7 +11,7 @@ from pipeline.report.run import Run
 def curves(run: Run) -> Figure:
     """Draw the training's measures by epoch, training and validation, and its throughput."""
     history, samples = run.history["history"], run.dataset["samples"]["train"].plain
-    seconds = run.history["epoch_seconds"].plain
+    seconds = run.history.plain.get("epoch_seconds", ())  # an earlier version timed no epoch
     epochs = range(1, run.history["epochs"].plain + 1)
     measures = [name for name, values in history.pairs() if not name.startswith("val_") and len(values.plain)]
     panels = []

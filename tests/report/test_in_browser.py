@@ -1,7 +1,7 @@
 """The page in a real browser: headless Chromium through Playwright. Screenshots go to build/screenshots/.
 
 `make browser-test` looks at artifacts/report/index.html where there is one, and always at the pages of a run of the
-tests' own: as it is, beside another run, and with markup and script in every text that the artifacts have.
+tests' own: as it is, beside another run, with one batch size, and with markup and script wherever artifacts have text.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from commands import ROOT
-from pages import LAYER, hostile, read
+from pages import LAYER, change, hostile, read
 
 from pipeline.report import page
 
@@ -56,6 +56,12 @@ def pages(main_job: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     found["compared"] = folder / "compared.html"
     other = read(artifacts, "a folder with a long name/before the change")
     found["compared"].write_text(page.render(read(main_job / "artifacts"), [other]), encoding="utf-8")
+    single = change(artifacts, "benchmark/results.json")
+    kept = {name: [row for row in single[name] if row["batch"] == 1] for name in ("cells", "speedups", "noise_floor")}
+    change(artifacts, "benchmark/results.json", **kept)
+    found["one-batch"] = folder / "one-batch.html"
+    found["one-batch"].write_text(page.render(read(artifacts)), encoding="utf-8")
+    change(artifacts, "benchmark/results.json", **single)
     found["hostile"] = folder / "hostile.html"
     found["hostile"].write_text(hostile(artifacts), encoding="utf-8")
     return found
@@ -92,7 +98,7 @@ def opened(browser: Any, pages: dict[str, Path]) -> Iterator[Opened]:
     assert wrong == []
 
 
-EVERY = ("test-run", "compared", "hostile", "artifacts")
+EVERY = ("test-run", "compared", "one-batch", "hostile", "artifacts")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -120,7 +126,7 @@ def test_it_fits_and_draws_every_point(
                 drawn: inked.length, text: panel.querySelectorAll('svg text').length};
         })"""
     )
-    assert len(panels) >= 10
+    assert len(panels) >= 9
     for panel in panels:
         assert panel["want"] > 0
         assert panel["drawn"] >= panel["want"], panel

@@ -200,13 +200,30 @@ def test_what_is_no_run_is_refused_and_the_old_page_stays(copy: Path, tmp_path: 
     assert "--compare" in stray.stderr
 
 
-def test_artifacts_of_an_earlier_version_are_named(copy: Path) -> None:
+def test_artifacts_of_an_earlier_version_are_shown_as_far_as_they_go(copy: Path) -> None:
     manifest = change(copy, "validate/manifest.json")
     del manifest["outputs"]["disagreements.json"]
     change(copy, "validate/manifest.json", outputs=manifest["outputs"])
-    with pytest.raises(ArtifactError, match="another version") as caught:
+    history = change(copy, "train/history.json")
+    del history["epoch_seconds"]
+    (copy / "train/history.json").write_text(json.dumps(history), encoding="utf-8")
+    assert "kept no images" in page.render(read(copy))
+    change(copy, "benchmark/results.json", schema=1)
+    with pytest.raises(ArtifactError, match="has schema 1, not 2") as caught:
         read(copy)
-    assert caught.value.hint == "Run `make validate`."
+    assert "make benchmark" in caught.value.hint
+
+
+def test_where_nothing_could_be_timed_the_page_says_so(copy: Path) -> None:
+    results = change(copy, "benchmark/results.json")
+    for cell in results["cells"]:
+        cell["status"] = "failed"
+        cell["reason"] = "the machine was on fire"
+    change(copy, "benchmark/results.json", cells=results["cells"], speedups=[], noise_floor=[])
+    html = page.render(read(copy))
+    assert "no speed-up to tell" in html
+    assert html.count("Nothing could be timed") == 2
+    assert "the machine was on fire" in html
 
 
 def test_open_starts_the_browser_with_the_page(copy: Path, tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ def rows(timed: Timed, mode: str) -> list[tuple[str, ...]]:
     floors = timed.floors()
     for cell in timed.ok(mode):
         summary, rival = cell.summary, timed.our_rival(cell)
-        row = [str(cell.batch), label(cell.contender), number(summary.p50_us), span(summary.p50_ci95_us)]
-        row.append(number(summary.items_per_s))
+        row = [str(cell.batch), label(cell.contender), latency.microseconds(summary.p50_us), span(summary.p50_ci95_us)]
+        row.append(f"{summary.items_per_s:,.0f}")
         if rival is None:
             row += ["", "", ""]
         else:
@@ -159,11 +159,10 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def number(value: float | None) -> str:
-    """Return a number as people read it; n/a where the samples did not support one."""
-    return "n/a" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
-
-
 def span(interval: tuple[float, float] | None, form: str = "") -> str:
     """Return an interval as people read it."""
-    return "n/a" if interval is None else " – ".join(format(end, form) if form else number(end) for end in interval)
+    return (
+        "n/a"
+        if interval is None
+        else " – ".join(format(end, form) if form else latency.microseconds(end) for end in interval)
+    )

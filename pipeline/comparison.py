@@ -173,7 +173,6 @@ def _judged(key: Key, old: Cell, new: Cell, floor: float | None, incomparable: s
 
 def _ratio(old_us: list[float], new_us: list[float]) -> latency.Ratio:
     """Return old median over new median, with the bootstrap interval over both runs' rounds, which are unpaired."""
-    from scipy import stats  # takes half a second
 
     def statistic(old: Any, new: Any, axis: int = -1) -> Any:
         return np.median(old, axis=axis) / np.median(new, axis=axis)
@@ -181,17 +180,7 @@ def _ratio(old_us: list[float], new_us: list[float]) -> latency.Ratio:
     point = float(statistic(old_us, new_us))
     if min(len(old_us), len(new_us)) < 2:
         return latency.Ratio(point, None)
-    found = stats.bootstrap(
-        (np.asarray(old_us), np.asarray(new_us)),
-        statistic,
-        paired=False,
-        vectorized=True,
-        confidence_level=latency.CONFIDENCE,
-        n_resamples=latency.RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return latency.Ratio(point, (float(found.low), float(found.high)))
+    return latency.Ratio(point, latency.bootstrap(statistic, old_us, new_us))
 
 
 def _floor(key: Key, old: Results, new: Results) -> float | None:

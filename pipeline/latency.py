@@ -1,8 +1,9 @@
 """Statistics of timings: what samples, taken in rounds, can support."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,19 +90,33 @@ def interval(values: Sequence[float]) -> Interval | None:
     Rounds are resampled, not single calls: neighbouring calls share the machine's mood of the moment, and an interval
     that took them for independent would be far too narrow. Percentile method (B. Efron, Ann. Statist. 7, 1979).
     """
+    return bootstrap(np.median, values) if len(values) >= 2 else None
+
+
+def bootstrap(statistic: Callable[..., Any], *samples: Sequence[float]) -> Interval:
+    """Return the 95 % bootstrap interval of a statistic of samples that are not paired, each resampled by itself.
+
+    `statistic` takes as many arrays, and an `axis`.
+    """
     from scipy import stats  # takes half a second, which those that only measure need not wait
 
-    if len(values) < 2:
-        return None
     found = stats.bootstrap(
-        (np.asarray(values),),
-        np.median,
+        tuple(map(np.asarray, samples)),
+        statistic,
+        vectorized=True,
         confidence_level=CONFIDENCE,
         n_resamples=RESAMPLES,
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
     return float(found.low), float(found.high)
+
+
+def microseconds(value: float | None) -> str:
+    """Write a duration in µs for people, as 0.22, 13.2 or 48,183; "n/a" where the samples did not support one."""
+    if value is None:
+        return "n/a"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 @dataclass(frozen=True)

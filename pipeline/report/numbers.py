@@ -6,16 +6,11 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from pipeline import latency
 from pipeline.report.traced import Traced
 
-
-def microseconds(value: float) -> str:
-    """Write a duration in µs: 0.22, 13.2, 208."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
-
-
 KINDS: dict[str, Callable[[float], str]] = {
-    "us": microseconds,
+    "us": latency.microseconds,
     "seconds": lambda value: f"{value:,.2f}" if value < 10 else f"{value:,.1f}",
     "count": lambda value: f"{value:,.0f}",
     "rate": lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.1f}",

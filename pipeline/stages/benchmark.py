@@ -222,10 +222,10 @@ def _table(title: str, cells: list[dict[str, Any]], speedups: list[dict[str, Any
         table.add_row(
             str(cell["batch"]),
             _name(cell),
-            _number(cell["p50_us"]),
-            " – ".join(map(_number, cell["p50_ci95_us"] or (None,))),
-            _number(cell["p99_us"]),
-            _number(cell["items_per_s"]) if cell["backend"] != NULL else "",
+            latency.microseconds(cell["p50_us"]),
+            " – ".join(map(latency.microseconds, cell["p50_ci95_us"] or (None,))),
+            latency.microseconds(cell["p99_us"]),
+            f"{cell['items_per_s']:,.0f}" if cell["backend"] != NULL else "",
             f"{limit['share']:.0%} {limit['limit']}" if limit else "",
             _speedup(own[0]) if own else "",
         )
@@ -235,7 +235,3 @@ def _table(title: str, cells: list[dict[str, Any]], speedups: list[dict[str, Any
 def _speedup(row: dict[str, Any]) -> str:
     told = ", no difference told" if row["verdict"] == latency.UNTOLD else ""
     return f"{row['ratio']:.2f}× {row['over']}{told}"
-
-
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"

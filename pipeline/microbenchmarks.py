@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pipeline import backends, cuda, environment, precisions
 from pipeline.backends import LoadOptions
+from pipeline.errors import first_line
 
 CHAIN = {"cpu": 1, "cuda": 4}
 """Products in the graph that is timed, one feeding the next, so that on a GPU the call and the casts weigh little.
@@ -189,7 +190,3 @@ def cuda_calls(stack: ExitStack) -> tuple[dict[str, Amount], dict[str, str]]:
     amounts = (2.0 * COPY_BYTES, float(PINNED_BYTES), 1.0)
     calls = (copy, upload, launch)
     return dict(zip(names, zip(amounts, calls, strict=True), strict=True)), {}
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -4,6 +4,7 @@ A backend is a module with `VARIANTS`, `probe` and `load` (`Backend` below). It 
 the benchmark stage owns the clock. Adding one is adding a file here.
 """
 
+import hashlib
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import environment
-from pipeline.errors import BackendUnavailable, ConfigError
+from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
 
 Array = NDArray[Any]
 Feed = Mapping[str, Array]
@@ -162,6 +163,23 @@ def check_variant(name: str, variant: str, variants: Mapping[str, Artifact]) -> 
     """Raise ConfigError unless `variant` is one of the backend's `variants`."""
     if variant not in variants:
         raise ConfigError(f"backend {name} has no variant {variant!r}", f"Choose one of: {', '.join(variants)}.")
+
+
+def read_model(model: Path, sha256: str | None) -> bytes:
+    """Read a model that has this digest, where one is given.
+
+    A library is given these bytes, not the path: what was checked is what is loaded, however late.
+
+    Raises:
+        ArtifactError: the file is not there, or is not the one expected.
+    """
+    try:
+        content = model.read_bytes()
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{model} does not exist", "Run `make export engine`.") from error
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise ArtifactError(f"{model} has changed since it was published", "Run `make engine`.")
+    return content
 
 
 class Closable:

@@ -7,7 +7,6 @@ The CUDA provider was never run: there was no GPU where this was written.
 
 import contextlib
 import functools
-import hashlib
 import io
 import itertools
 from collections import OrderedDict
@@ -30,6 +29,7 @@ from pipeline.backends import (
     Step,
     TensorSpec,
     check_variant,
+    read_model,
 )
 from pipeline.binding import Batch, DeviceBatch, HostBatch, Shapes
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
@@ -259,13 +259,7 @@ def load(model: Path, options: LoadOptions) -> Iterator[OnnxRuntimeSession]:
         BackendUnavailable: the provider does not load, or nodes of the graph would run on the CPU instead.
     """
     probe(options.variant)
-    try:
-        content = model.read_bytes()
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{model} does not exist", "Run `make export engine`.") from error
-    # Bytes, not a path: what was checked is what is loaded, however late a session is made of it.
-    if options.sha256 is not None and hashlib.sha256(content).hexdigest() != options.sha256:
-        raise ArtifactError(f"{model} has changed since it was published", "Run `make engine`.")
+    content = read_model(model, options.sha256)
     stream = cuda.create_stream() if options.variant == "cuda" else None
     device = environment.gpus()[0].name if options.variant == "cuda" else "cpu"
     session = OnnxRuntimeSession(

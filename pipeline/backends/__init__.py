@@ -35,6 +35,12 @@ class TensorSpec:
     shape: tuple[int | None, ...]
     dtype: np.dtype[Any]
 
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Tell whether an array of this shape has the rank, and the size of each dimension that is not dynamic."""
+        return len(shape) == len(self.shape) and all(
+            want in (None, size) for want, size in zip(self.shape, shape, strict=True)
+        )
+
 
 @dataclass(frozen=True)
 class LoadOptions:

@@ -214,11 +214,7 @@ class OnnxRuntimeSession(Closable):
             array = feed[spec.name]
             if not isinstance(array, np.ndarray):
                 raise ConfigError(f"input {spec.name} is a {type(array).__name__}, not an array")
-            fits = not spec.shape or (
-                len(array.shape) == len(spec.shape)
-                and all(want in (None, size) for want, size in zip(spec.shape, array.shape, strict=True))
-            )
-            if not fits or array.dtype != spec.dtype:
+            if (spec.shape and not spec.fits(array.shape)) or array.dtype != spec.dtype:
                 raise ConfigError(
                     f"ONNX Runtime refuses the input: {spec.name} is {array.dtype} {list(array.shape)}, "
                     f"the model takes {spec.dtype} {['any' if size is None else size for size in spec.shape]}"

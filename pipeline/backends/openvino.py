@@ -126,10 +126,7 @@ class OpenVinoSession(Closable):
 
     def _compile(self, shapes: Shapes) -> Any:
         for spec, shape in zip(self.inputs, shapes, strict=True):
-            fits = len(shape) == len(spec.shape) and all(
-                want in (None, size) for want, size in zip(spec.shape, shape, strict=True)
-            )
-            if not fits:
+            if not spec.fits(shape):
                 raise ConfigError(f"input {spec.name} has shape {shape}, the model takes {spec.shape}")
         model = self._model.clone()
         try:

@@ -299,10 +299,7 @@ def _check_feed(feed: Feed, specs: tuple[TensorSpec, ...]) -> None:
         raise ConfigError(f"the feed has {sorted(feed)}, the engine takes {sorted(spec.name for spec in specs)}")
     for spec in specs:
         array = feed[spec.name]
-        fits = len(array.shape) == len(spec.shape) and all(
-            want in (None, size) for want, size in zip(spec.shape, array.shape, strict=True)
-        )
-        if not fits or array.dtype != spec.dtype:
+        if not spec.fits(array.shape) or array.dtype != spec.dtype:
             raise ConfigError(
                 f"input {spec.name} is {array.dtype} {array.shape}, the engine takes {spec.dtype} {spec.shape}"
             )

@@ -7,7 +7,7 @@ the benchmark stage owns the clock. Adding one is adding a file here.
 import hashlib
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +73,11 @@ class Step:
     threads: int | None = None
     chunk: int | None = None
     streams: int = 1
+
+
+def step_of(plan: Sequence[Step], batch: int) -> Step | None:
+    """Return the step that a batch of this size is run by, of a plan in any order; None below the first."""
+    return max((step for step in plan if step.batch <= batch), key=lambda step: step.batch, default=None)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from pipeline.backends import (
     TensorSpec,
     check_variant,
     read_model,
+    step_of,
 )
 from pipeline.binding import Batch, DeviceBatch, HostBatch, Shapes
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
@@ -87,7 +88,7 @@ class OnnxRuntimeSession(Closable):
 
     def follow(self, plan: Sequence[Step]) -> None:
         """Run batches by this plan from now on. An exact session follows none."""
-        self._plan = () if self._options.exact else tuple(sorted(plan, key=lambda step: step.batch))
+        self._plan = () if self._options.exact else tuple(plan)
         self._last = None
         self._batches.clear()
 
@@ -166,7 +167,7 @@ class OnnxRuntimeSession(Closable):
 
     def _new(self, shapes: Shapes) -> Batch:
         size = shapes[0][0]
-        step = next((step for step in reversed(self._plan) if step.batch <= size), Step(0))
+        step = step_of(self._plan, size) or Step(0)
         alike = self._divisible and all(shape[0] == size for shape in shapes)
         chunk = step.chunk if alike and step.chunk and step.chunk < size else None
         threads = step.threads or self._options.threads

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import cuda, engines
-from pipeline.backends import Bound, Closable, Feed, LoadOptions, Outputs, Step, TensorSpec, check_variant
+from pipeline.backends import Bound, Closable, Feed, LoadOptions, Outputs, Step, TensorSpec, check_variant, step_of
 from pipeline.engines import (
     FLAVOURS,
     VARIANTS,
@@ -94,7 +94,7 @@ class EngineSession(Closable):
         self._loaded, self._device = loaded, device
         self._batched = frozenset(spec.name for spec in self.inputs if spec.shape[:1] == (None,))
         self._limits = _limits(loaded.engine, self._batched)
-        self._plan = sorted(plan, key=lambda step: step.batch)
+        self._plan = tuple(plan)
         for step in self._plan:
             if step.streams < 1 or not self._limits[0] <= (step.chunk or self._limits[1]) <= self._limits[1]:
                 raise ConfigError(f"the plan's {step} does not fit an engine for batches {self._limits}")
@@ -172,7 +172,7 @@ class EngineSession(Closable):
         """Run what does not fit the last run's memory."""
         self.check_open()
         batch = self._check(feed)
-        step = next((step for step in reversed(self._plan) if step.batch <= batch), None)
+        step = step_of(self._plan, batch)
         chunk = (step and step.chunk) or self._limits[1]
         if batch > chunk:
             return self._run_chunks(feed, batch, chunk, step.streams if step else STREAMS)

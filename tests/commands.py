@@ -1,9 +1,11 @@
 """Running the command line as a user does."""
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -32,3 +34,26 @@ def run_pipeline(
         text=True,
         timeout=timeout,
     )
+
+
+@contextmanager
+def started(*arguments: str, cwd: Path, until: str) -> "Iterator[subprocess.Popen[str]]":
+    """Start `python -m pipeline` in a process group of its own, which ends with the block; wait for a line's words."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        if not any(until in line for line in process.stdout):
+            raise AssertionError(process.communicate())
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()

@@ -7,15 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from commands import QUICK, ROOT, run_pipeline
+from commands import QUICK, run_pipeline, started
 
 from pipeline import artifacts, loadgen, loadgen_logs, plan, prediction
 from pipeline.backends import Array, Bound, Feed, Outputs, Step, TensorSpec
@@ -333,38 +332,10 @@ def test_a_model_that_failed_validation_is_not_driven(job: Path) -> None:
     assert "FAILED validation" in allowed.stdout
 
 
-@pytest.fixture
-def long_run(job: Path) -> Iterator[Callable[[str], "subprocess.Popen[str]"]]:
-    """Return a function that starts a minute of LoadGen in a process group of its own.
-
-    It returns half a second after the line that has `until`.
-    """
-    started = []
-
-    def start(until: str) -> "subprocess.Popen[str]":
-        arguments = ["benchmark", "--scenario=singlestream", *QUICK, "--set=benchmark.seconds=60"]
-        process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "pipeline", *arguments],
-            cwd=job,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        assert process.stdout is not None
-        for line in process.stdout:
-            if until in line:
-                time.sleep(0.5)
-                return process
-        raise AssertionError(process.communicate())
-
-    yield start
-    for process in started:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+def long_run(job: Path, until: str) -> "AbstractContextManager[subprocess.Popen[str]]":
+    """Start a minute of LoadGen."""
+    arguments = ("benchmark", "--scenario=singlestream", *QUICK, "--set=benchmark.seconds=60")
+    return started(*arguments, cwd=job, until=until)
 
 
 def group_ends(group: int) -> bool:
@@ -379,26 +350,26 @@ def group_ends(group: int) -> bool:
 
 
 @pytest.mark.parametrize("moment", ["loading the model", "samples/s expected"])
-def test_ctrl_c_ends_loadgen_and_leaves_what_was_published(
-    job: Path, long_run: Callable[[str], "subprocess.Popen[str]"], moment: str
-) -> None:
+def test_ctrl_c_ends_loadgen_and_leaves_what_was_published(job: Path, moment: str) -> None:
     assert scenario(job, "offline").returncode == 0
-    process = long_run(moment)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
-    _, stderr = process.communicate(timeout=20)
-    assert process.returncode == 130
-    assert "Traceback" not in stderr
-    assert group_ends(process.pid)
+    with long_run(job, moment) as process:
+        time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+        _, stderr = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert "Traceback" not in stderr
+        assert group_ends(process.pid)
     assert not (job / "artifacts/.loadgen.partial").exists()
     assert [path.name for path in (job / "artifacts/loadgen").iterdir() if path.is_dir()] == ["offline-performance"]
     assert "up to date" in scenario(job, "offline").stdout
 
 
-def test_loadgen_ends_with_the_process_that_started_it(long_run: Callable[[str], "subprocess.Popen[str]"]) -> None:
-    process = long_run("samples/s expected")
-    process.kill()
-    process.communicate(timeout=20)  # to the end of what all of them write
-    assert group_ends(process.pid)
+def test_loadgen_ends_with_the_process_that_started_it(job: Path) -> None:
+    with long_run(job, "samples/s expected") as process:
+        time.sleep(0.5)
+        process.kill()
+        process.communicate(timeout=20)  # to the end of what all of them write
+        assert group_ends(process.pid)
 
 
 def test_predicts_ways_are_shared(published: Path) -> None:

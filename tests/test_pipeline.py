@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import QUICK, ROOT, Run, run_pipeline
+from commands import QUICK, ROOT, Run, run_pipeline, started
 
 from pipeline import environment, latency, precisions
 from pipeline.stages import STAGES
@@ -202,23 +202,10 @@ def test_a_regression_is_told_and_fails_only_where_asked(copy: Path) -> None:
 
 
 def test_an_interrupt_keeps_what_is_measured(copy: Path) -> None:
-    command = [sys.executable, "-m", "pipeline", "benchmark", *QUICK, "--force"]
-    command += ["--set=benchmark.seconds=2", "--set=benchmark.batch_sizes=1,4096"]
-    process = subprocess.Popen(
-        command,
-        cwd=copy,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("batch 4096"):
-            break
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group
-    output, errors = process.communicate(timeout=120)
+    timed = (*QUICK, "--force", "--set=benchmark.seconds=2", "--set=benchmark.batch_sizes=1,4096")
+    with started("benchmark", *timed, cwd=copy, until="batch 4096") as process:
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group
+        output, errors = process.communicate(timeout=120)
     assert process.returncode == 130, output + errors
     assert "what was measured until then is kept" in errors
     assert "Traceback" not in errors

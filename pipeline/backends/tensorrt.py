@@ -21,34 +21,11 @@ import numpy as np
 
 from pipeline import cuda, engines
 from pipeline.backends import Bound, Closable, Feed, LoadOptions, Outputs, Step, TensorSpec, check_variant, step_of
-from pipeline.engines import (
-    FLAVOURS,
-    VARIANTS,
-    BuildOptions,
-    BuiltEngine,
-    build,
-    captured,
-    installed_version,
-    probe_build,
-)
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
 from pipeline.execution import Lane, Loaded, ShapeContext, Slot, free
 from pipeline.execution import load as load_engine
 
-__all__ = [
-    "FLAVOURS",
-    "VARIANTS",
-    "BuildOptions",
-    "BuiltEngine",
-    "EngineSession",
-    "build",
-    "captured",
-    "inspect",
-    "installed_version",
-    "load",
-    "probe",
-    "probe_build",
-]
+VARIANTS = engines.VARIANTS
 
 SHAPES = 8
 """For how many shapes memory and graphs are kept; the one unused for longest goes first."""
@@ -337,7 +314,7 @@ def load(model: Path, options: LoadOptions) -> Iterator[EngineSession]:
     trt = engines.module(options.variant)
     gpu = cuda.device()
     gpu.set_current()
-    with captured(options.variant) as words:
+    with engines.captured(options.variant) as words:
         runtime = trt.Runtime(engines.logger_of(options.variant))
         runtime.engine_host_code_allowed = False  # the default, stated: an engine must not bring code for the host
         engine = runtime.deserialize_cuda_engine(data)

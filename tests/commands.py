@@ -1,5 +1,6 @@
 """Running the command line as a user does."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,18 +8,22 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 QUICK = (
     "--set=data.name=digits",
+    "--set=engine.tune=false",
     "--set=benchmark.batch_sizes=1,16",
     "--set=benchmark.seconds=0.05",
     "--set=benchmark.warmup_s=0.01",
     "--set=benchmark.min_samples=6",
     "--set=benchmark.rounds=3",
 )
+MAIN_JOB = (*QUICK, "--set=engine.tune=true")
+"""With what the stages of the fixture `main_job` are run: the one that tunes."""
 
 
 def run_pipeline(
@@ -34,6 +39,11 @@ def run_pipeline(
         text=True,
         timeout=timeout,
     )
+
+
+def read(folder: Path, name: str) -> Any:
+    """Return what a JSON file among the artifacts holds."""
+    return json.loads((folder / "artifacts" / name).read_text(encoding="utf-8"))
 
 
 @contextmanager

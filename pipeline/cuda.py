@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline import environment
 from pipeline.backends import Array
-from pipeline.errors import BackendUnavailable
+from pipeline.errors import BackendUnavailable, first_line
 
 
 class CaptureError(Exception):
@@ -35,7 +35,7 @@ def device() -> Any:
             f"cuda.core cannot be imported: {error}", "pip install cuda-core 'cuda-bindings<13'"
         ) from error
     except Exception as error:  # no driver is a RuntimeError, no GPU a CUDAError, which has no public name
-        raise BackendUnavailable(f"no NVIDIA GPU can be used: {_first_line(error)}", remedy) from error
+        raise BackendUnavailable(f"no NVIDIA GPU can be used: {first_line(error)}", remedy) from error
 
 
 def create_stream() -> Any:
@@ -62,7 +62,7 @@ def allocate(stream: Any, nbytes: int) -> Any:
         return gpu.allocate(max(nbytes, 1), stream=stream)
     except Exception as error:  # CUDAError has no public name
         raise BackendUnavailable(
-            f"the GPU gives no {nbytes:,} bytes: {_first_line(error)}",
+            f"the GPU gives no {nbytes:,} bytes: {first_line(error)}",
             "Choose a smaller batch, or free its memory (`nvidia-smi` shows who has it).",
         ) from error
 
@@ -120,7 +120,7 @@ def capture(stream: Any, work: Callable[[], None]) -> Any:
             graph_builder.close()
         if isinstance(error, AttributeError | NameError | TypeError):
             raise  # a mistake here, which must not pass for an engine that cannot be captured
-        raise CaptureError(_first_line(error)) from error
+        raise CaptureError(first_line(error)) from error
     graph_builder.close()
     return graph
 
@@ -149,7 +149,3 @@ class EventClock:
         self._ended.sync()
         milliseconds: float = self._ended - self._begun
         return round(milliseconds * 1e6)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

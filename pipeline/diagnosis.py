@@ -5,7 +5,7 @@ import subprocess
 import sys
 from typing import Any
 
-from pipeline import artifacts, backends, environment
+from pipeline import artifacts, backends, engines, environment
 from pipeline.config import Config
 from pipeline.errors import BackendUnavailable
 
@@ -83,14 +83,13 @@ def _finish(process: "subprocess.Popen[str]") -> dict[str, Any]:
 def _tensorrt() -> dict[str, Any]:
     """Tell for each flavour its version, and why it cannot build or run here, where it cannot."""
     try:
-        backends.get("tensorrt")
-        from pipeline.backends import tensorrt as module
+        backend = backends.get("tensorrt")
     except BackendUnavailable as error:
         return {"error": error.message}
     found = {}
-    for flavour in module.FLAVOURS:
-        entry: dict[str, Any] = {"version": module.installed_version(flavour)}
-        for verb, probe in (("builds", module.probe_build), ("runs", module.probe)):
+    for flavour in engines.FLAVOURS:
+        entry: dict[str, Any] = {"version": engines.installed_version(flavour)}
+        for verb, probe in (("builds", engines.probe_build), ("runs", backend.probe)):
             try:
                 probe(flavour)
                 entry |= {verb: True, f"{verb}_reason": ""}

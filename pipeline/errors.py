@@ -82,3 +82,8 @@ class Interrupted(PipelineError):  # noqa: N818  an interruption is no error of 
     """Stopped by Ctrl-C, after what was measured until then had been kept."""
 
     exit_code = 130
+
+
+def first_line(error: Exception) -> str:
+    """Return an error in one line, for a reason in a table: a library's own may go on for many, or have no words."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -18,6 +18,7 @@ import onnx
 from onnx import helper
 
 from pipeline import backends, environment, graphs, harness, microbenchmarks, precisions
+from pipeline.errors import first_line
 
 ROUNDS = 3
 """How often each peak is tried: a burst of other load then does not hit all tries of one."""
@@ -142,7 +143,7 @@ def measure(device: str, types: Iterable[str], threads: int | None = None, secon
                 try:
                     product = microbenchmarks.product(stack, device, name, edge, threads)
                 except Exception as error:  # the backend's, or ONNX Runtime's own: the larger size may not fit a GPU
-                    reasons[name] = microbenchmarks.first_line(error)
+                    reasons[name] = first_line(error)
                 else:
                     calls.setdefault(name, []).append(product)
         if device == "cpu":

@@ -1,7 +1,8 @@
 """The calls whose fastest time tells a machine's peaks: a matrix product, a large copy, a launch.
 
 They only prepare what is to be timed; the clock is the harness's. The copies and the launch on a GPU were never run on
-one: there was none where this was written. A test holds the names they use against the installed cuda.core.
+one: there was none where this was written. They get CUDA's objects from pipeline.cuda; a test holds the names they use
+on them against the installed cuda.core.
 """
 
 import itertools
@@ -16,8 +17,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline import backends, environment, precisions
+from pipeline import backends, cuda, environment, precisions
 from pipeline.backends import LoadOptions
+from pipeline.errors import first_line
 
 CHAIN = {"cpu": 1, "cuda": 4}
 """Products in the graph that is timed, one feeding the next, so that on a GPU the call and the casts weigh little.
@@ -157,27 +159,20 @@ def cuda_calls(stack: ExitStack) -> tuple[dict[str, Amount], dict[str, str]]:
     A launch is that of a CUDA graph of one tiny copy, and the wait for its end: the least that anything costs there.
     """
     names = ("bytes_per_s", "pcie_bytes_per_s", "launch_us")
-    if not environment.gpus():
-        return {}, dict.fromkeys(names, "no NVIDIA GPU here (nvidia-smi does not answer)")
     try:
-        from cuda.core import Device, LegacyPinnedMemoryResource
-
-        device = Device(0)
-        device.set_current()
-        stream = device.create_stream()
+        stream = cuda.create_stream()
         stack.callback(stream.close)
-        source, destination = (device.allocate(COPY_BYTES, stream=stream) for _ in range(2))
-        target, small, copied = (device.allocate(nbytes, stream=stream) for nbytes in (PINNED_BYTES, 4, 4))
-        pinned = LegacyPinnedMemoryResource().allocate(PINNED_BYTES, stream=stream)
-        for buffer in (source, destination, target, small, copied, pinned):
+        sizes = (COPY_BYTES, COPY_BYTES, 4, 4)
+        source, destination, small, copied = (cuda.allocate(stream, nbytes) for nbytes in sizes)
+        for buffer in (source, destination, small, copied):
             stack.callback(buffer.close, stream)
+        pinned = cuda.Memory(stream, (PINNED_BYTES,), np.dtype(np.uint8), pinned=True)
+        stack.callback(pinned.close)
         source.fill(1, stream=stream)
-        capture = stream.create_graph_builder().begin_building()
-        copied.copy_from(small, stream=capture)
-        graph = capture.end_building().complete()
+        graph = cuda.capture(stream, lambda: copied.copy_from(small, stream=stream))
         stack.callback(graph.close)
         stream.sync()
-    except Exception as error:  # cuda.core is not there, or one of CUDA's errors, which have no public name
+    except Exception as error:  # there is no GPU, or one of CUDA's errors, which have no public name
         return {}, dict.fromkeys(names, first_line(error))
 
     def copy() -> None:
@@ -185,7 +180,7 @@ def cuda_calls(stack: ExitStack) -> tuple[dict[str, Amount], dict[str, str]]:
         stream.sync()
 
     def upload() -> None:
-        target.copy_from(pinned, stream=stream)
+        pinned.upload()
         stream.sync()
 
     def launch() -> None:
@@ -195,7 +190,3 @@ def cuda_calls(stack: ExitStack) -> tuple[dict[str, Amount], dict[str, str]]:
     amounts = (2.0 * COPY_BYTES, float(PINNED_BYTES), 1.0)
     calls = (copy, upload, launch)
     return dict(zip(names, zip(amounts, calls, strict=True), strict=True)), {}
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from pipeline import artifacts, environment
 from pipeline.backends import Step
+from pipeline.errors import first_line
 
 SCHEMA = 1
 FILE = "plan.json"
@@ -66,7 +67,7 @@ def read(path: Path, variant: str, onnx_sha256: str | None) -> Plan:
     except FileNotFoundError:
         return Plan((), "no plan was made: the engine stage tunes where engine.tune is true")
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
-        return Plan((), f"{path} is no plan: {str(error).splitlines()[0]}")
+        return Plan((), f"{path} is no plan: {first_line(error)}")
     if file.onnx_sha256 != onnx_sha256:
         return Plan((), "the plan is of another graph")
     here = _machine()

@@ -9,7 +9,8 @@ import multiprocessing
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -40,6 +41,19 @@ def _processes() -> Any:
     return found
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait: a process whose start it cuts short would not be known here, and would run on."""
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
+
+
 class Worker:
     """A contender's process, to be used as a context manager.
 
@@ -60,7 +74,8 @@ class Worker:
         """Start the process, and wait until the model is loaded."""
         environment.prepare_tensorflow()
         try:
-            self._process.start()
+            with _uninterrupted():
+                self._process.start()
             self._theirs.close()
             self.device, self.modes = self._reply()
         except (BackendUnavailable, ConfigError) as error:  # ConfigError: a batch beyond the engine's profile

@@ -1,22 +1,29 @@
 """Running the command line as a user does."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 QUICK = (
     "--set=data.name=digits",
+    "--set=engine.tune=false",
     "--set=benchmark.batch_sizes=1,16",
     "--set=benchmark.seconds=0.05",
     "--set=benchmark.warmup_s=0.01",
     "--set=benchmark.min_samples=6",
     "--set=benchmark.rounds=3",
 )
+MAIN_JOB = (*QUICK, "--set=engine.tune=true")
+"""With what the stages of the fixture `main_job` are run: the one that tunes."""
 
 
 def run_pipeline(
@@ -32,3 +39,31 @@ def run_pipeline(
         text=True,
         timeout=timeout,
     )
+
+
+def read(folder: Path, name: str) -> Any:
+    """Return what a JSON file among the artifacts holds."""
+    return json.loads((folder / "artifacts" / name).read_text(encoding="utf-8"))
+
+
+@contextmanager
+def started(*arguments: str, cwd: Path, until: str) -> "Iterator[subprocess.Popen[str]]":
+    """Start `python -m pipeline` in a process group of its own, which ends with the block; wait for a line's words."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        if not any(until in line for line in process.stdout):
+            raise AssertionError(process.communicate())
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()

@@ -1,12 +1,14 @@
 """Shared: the `gpu` marker, a data set small enough for a test, and one run of the whole main job on the digits."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import QUICK, Run, run_pipeline
+from commands import MAIN_JOB, Run, run_pipeline
+from filelock import FileLock
 
 from pipeline import environment
 
@@ -31,12 +33,29 @@ def pipeline(tmp_path: Path) -> Run:
 
 @pytest.fixture(scope="session")
 def main_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run every stage once on the digits, with short timings; return the folder that has `artifacts/`. Read only."""
-    folder = tmp_path_factory.mktemp("main_job")
-    for stage in ("train", "export", "engine", "validate", "benchmark", "report"):
-        done = run_pipeline(stage, *QUICK, cwd=folder)
-        assert done.returncode == 0, f"{stage}: {done.stdout}\n{done.stderr}"
+    """Run every stage once on the digits, with short timings; return the folder that has `artifacts/`. Read only.
+
+    All of pytest's processes share it: the first that needs it makes it, and the others wait.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder, done = shared / "main_job", shared / "main_job" / "done"
+    with FileLock(shared / "main_job.lock"):
+        if not done.exists():
+            folder.mkdir(exist_ok=True)
+            for stage in ("train", "export", "engine", "validate", "benchmark", "report"):
+                run = run_pipeline(stage, *MAIN_JOB, cwd=folder)
+                assert run.returncode == 0, f"{stage}: {run.stdout}\n{run.stderr}"
+            done.touch()
     return folder
+
+
+@pytest.fixture
+def copy(main_job: Path, tmp_path: Path) -> Path:
+    """A copy of the main job's artifacts that a test may change."""
+    shutil.copytree(main_job / "artifacts", tmp_path / "artifacts")
+    return tmp_path
 
 
 @pytest.fixture

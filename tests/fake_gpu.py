@@ -80,6 +80,12 @@ class Buffer:
 
         stream.put("copy in" if destination.what == "device memory" else "copy out", copy)
 
+    def copy_from(self, source: "Buffer", *, stream: "Stream") -> None:
+        source.copy_to(self, stream=stream)
+
+    def fill(self, value: int, *, stream: "Stream") -> None:
+        stream.put("fill", lambda: self.gpu.memory[self.handle].fill(value))
+
     def close(self, stream: "Stream | None" = None) -> None:
         self.gpu.memory.pop(self.handle)[:] = POISON
         self.gpu.log.append(f"free {self.what}")

@@ -118,21 +118,18 @@ def test_a_mistake_is_explained_without_a_traceback(
         assert word in done.stderr
 
 
-def test_a_gpu_backend_asked_for_by_name_without_a_gpu_exits_with_4(
-    main_job: Path, pipeline: Run, tmp_path: Path
-) -> None:
+def test_a_gpu_backend_asked_for_by_name_without_a_gpu_exits_with_4(copy: Path, pipeline: Run) -> None:
     if environment.gpus():
         pytest.skip("this machine has a GPU")
-    np.save(tmp_path / "image.npy", np.zeros((28, 28, 1), np.uint8))
-    artifacts = f"--set=artifacts={main_job / 'artifacts'}"
+    np.save(copy / "image.npy", np.zeros((28, 28, 1), np.uint8))
     for arguments in (
         ("engine", "--force", "--set=engine.flavour=tensorrt"),
         ("predict", "image.npy", "--backend=tensorrt"),
     ):
-        done = pipeline(*arguments, artifacts)
+        done = pipeline(*arguments)
         assert done.returncode == 4, done.stderr
         assert "GPU" in done.stderr or "tensorrt cannot be imported" in done.stderr
-    assert (main_job / "artifacts/engine/fp32/model.engine").is_file(), "a refused run took the published engines away"
+    assert (copy / "artifacts/engine/fp32/model.engine").is_file(), "a refused run took the published engines away"
 
 
 def test_doctor_answers_in_json(pipeline: Run) -> None:

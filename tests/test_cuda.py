@@ -3,13 +3,14 @@
 import gc
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import ModuleType
 
 import fake_gpu
 import numpy as np
 import pytest
 
-from pipeline import cuda, environment
+from pipeline import cuda, environment, microbenchmarks
 from pipeline.errors import BackendUnavailable
 
 
@@ -132,3 +133,24 @@ def test_the_clock_takes_what_is_launched_and_nothing_before_it(gpu: fake_gpu.Gp
             stream.put("work", lambda: None)  # takes 1 ms on the fake device
 
     assert [clock.time_ns(launch) for _ in range(2)] == [3_000_000, 3_000_000]
+
+
+def test_peaks_are_of_copies_and_of_a_graphs_launch(gpu: fake_gpu.Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microbenchmarks, "COPY_BYTES", 1000)
+    monkeypatch.setattr(microbenchmarks, "PINNED_BYTES", 100)
+    with ExitStack() as stack:
+        calls, reasons = microbenchmarks.cuda_calls(stack)
+        assert reasons == {}
+        assert {name: amount for name, (amount, _) in calls.items()} == {
+            "bytes_per_s": 2000,
+            "pcie_bytes_per_s": 100,
+            "launch_us": 1,
+        }
+        _, destination, *_ = gpu.memory.values()
+        for name, what in (("bytes_per_s", "copy in"), ("pcie_bytes_per_s", "copy in"), ("launch_us", "graph")):
+            del gpu.log[:]
+            calls[name][1]()
+            assert gpu.log == [f"{what} on 1", "sync 1"]
+        assert set(destination) == {1}
+        del gpu.log[:]
+    assert gpu.log == ["free graph", *["free device memory"] * 5, "free stream 1"]

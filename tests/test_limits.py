@@ -1,10 +1,8 @@
 """The least work of a graph, the machine's peaks, and the share of the limit that a timing reaches."""
 
-import ast
 import json
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -230,36 +228,3 @@ def test_a_chain_computes_in_its_type_and_keeps_its_size(kind: str) -> None:
     onnx.checker.check_model(model, full_check=True)
     assert [tensor.data_type for tensor in model.graph.initializer] == [TensorProto.DataType.Value(kind)]
     assert sum(one.op_type == "MatMul" for one in model.graph.node) == 4
-
-
-CUDA_VARIABLES = {
-    "device": "Device",
-    "stream": "Stream",
-    "source": "Buffer",
-    "destination": "Buffer",
-    "target": "Buffer",
-    "small": "Buffer",
-    "copied": "Buffer",
-    "pinned": "Buffer",
-    "buffer": "Buffer",
-    "capture": "GraphBuilder",
-    "graph": "Graph",
-}
-"""What a variable of this name holds in the function for GPUs."""
-
-
-def test_every_name_used_on_a_gpu_is_in_the_installed_cuda_core() -> None:
-    core = pytest.importorskip("cuda.core", reason="cuda.core is not installed")
-    import cuda.core.graph
-
-    tree = ast.parse(Path(microbenchmarks.__file__).read_text(encoding="utf-8"))
-    function = next(one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef) and one.name == "cuda_calls")
-    used = {
-        (CUDA_VARIABLES[one.value.id], one.attr)
-        for one in ast.walk(function)
-        if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name) and one.value.id in CUDA_VARIABLES
-    }
-    assert {("Device", "create_stream"), ("Graph", "launch"), ("Buffer", "copy_from")} < used
-    for kind, name in used | {("GraphBuilder", "begin_building"), ("LegacyPinnedMemoryResource", "allocate")}:
-        holder = getattr(core, kind, None) or getattr(cuda.core.graph, kind)
-        assert hasattr(holder, name), f"{kind}.{name}"

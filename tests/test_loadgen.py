@@ -2,20 +2,18 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from commands import QUICK, ROOT, run_pipeline
+from commands import QUICK, run_pipeline, started
 
 from pipeline import artifacts, loadgen, loadgen_logs, plan, prediction
 from pipeline.backends import Array, Bound, Feed, Outputs, Step, TensorSpec
@@ -221,39 +219,23 @@ def test_a_process_that_dies_or_has_a_bug_is_told() -> None:
 # The command, with the model of the digits.
 
 
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the digits' artifacts up to validation. Read only."""
-    folder = tmp_path_factory.mktemp("published")
-    for stage in ("train", "export", "engine", "validate"):
-        done = run_pipeline(stage, *QUICK, cwd=folder)
-        assert done.returncode == 0, f"{stage}: {done.stdout}\n{done.stderr}"
-    return folder
-
-
-@pytest.fixture
-def job(published: Path, tmp_path: Path) -> Path:
-    shutil.copytree(published / "artifacts", tmp_path / "artifacts")
-    return tmp_path
-
-
-def result(job: Path, name: str) -> dict[str, Any]:
-    found = artifacts.read_json(job / f"artifacts/loadgen/{name}/result.json")
+def result(folder: Path, name: str) -> dict[str, Any]:
+    found = artifacts.read_json(folder / f"artifacts/loadgen/{name}/result.json")
     assert isinstance(found, dict)
     return found
 
 
-def scenario(job: Path, name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return run_pipeline("benchmark", "--scenario", name, *QUICK, "--set=benchmark.seconds=0.5", *arguments, cwd=job)
+def scenario(folder: Path, name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return run_pipeline("benchmark", "--scenario", name, *QUICK, "--set=benchmark.seconds=0.5", *arguments, cwd=folder)
 
 
-def test_scenarios_are_published_with_loadgens_logs_and_labelled_unofficial(job: Path) -> None:
+def test_scenarios_are_published_with_loadgens_logs_and_labelled_unofficial(copy: Path) -> None:
     for name in SCENARIOS:
-        done = scenario(job, name)
+        done = scenario(copy, name)
         assert done.returncode == 0, done.stderr
-        folder = job / f"artifacts/loadgen/{name}-performance"
+        folder = copy / f"artifacts/loadgen/{name}-performance"
         summary = (folder / "mlperf_log_summary.txt").read_text()
-        found = result(job, f"{name}-performance")
+        found = result(copy, f"{name}-performance")
         assert f"Scenario : {loadgen.NAMES[name]}" in summary
         assert f"Result is : {found['loadgen_result']}" in summary
         # Whether a busy machine keeps Server's bound is not for this test to say.
@@ -266,26 +248,26 @@ def test_scenarios_are_published_with_loadgens_logs_and_labelled_unofficial(job:
         assert found["settings"]["min_duration_ms"] == 500
         for told in ("UNOFFICIAL", "Result not verified by MLCommons Association.", "Result is : "):
             assert told in done.stdout
-    assert len(list((job / "artifacts/loadgen").glob("*/result.json"))) == len(SCENARIOS), "one beside the other"
-    assert "up to date" in scenario(job, "offline").stdout
+    assert len(list((copy / "artifacts/loadgen").glob("*/result.json"))) == len(SCENARIOS), "one beside the other"
+    assert "up to date" in scenario(copy, "offline").stdout
 
     # A result of another model does not stay.
-    path = job / "artifacts/loadgen/server-performance/result.json"
+    path = copy / "artifacts/loadgen/server-performance/result.json"
     other = json.loads(path.read_text())
     other["model"]["sha256"] = "0" * 64
     path.write_text(json.dumps(other))
-    assert scenario(job, "singlestream").returncode == 0
+    assert scenario(copy, "singlestream").returncode == 0
     assert not path.exists()
-    assert result(job, "multistream-performance")
+    assert result(copy, "multistream-performance")
 
 
 @pytest.mark.parametrize("name", ["singlestream", "offline"])
-def test_accuracy_is_that_of_validation(job: Path, name: str) -> None:
-    done = scenario(job, name, "--accuracy")
+def test_accuracy_is_that_of_validation(copy: Path, name: str) -> None:
+    done = scenario(copy, name, "--accuracy")
     assert done.returncode == 0, done.stderr
-    found = result(job, f"{name}-accuracy")
+    found = result(copy, f"{name}-accuracy")
     accuracy = found["accuracy"]
-    parity = artifacts.read_json(job / "artifacts/validate/parity.json")
+    parity = artifacts.read_json(copy / "artifacts/validate/parity.json")
     row = next(row for row in parity["totals"] if row["candidate"] == "typed fp32")
     assert found["valid"]
     assert accuracy["samples"] == parity["dataset"]["samples"]
@@ -295,76 +277,48 @@ def test_accuracy_is_that_of_validation(job: Path, name: str) -> None:
     assert f"accuracy {accuracy['accuracy']:.4f}" in done.stdout
 
 
-def test_what_a_cpu_only_emulates_is_judged_but_not_timed(job: Path) -> None:
+def test_what_a_cpu_only_emulates_is_judged_but_not_timed(copy: Path) -> None:
     half = "--set=loadgen.precision=fp16"
-    refused = scenario(job, "singlestream", half)
+    refused = scenario(copy, "singlestream", half)
     assert refused.returncode == 4
     assert "no fp16 arithmetic on a CPU" in refused.stderr
-    assert not (job / "artifacts/loadgen").exists()
-    judged = scenario(job, "offline", half, "--accuracy")
+    assert not (copy / "artifacts/loadgen").exists()
+    judged = scenario(copy, "offline", half, "--accuracy")
     assert judged.returncode == 0, judged.stderr
     assert "emulated" in judged.stdout
-    assert result(job, "offline-accuracy")["emulated"] is True
+    assert result(copy, "offline-accuracy")["emulated"] is True
 
 
-def test_the_keras_model_can_be_driven_and_unknown_backends_not(job: Path) -> None:
-    assert scenario(job, "offline", "--accuracy", "--set=loadgen.backend=tensorflow").returncode == 0
-    found = result(job, "offline-accuracy")
+def test_the_keras_model_can_be_driven_and_unknown_backends_not(copy: Path) -> None:
+    assert scenario(copy, "offline", "--accuracy", "--set=loadgen.backend=tensorflow").returncode == 0
+    found = result(copy, "offline-accuracy")
     assert (found["backend"], found["accuracy"]["validated"]["candidate"]) == ("tensorflow", "keras")
-    unknown = scenario(job, "offline", "--set=loadgen.backend=cuda")
+    unknown = scenario(copy, "offline", "--set=loadgen.backend=cuda")
     assert unknown.returncode == 2
     assert "unknown backend 'cuda'" in unknown.stderr
 
 
-def test_a_model_that_failed_validation_is_not_driven(job: Path) -> None:
+def test_a_model_that_failed_validation_is_not_driven(copy: Path) -> None:
     strict = ("--set=validate.accuracy_budget_pp=0", "--set=validate.batch_size=64")
-    path = job / "artifacts/validate/parity.json"
+    path = copy / "artifacts/validate/parity.json"
     parity = json.loads(path.read_text())
     path.write_text(json.dumps(parity | {"verdict": "fail"}))
-    manifest = job / "artifacts/validate/manifest.json"
+    manifest = copy / "artifacts/validate/manifest.json"
     tree = json.loads(manifest.read_text())
     tree["outputs"]["parity.json"] = {"sha256": artifacts.sha256(path), "bytes": path.stat().st_size}
     manifest.write_text(json.dumps(tree))
-    refused = scenario(job, "offline", *strict)
+    refused = scenario(copy, "offline", *strict)
     assert refused.returncode == 6
     assert "failed validation" in refused.stderr
-    allowed = scenario(job, "offline", *strict, "--set=benchmark.allow_failed=true")
+    allowed = scenario(copy, "offline", *strict, "--set=benchmark.allow_failed=true")
     assert allowed.returncode == 0, allowed.stderr
     assert "FAILED validation" in allowed.stdout
 
 
-@pytest.fixture
-def long_run(job: Path) -> Iterator[Callable[[str], "subprocess.Popen[str]"]]:
-    """Return a function that starts a minute of LoadGen in a process group of its own.
-
-    It returns half a second after the line that has `until`.
-    """
-    started = []
-
-    def start(until: str) -> "subprocess.Popen[str]":
-        arguments = ["benchmark", "--scenario=singlestream", *QUICK, "--set=benchmark.seconds=60"]
-        process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "pipeline", *arguments],
-            cwd=job,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        assert process.stdout is not None
-        for line in process.stdout:
-            if until in line:
-                time.sleep(0.5)
-                return process
-        raise AssertionError(process.communicate())
-
-    yield start
-    for process in started:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+def long_run(folder: Path, until: str) -> "AbstractContextManager[subprocess.Popen[str]]":
+    """Start a minute of LoadGen."""
+    arguments = ("benchmark", "--scenario=singlestream", *QUICK, "--set=benchmark.seconds=60")
+    return started(*arguments, cwd=folder, until=until)
 
 
 def group_ends(group: int) -> bool:
@@ -379,30 +333,30 @@ def group_ends(group: int) -> bool:
 
 
 @pytest.mark.parametrize("moment", ["loading the model", "samples/s expected"])
-def test_ctrl_c_ends_loadgen_and_leaves_what_was_published(
-    job: Path, long_run: Callable[[str], "subprocess.Popen[str]"], moment: str
-) -> None:
-    assert scenario(job, "offline").returncode == 0
-    process = long_run(moment)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
-    _, stderr = process.communicate(timeout=20)
-    assert process.returncode == 130
-    assert "Traceback" not in stderr
-    assert group_ends(process.pid)
-    assert not (job / "artifacts/.loadgen.partial").exists()
-    assert [path.name for path in (job / "artifacts/loadgen").iterdir() if path.is_dir()] == ["offline-performance"]
-    assert "up to date" in scenario(job, "offline").stdout
+def test_ctrl_c_ends_loadgen_and_leaves_what_was_published(copy: Path, moment: str) -> None:
+    assert scenario(copy, "offline").returncode == 0
+    with long_run(copy, moment) as process:
+        time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+        _, stderr = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert "Traceback" not in stderr
+        assert group_ends(process.pid)
+    assert not (copy / "artifacts/.loadgen.partial").exists()
+    assert [path.name for path in (copy / "artifacts/loadgen").iterdir() if path.is_dir()] == ["offline-performance"]
+    assert "up to date" in scenario(copy, "offline").stdout
 
 
-def test_loadgen_ends_with_the_process_that_started_it(long_run: Callable[[str], "subprocess.Popen[str]"]) -> None:
-    process = long_run("samples/s expected")
-    process.kill()
-    process.communicate(timeout=20)  # to the end of what all of them write
-    assert group_ends(process.pid)
+def test_loadgen_ends_with_the_process_that_started_it(copy: Path) -> None:
+    with long_run(copy, "samples/s expected") as process:
+        time.sleep(0.5)
+        process.kill()
+        process.communicate(timeout=20)  # to the end of what all of them write
+        assert group_ends(process.pid)
 
 
-def test_predicts_ways_are_shared(published: Path) -> None:
-    store, config = artifacts.Store(published / "artifacts"), Config()
+def test_predicts_ways_are_shared(main_job: Path) -> None:
+    store, config = artifacts.Store(main_job / "artifacts"), Config()
     image: Array = np.zeros((1, 28, 28, 1), np.uint8)
     fp32 = prediction.choose(store, "fp32")
     for exact in (True, False):
@@ -412,8 +366,8 @@ def test_predicts_ways_are_shared(published: Path) -> None:
             assert session.settings["optimization"] == ("basic" if exact else "all")
 
 
-def test_the_plan_is_obeyed_where_a_model_is_timed(job: Path) -> None:
-    store, graph = artifacts.Store(job / "artifacts"), job / "artifacts/engine/fp32/model.onnx"
+def test_the_plan_is_obeyed_where_a_model_is_timed(copy: Path) -> None:
+    store, graph = artifacts.Store(copy / "artifacts"), copy / "artifacts/engine/fp32/model.onnx"
     tuned = {"cpu": ((Step(8, chunk=4),), [])}
     path = graph.with_name(plan.FILE)
     path.write_text(artifacts.dump_json(plan.describe(artifacts.sha256(graph), tuned)), encoding="utf-8")

@@ -15,6 +15,7 @@ from pipeline import (
     calibration,
     config,
     data,
+    engines,
     environment,
     evaluation,
     layer_names,
@@ -22,7 +23,7 @@ from pipeline import (
     parity,
     precisions,
 )
-from pipeline.backends import Array, tensorrt
+from pipeline.backends import Array
 from pipeline.errors import BackendUnavailable, BuildError, ConfigError
 
 environment.prepare_tensorflow()
@@ -128,13 +129,13 @@ def outlier(tmp_path_factory: pytest.TempPathFactory) -> tuple[Planted, dict[str
 def build_rtx(tmp_path: Path) -> Callable[[ModelProto], bytes]:
     """A function that builds an engine with the real TensorRT for RTX."""
     try:
-        tensorrt.probe_build("tensorrt-rtx")
+        engines.probe_build("tensorrt-rtx")
     except BackendUnavailable as error:
         pytest.skip(error.message)
 
     def build(model: ModelProto) -> bytes:
         onnx.save(model, tmp_path / "model.onnx")
-        return tensorrt.build(tmp_path / "model.onnx", tensorrt.BuildOptions("tensorrt-rtx", False, (1, 4, 8))).engine
+        return engines.build(tmp_path / "model.onnx", engines.BuildOptions("tensorrt-rtx", False, (1, 4, 8))).engine
 
     return build
 

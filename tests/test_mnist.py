@@ -36,8 +36,6 @@ def test_the_articles_cnn_keeps_its_accuracy_in_every_precision(pipeline: Run, t
         selection["chosen"]
     }
 
-    # The wider ones have to do with a fifth of the budget.
-    pipeline("validate", "--set=data.name=mnist", "--set=validate.accuracy_budget_pp=0.1")
-    strict = json.loads((tmp_path / "artifacts/validate/parity.json").read_text())
-    wide = [hop for hop in strict["hops"] if hop["executed"] and hop["precision"] not in ("int8", "fp8")]
-    assert all(hop["verdict"] == "pass" for hop in wide)
+    # The wider ones would do with a fifth of the budget.
+    wide = [hop for hop in executed if hop["precision"] not in ("int8", "fp8")]
+    assert all(hop["accuracy_drop_ci95_pp"][1] <= 0.1 or "outputs within" in hop["reason"] for hop in wide)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -58,3 +59,19 @@ def test_no_process_is_left_behind(contender: Contender, images: Path) -> None:
     with pytest.raises(ZeroDivisionError), Worker(contender, images, 3) as worker:
         1 / 0  # noqa: B018
     assert not worker._process.is_alive()
+
+
+def test_an_interrupt_while_it_starts_ends_it(
+    contender: Contender, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker(contender, images, 3)
+    start = type(worker._process).start
+
+    def interrupted(process: BaseProcess) -> None:
+        signal.getsignal(signal.SIGINT)(signal.SIGINT, None)  # as the interpreter does; a real one could come too late
+        start(process)
+
+    monkeypatch.setattr(type(worker._process), "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        worker.__enter__()
+    assert worker._process.exitcode == -signal.SIGKILL

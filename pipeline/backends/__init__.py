@@ -4,9 +4,10 @@ A backend is a module with `VARIANTS`, `probe` and `load` (`Backend` below). It 
 the benchmark stage owns the clock. Adding one is adding a file here.
 """
 
+import hashlib
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import environment
-from pipeline.errors import BackendUnavailable, ConfigError
+from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
 
 Array = NDArray[Any]
 Feed = Mapping[str, Array]
@@ -33,6 +34,12 @@ class TensorSpec:
     name: str
     shape: tuple[int | None, ...]
     dtype: np.dtype[Any]
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Tell whether an array of this shape has the rank, and the size of each dimension that is not dynamic."""
+        return len(shape) == len(self.shape) and all(
+            want in (None, size) for want, size in zip(self.shape, shape, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,11 @@ class Step:
     threads: int | None = None
     chunk: int | None = None
     streams: int = 1
+
+
+def step_of(plan: Sequence[Step], batch: int) -> Step | None:
+    """Return the step that a batch of this size is run by, of a plan in any order; None below the first."""
+    return max((step for step in plan if step.batch <= batch), key=lambda step: step.batch, default=None)
 
 
 @dataclass(frozen=True)
@@ -162,6 +174,23 @@ def check_variant(name: str, variant: str, variants: Mapping[str, Artifact]) -> 
     """Raise ConfigError unless `variant` is one of the backend's `variants`."""
     if variant not in variants:
         raise ConfigError(f"backend {name} has no variant {variant!r}", f"Choose one of: {', '.join(variants)}.")
+
+
+def read_model(model: Path, sha256: str | None) -> bytes:
+    """Read a model that has this digest, where one is given.
+
+    A library is given these bytes, not the path: what was checked is what is loaded, however late.
+
+    Raises:
+        ArtifactError: the file is not there, or is not the one expected.
+    """
+    try:
+        content = model.read_bytes()
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{model} does not exist", "Run `make export engine`.") from error
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise ArtifactError(f"{model} has changed since it was published", "Run `make engine`.")
+    return content
 
 
 class Closable:

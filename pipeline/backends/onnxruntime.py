@@ -7,7 +7,6 @@ The CUDA provider was never run: there was no GPU where this was written.
 
 import contextlib
 import functools
-import hashlib
 import io
 import itertools
 from collections import OrderedDict
@@ -30,6 +29,8 @@ from pipeline.backends import (
     Step,
     TensorSpec,
     check_variant,
+    read_model,
+    step_of,
 )
 from pipeline.binding import Batch, DeviceBatch, HostBatch, Shapes
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
@@ -87,7 +88,7 @@ class OnnxRuntimeSession(Closable):
 
     def follow(self, plan: Sequence[Step]) -> None:
         """Run batches by this plan from now on. An exact session follows none."""
-        self._plan = () if self._options.exact else tuple(sorted(plan, key=lambda step: step.batch))
+        self._plan = () if self._options.exact else tuple(plan)
         self._last = None
         self._batches.clear()
 
@@ -166,7 +167,7 @@ class OnnxRuntimeSession(Closable):
 
     def _new(self, shapes: Shapes) -> Batch:
         size = shapes[0][0]
-        step = next((step for step in reversed(self._plan) if step.batch <= size), Step(0))
+        step = step_of(self._plan, size) or Step(0)
         alike = self._divisible and all(shape[0] == size for shape in shapes)
         chunk = step.chunk if alike and step.chunk and step.chunk < size else None
         threads = step.threads or self._options.threads
@@ -214,11 +215,7 @@ class OnnxRuntimeSession(Closable):
             array = feed[spec.name]
             if not isinstance(array, np.ndarray):
                 raise ConfigError(f"input {spec.name} is a {type(array).__name__}, not an array")
-            fits = not spec.shape or (
-                len(array.shape) == len(spec.shape)
-                and all(want in (None, size) for want, size in zip(spec.shape, array.shape, strict=True))
-            )
-            if not fits or array.dtype != spec.dtype:
+            if (spec.shape and not spec.fits(array.shape)) or array.dtype != spec.dtype:
                 raise ConfigError(
                     f"ONNX Runtime refuses the input: {spec.name} is {array.dtype} {list(array.shape)}, "
                     f"the model takes {spec.dtype} {['any' if size is None else size for size in spec.shape]}"
@@ -259,13 +256,7 @@ def load(model: Path, options: LoadOptions) -> Iterator[OnnxRuntimeSession]:
         BackendUnavailable: the provider does not load, or nodes of the graph would run on the CPU instead.
     """
     probe(options.variant)
-    try:
-        content = model.read_bytes()
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{model} does not exist", "Run `make export engine`.") from error
-    # Bytes, not a path: what was checked is what is loaded, however late a session is made of it.
-    if options.sha256 is not None and hashlib.sha256(content).hexdigest() != options.sha256:
-        raise ArtifactError(f"{model} has changed since it was published", "Run `make engine`.")
+    content = read_model(model, options.sha256)
     stream = cuda.create_stream() if options.variant == "cuda" else None
     device = environment.gpus()[0].name if options.variant == "cuda" else "cpu"
     session = OnnxRuntimeSession(

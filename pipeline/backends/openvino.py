@@ -1,6 +1,5 @@
 """OpenVINO on the CPU (extra `openvino`)."""
 
-import hashlib
 import importlib
 import sys
 from collections.abc import Iterator
@@ -13,8 +12,19 @@ from typing import Any
 import numpy as np
 
 from pipeline import graphs
-from pipeline.backends import Array, Artifact, Bound, Closable, Feed, LoadOptions, Outputs, TensorSpec, check_variant
-from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
+from pipeline.backends import (
+    Array,
+    Artifact,
+    Bound,
+    Closable,
+    Feed,
+    LoadOptions,
+    Outputs,
+    TensorSpec,
+    check_variant,
+    read_model,
+)
+from pipeline.errors import BackendUnavailable, ConfigError
 
 VARIANTS: dict[str, Artifact] = {"cpu": "onnx"}
 
@@ -116,10 +126,7 @@ class OpenVinoSession(Closable):
 
     def _compile(self, shapes: Shapes) -> Any:
         for spec, shape in zip(self.inputs, shapes, strict=True):
-            fits = len(shape) == len(spec.shape) and all(
-                want in (None, size) for want, size in zip(spec.shape, shape, strict=True)
-            )
-            if not fits:
+            if not spec.fits(shape):
                 raise ConfigError(f"input {spec.name} has shape {shape}, the model takes {spec.shape}")
         model = self._model.clone()
         try:
@@ -192,13 +199,7 @@ def load(model: Path, options: LoadOptions) -> Iterator[OpenVinoSession]:
     }
     if options.threads is not None:
         config["INFERENCE_NUM_THREADS"] = str(options.threads)
-    try:
-        # Bytes, not a path: what was checked is what is loaded.
-        content = model.read_bytes()
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{model} does not exist", "Run `make export engine`.") from error
-    if options.sha256 is not None and hashlib.sha256(content).hexdigest() != options.sha256:
-        raise ArtifactError(f"{model} has changed since it was published", "Run `make engine`.")
+    content = read_model(model, options.sha256)
     core = openvino.Core()
     try:
         read = core.read_model(content, b"")

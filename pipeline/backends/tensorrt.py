@@ -20,35 +20,12 @@ from typing import Any
 import numpy as np
 
 from pipeline import cuda, engines
-from pipeline.backends import Bound, Closable, Feed, LoadOptions, Outputs, Step, TensorSpec, check_variant
-from pipeline.engines import (
-    FLAVOURS,
-    VARIANTS,
-    BuildOptions,
-    BuiltEngine,
-    build,
-    captured,
-    installed_version,
-    probe_build,
-)
+from pipeline.backends import Bound, Closable, Feed, LoadOptions, Outputs, Step, TensorSpec, check_variant, step_of
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
 from pipeline.execution import Lane, Loaded, ShapeContext, Slot, free
 from pipeline.execution import load as load_engine
 
-__all__ = [
-    "FLAVOURS",
-    "VARIANTS",
-    "BuildOptions",
-    "BuiltEngine",
-    "EngineSession",
-    "build",
-    "captured",
-    "inspect",
-    "installed_version",
-    "load",
-    "probe",
-    "probe_build",
-]
+VARIANTS = engines.VARIANTS
 
 SHAPES = 8
 """For how many shapes memory and graphs are kept; the one unused for longest goes first."""
@@ -94,7 +71,7 @@ class EngineSession(Closable):
         self._loaded, self._device = loaded, device
         self._batched = frozenset(spec.name for spec in self.inputs if spec.shape[:1] == (None,))
         self._limits = _limits(loaded.engine, self._batched)
-        self._plan = sorted(plan, key=lambda step: step.batch)
+        self._plan = tuple(plan)
         for step in self._plan:
             if step.streams < 1 or not self._limits[0] <= (step.chunk or self._limits[1]) <= self._limits[1]:
                 raise ConfigError(f"the plan's {step} does not fit an engine for batches {self._limits}")
@@ -172,7 +149,7 @@ class EngineSession(Closable):
         """Run what does not fit the last run's memory."""
         self.check_open()
         batch = self._check(feed)
-        step = next((step for step in reversed(self._plan) if step.batch <= batch), None)
+        step = step_of(self._plan, batch)
         chunk = (step and step.chunk) or self._limits[1]
         if batch > chunk:
             return self._run_chunks(feed, batch, chunk, step.streams if step else STREAMS)
@@ -299,10 +276,7 @@ def _check_feed(feed: Feed, specs: tuple[TensorSpec, ...]) -> None:
         raise ConfigError(f"the feed has {sorted(feed)}, the engine takes {sorted(spec.name for spec in specs)}")
     for spec in specs:
         array = feed[spec.name]
-        fits = len(array.shape) == len(spec.shape) and all(
-            want in (None, size) for want, size in zip(spec.shape, array.shape, strict=True)
-        )
-        if not fits or array.dtype != spec.dtype:
+        if not spec.fits(array.shape) or array.dtype != spec.dtype:
             raise ConfigError(
                 f"input {spec.name} is {array.dtype} {array.shape}, the engine takes {spec.dtype} {spec.shape}"
             )
@@ -340,7 +314,7 @@ def load(model: Path, options: LoadOptions) -> Iterator[EngineSession]:
     trt = engines.module(options.variant)
     gpu = cuda.device()
     gpu.set_current()
-    with captured(options.variant) as words:
+    with engines.captured(options.variant) as words:
         runtime = trt.Runtime(engines.logger_of(options.variant))
         runtime.engine_host_code_allowed = False  # the default, stated: an engine must not bring code for the host
         engine = runtime.deserialize_cuda_engine(data)

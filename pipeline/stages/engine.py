@@ -8,7 +8,18 @@ from typing import Any
 import numpy as np
 import onnx
 
-from pipeline import artifacts, environment, harness, inspection, plan, precisions, rewriting, selection, tuning
+from pipeline import (
+    artifacts,
+    engines,
+    environment,
+    harness,
+    inspection,
+    plan,
+    precisions,
+    rewriting,
+    selection,
+    tuning,
+)
 from pipeline.backends import LoadOptions
 from pipeline.backends import tensorrt as trt_backend
 from pipeline.config import AUTO, Engine
@@ -26,7 +37,7 @@ def run(context: Context) -> Outcome:
     options = context.config.engine
     flavour, absent = _flavour(options)
     if flavour:
-        context.say(f"flavour: {flavour} {trt_backend.installed_version(flavour)}{_targets(options, flavour)}")
+        context.say(f"flavour: {flavour} {engines.installed_version(flavour)}{_targets(options, flavour)}")
     else:
         context.warn(f"no engine can be built here, only the typed graphs: {absent}")
     rewriter = rewriting.of(context)
@@ -68,12 +79,12 @@ def _flavour(options: Engine) -> tuple[str | None, str]:
         BackendUnavailable: the flavour asked for by name cannot build here.
     """
     if options.flavour != "auto":
-        trt_backend.probe_build(options.flavour)
+        engines.probe_build(options.flavour)
         return options.flavour, ""
     reasons = []
-    for flavour in trt_backend.FLAVOURS:
+    for flavour in engines.FLAVOURS:
         try:
-            trt_backend.probe_build(flavour)
+            engines.probe_build(flavour)
         except BackendUnavailable as error:
             reasons.append(error.message)
         else:
@@ -95,7 +106,7 @@ def _build_one(
         "reason": absent,
         "messages": [],
         "flavour": flavour,
-        "version": trt_backend.installed_version(flavour) if flavour else None,
+        "version": engines.installed_version(flavour) if flavour else None,
         "targets": list(targets),
         "gpu": [gpu._asdict() for gpu in environment.gpus()],
         "allow_tf32": precision.allow_tf32,
@@ -149,9 +160,9 @@ def _build_engine(
 ) -> dict[str, Any]:
     """Build and write an engine, and return what the sidecar says of it."""
     started = time.monotonic()
-    built = trt_backend.build(
+    built = engines.build(
         onnx_path,
-        trt_backend.BuildOptions(
+        engines.BuildOptions(
             flavour=flavour,
             allow_tf32=precision.allow_tf32,
             batch=(options.batch_min, options.batch_opt, options.batch_max),

@@ -15,14 +15,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline import cuda, engines, execution
+from pipeline import cuda, engines, execution, microbenchmarks
 from pipeline.backends import LoadOptions, TensorSpec, tensorrt
 from pipeline.errors import ArtifactError, BackendUnavailable, BuildError, ConfigError
 
-RTX = tensorrt.BuildOptions("tensorrt-rtx", allow_tf32=False, batch=(1, 4, 16), targets=("sm89", "SM120"))
+RTX = engines.BuildOptions("tensorrt-rtx", allow_tf32=False, batch=(1, 4, 16), targets=("sm89", "SM120"))
 
 needs_rtx = pytest.mark.skipif(
-    tensorrt.installed_version("tensorrt-rtx") is None, reason="TensorRT for RTX is not installed"
+    engines.installed_version("tensorrt-rtx") is None, reason="TensorRT for RTX is not installed"
 )
 
 
@@ -69,29 +69,29 @@ def saved(model: onnx.ModelProto, folder: Path) -> Path:
 @needs_rtx
 def test_builds_without_a_gpu_and_the_same_bytes_each_time(tmp_path: Path) -> None:
     model = saved(cnn(), tmp_path)
-    first, second = tensorrt.build(model, RTX), tensorrt.build(model, RTX)
+    first, second = engines.build(model, RTX), engines.build(model, RTX)
     assert first.engine == second.engine
     assert len(first.engine) > 10_000
     assert first.messages == ()
-    assert first.version == tensorrt.installed_version("tensorrt-rtx")
+    assert first.version == engines.installed_version("tensorrt-rtx")
 
 
 @needs_rtx
 def test_tf32_is_a_different_engine(tmp_path: Path) -> None:
     model = saved(cnn(), tmp_path)
-    assert tensorrt.build(model, replace(RTX, allow_tf32=True)).engine != tensorrt.build(model, RTX).engine
+    assert engines.build(model, replace(RTX, allow_tf32=True)).engine != engines.build(model, RTX).engine
 
 
 @needs_rtx
 def test_builds_with_every_option_and_without_any(tmp_path: Path) -> None:
     model = saved(cnn(), tmp_path)
-    assert tensorrt.build(model, replace(RTX, workspace_bytes=2**30, optimization_level=2)).engine
-    assert tensorrt.build(model, replace(RTX, targets=())).engine
+    assert engines.build(model, replace(RTX, workspace_bytes=2**30, optimization_level=2)).engine
+    assert engines.build(model, replace(RTX, targets=())).engine
 
 
 @needs_rtx
 def test_a_static_batch_needs_no_profile(tmp_path: Path) -> None:
-    assert tensorrt.build(saved(cnn(shape=(2, 8, 8, 1)), tmp_path), RTX).engine
+    assert engines.build(saved(cnn(shape=(2, 8, 8, 1)), tmp_path), RTX).engine
 
 
 @needs_rtx
@@ -99,13 +99,13 @@ def test_weights_beside_the_model_are_found(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(cnn(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     assert (tmp_path / "weights.bin").stat().st_size > 2000
-    assert tensorrt.build(path, RTX).engine
+    assert engines.build(path, RTX).engine
 
 
 @needs_rtx
 def test_an_unknown_operator_is_told_in_the_parsers_words(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"Frobnicate node 'the_activation': .*Plugin not found"):
-        tensorrt.build(saved(cnn("Frobnicate"), tmp_path), RTX)
+        engines.build(saved(cnn("Frobnicate"), tmp_path), RTX)
 
 
 @needs_rtx
@@ -114,20 +114,20 @@ def test_a_file_that_is_no_model_is_refused(content: bytes, words: str, tmp_path
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     with pytest.raises(BuildError, match=words):
-        tensorrt.build(path, RTX)
+        engines.build(path, RTX)
 
 
 @needs_rtx
 def test_a_failed_build_carries_the_builders_words(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"cannot build an engine:\n(error|internal error): "):
-        tensorrt.build(saved(cnn(), tmp_path), replace(RTX, workspace_bytes=2**10))
+        engines.build(saved(cnn(), tmp_path), replace(RTX, workspace_bytes=2**10))
 
 
 @needs_rtx
 def test_only_the_batch_may_be_dynamic(tmp_path: Path) -> None:
     model = cnn(shape=("batch", "height", 8, 1))
     with pytest.raises(BuildError, match=r"input image has shape \(-1, -1, 8, 1\): only the first dimension"):
-        tensorrt.build(saved(model, tmp_path), RTX)
+        engines.build(saved(model, tmp_path), RTX)
 
 
 @needs_rtx
@@ -143,7 +143,7 @@ def test_only_the_batch_may_be_dynamic(tmp_path: Path) -> None:
 )
 def test_options_outside_what_tensorrt_accepts(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=words):
-        tensorrt.build(saved(cnn(), tmp_path), replace(RTX, **changes))
+        engines.build(saved(cnn(), tmp_path), replace(RTX, **changes))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_impossible_options_are_refused_where_they_are_written(changes: dict[str
 
 def test_a_missing_model_is_an_artifact_error(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="does not exist"):
-        tensorrt.build(tmp_path / "model.onnx", RTX)
+        engines.build(tmp_path / "model.onnx", RTX)
 
 
 # --- what this machine offers -----------------------------------------------------------------------------------------
@@ -179,10 +179,10 @@ def has_gpu() -> bool:
 
 @needs_rtx
 def test_rtx_builds_wherever_it_is_installed() -> None:
-    tensorrt.probe_build("tensorrt-rtx")
+    engines.probe_build("tensorrt-rtx")
 
 
-@pytest.mark.parametrize("probe", [tensorrt.probe, tensorrt.probe_build])
+@pytest.mark.parametrize("probe", [tensorrt.probe, engines.probe_build])
 def test_probe_of_an_unknown_name(probe: Callable[[str], None]) -> None:
     with pytest.raises(ConfigError, match="no variant"):
         probe("tensorrt-lite")
@@ -200,10 +200,10 @@ def test_probe_tells_in_a_line_why_an_engine_cannot_run(variant: str) -> None:
 
 
 def test_probe_build_without_the_package() -> None:
-    if tensorrt.installed_version("tensorrt") is not None:
+    if engines.installed_version("tensorrt") is not None:
         pytest.skip("TensorRT is installed here")
     with pytest.raises(BackendUnavailable, match="No module named 'tensorrt'"):
-        tensorrt.probe_build("tensorrt")
+        engines.probe_build("tensorrt")
 
 
 # --- loading, as far as it goes without a GPU -------------------------------------------------------------------------
@@ -258,9 +258,9 @@ def test_a_feed_that_does_not_fit_is_refused(feed: dict[str, np.ndarray], words:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("flavour", tensorrt.FLAVOURS)
+@pytest.mark.parametrize("flavour", engines.FLAVOURS)
 def test_runs_like_onnx_runtime(flavour: str, tmp_path: Path) -> None:
-    if tensorrt.installed_version(flavour) is None:
+    if engines.installed_version(flavour) is None:
         pytest.skip(f"{flavour} is not installed")
     if flavour == "tensorrt-rtx":
         major, minor = cuda.device().compute_capability
@@ -269,7 +269,7 @@ def test_runs_like_onnx_runtime(flavour: str, tmp_path: Path) -> None:
     import onnxruntime
 
     model = saved(cnn(), tmp_path)
-    built = tensorrt.build(model, tensorrt.BuildOptions(flavour, allow_tf32=False, batch=(1, 4, 16)))
+    built = engines.build(model, engines.BuildOptions(flavour, allow_tf32=False, batch=(1, 4, 16)))
     path = tmp_path / "model.engine"
     path.write_bytes(built.engine)
     options = LoadOptions(flavour, sha256=hashlib.sha256(built.engine).hexdigest())
@@ -331,6 +331,11 @@ VARIABLES = {
     "begun": "Event",
     "ended": "Event",
     "done": "Event",
+    "source": "Buffer",
+    "destination": "Buffer",
+    "small": "Buffer",
+    "copied": "Buffer",
+    "buffer": "Buffer",
 }
 """What a variable, a parameter or a private attribute of this name holds, wherever it stands in the modules."""
 
@@ -352,7 +357,7 @@ RTX_ONLY = {"_set_targets", "_specialise", "_capturable"}
 Api = Mapping[str, "list[str] | str"]
 SOURCES = {
     Path(module.__file__).name: Path(module.__file__).read_text(encoding="utf-8")
-    for module in (cuda, engines, execution, tensorrt)
+    for module in (cuda, engines, execution, microbenchmarks, tensorrt)
 }
 """Every module that uses such objects; that no other does, another test holds."""
 
@@ -451,7 +456,7 @@ def test_every_name_is_in_the_recorded_api(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SOURCES)
-@pytest.mark.parametrize("module", tensorrt.FLAVOURS.values())
+@pytest.mark.parametrize("module", engines.FLAVOURS.values())
 def test_every_name_is_in_the_installed_api(module: str, name: str) -> None:
     api = installed_api(pytest.importorskip(module, reason=f"{module} is not installed"))
     assert problems(SOURCES[name], api | CUDA, RTX_EXTRA if module == "tensorrt" else {}) == []
@@ -472,9 +477,7 @@ def test_no_other_module_uses_tensorrt_or_cuda() -> None:
             imported += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if any(name.split(".")[0] in {"cuda", "tensorrt", "tensorrt_rtx"} for name in imported):
                 found.add(path.name)
-    # The others get TensorRT from engines.module, and cuda.core's objects from cuda.py. The microbenchmarks time bare
-    # copies, with a test of the names they use beside theirs.
-    assert found == {"cuda.py", "microbenchmarks.py"}
+    assert found == {"cuda.py"}  # the others get TensorRT from engines.module, and cuda.core's objects from here
 
 
 @pytest.mark.parametrize(
@@ -506,6 +509,8 @@ def test_no_other_module_uses_tensorrt_or_cuda() -> None:
         ("def _describe(parser_error: Any)", "def _describe(failure: Any)"),
         ("config = _configure(", "options_of_trt = _configure("),
         ("network.num_inputs", "getattr(network, 'inputs')"),
+        ("copied.copy_from", "copied.copyfrom"),
+        ("source.fill", "source.set"),
     ],
 )
 def test_the_check_of_names_notices(right: str, wrong: str) -> None:

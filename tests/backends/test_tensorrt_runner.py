@@ -431,7 +431,7 @@ def test_the_cost_of_a_launch_is_printed() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("flavour", tensorrt.FLAVOURS)
+@pytest.mark.parametrize("flavour", engines.FLAVOURS)
 def test_chunks_are_the_whole_and_graphs_are_plain_enqueues(
     flavour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -443,7 +443,7 @@ def test_chunks_are_the_whole_and_graphs_are_plain_enqueues(
         tensorrt.probe(flavour)
     except BackendUnavailable as error:
         pytest.skip(error.message)
-    built = tensorrt.build(saved(cnn(), tmp_path), tensorrt.BuildOptions(flavour, allow_tf32=False, batch=(2, 16, 64)))
+    built = engines.build(saved(cnn(), tmp_path), engines.BuildOptions(flavour, allow_tf32=False, batch=(2, 16, 64)))
     path = tmp_path / "model.engine"
     path.write_bytes(built.engine)
     sha256 = hashlib.sha256(built.engine).hexdigest()

@@ -11,8 +11,7 @@ import pytest
 from networks import Array, Article
 from onnx import ModelProto
 
-from pipeline import calibration, config, data, precisions, simplification
-from pipeline.backends import tensorrt
+from pipeline import calibration, config, data, engines, precisions, simplification
 from pipeline.errors import BackendUnavailable
 
 
@@ -76,14 +75,14 @@ def network(request: pytest.FixtureRequest) -> tuple[ModelProto, Array, dict[str
 def build_rtx(tmp_path: Path) -> Callable[[ModelProto, str], bytes]:
     """A function that builds an engine with the real TensorRT for RTX, or raises BuildError with its words."""
     try:
-        tensorrt.probe_build("tensorrt-rtx")
+        engines.probe_build("tensorrt-rtx")
     except BackendUnavailable as error:
         pytest.skip(error.message)
 
     def build(model: ModelProto, name: str) -> bytes:
         path, precision = tmp_path / "model.onnx", precisions.get(name)
         onnx.save(model, path)
-        options = tensorrt.BuildOptions("tensorrt-rtx", precision.allow_tf32, (1, 4, 8), targets=precision.targets)
-        return tensorrt.build(path, options).engine
+        options = engines.BuildOptions("tensorrt-rtx", precision.allow_tf32, (1, 4, 8), targets=precision.targets)
+        return engines.build(path, options).engine
 
     return build

@@ -9,8 +9,7 @@ import pytest
 from networks import Array, Article, run
 from onnx import ModelProto
 
-from pipeline import calibration, graphs, precisions, qdq
-from pipeline.backends import tensorrt
+from pipeline import calibration, engines, graphs, precisions, qdq
 from pipeline.errors import BuildError
 
 REWRITING = [name for name in precisions.NAMES if precisions.get(name).rewrite is not None]
@@ -102,7 +101,7 @@ def test_fp8_is_not_for_gpus_before_sm89(article: Article, tmp_path: Path) -> No
     path = tmp_path / "model.onnx"
     onnx.save(precisions.get("fp8").apply(article.model, amax=article.ranges), path)
     with pytest.raises(BuildError, match="fp8_e4m3"):
-        tensorrt.build(path, tensorrt.BuildOptions("tensorrt-rtx", False, (1, 4, 8), targets=("sm86",)))
+        engines.build(path, engines.BuildOptions("tensorrt-rtx", False, (1, 4, 8), targets=("sm86",)))
 
 
 @pytest.mark.parametrize("name", ["int8", "fp8"])

@@ -23,9 +23,9 @@ def html(main_job: Path) -> str:
 
 
 @pytest.fixture
-def copy(main_job: Path, tmp_path: Path) -> Path:
-    """A copy of the main job's artifacts that a test may change."""
-    return Path(shutil.copytree(main_job / "artifacts", tmp_path / "artifacts"))
+def artifacts(copy: Path) -> Path:
+    """The artifacts of a main job, which a test may change."""
+    return copy / "artifacts"
 
 
 def looked_up(artifacts: Path, source: str) -> Any:
@@ -114,8 +114,8 @@ def test_what_was_not_measured_is_said(html: str) -> None:
     assert "Not measured on this machine." in html or "Everything ran." in html
 
 
-def test_text_of_the_artifacts_is_shown_and_never_run(copy: Path) -> None:
-    html = hostile(copy)
+def test_text_of_the_artifacts_is_shown_and_never_run(artifacts: Path) -> None:
+    html = hostile(artifacts)
     parsed = Page(html)
     assert f'<th scope="row">{escape(LAYER)}</th>' in html, "a layer of that name"
     tags = [tag for tag, _ in parsed.elements]
@@ -127,37 +127,37 @@ def test_text_of_the_artifacts_is_shown_and_never_run(copy: Path) -> None:
     assert "49" not in {word.strip("'\"") for word in parsed.text.split()}
 
 
-def test_a_headline_is_only_of_what_passed(copy: Path) -> None:
-    parity = change(copy, "validate/parity.json")
+def test_a_headline_is_only_of_what_passed(artifacts: Path) -> None:
+    parity = change(artifacts, "validate/parity.json")
     for row in parity["totals"]:
         row["verdict"] = "inconclusive"
-    change(copy, "validate/parity.json", totals=parity["totals"], verdict="inconclusive")
-    assert runs.headlines(read(copy)) == []
-    html = page.render(read(copy))
+    change(artifacts, "validate/parity.json", totals=parity["totals"], verdict="inconclusive")
+    assert runs.headlines(read(artifacts)) == []
+    html = page.render(read(artifacts))
     assert "Accuracy not proven" in html
     assert "no speed-up to tell" in html
 
 
-def test_a_chosen_precision_is_the_headlines(copy: Path) -> None:
-    manifest = change(copy, "engine/manifest.json")
+def test_a_chosen_precision_is_the_headlines(artifacts: Path) -> None:
+    manifest = change(artifacts, "engine/manifest.json")
     manifest["outputs"]["selection.json"] = {"sha256": "0", "bytes": 0}
-    change(copy, "engine/manifest.json", outputs=manifest["outputs"])
+    change(artifacts, "engine/manifest.json", outputs=manifest["outputs"])
     found = {"dataset": {"samples": 1, "split": "validation", "name": "digits"}, "accuracy_budget_pp": 0.5}
     found |= {"schema": 1, "chosen": "fp16", "basis": "bits", "pareto": ["fp16"], "candidates": []}
-    (copy / "engine/selection.json").write_text(json.dumps(found), encoding="utf-8")
-    assert runs.headlines(read(copy)) == [], "fp16 is not timed on a CPU; fp32's speed-up is not its"
-    (copy / "engine/selection.json").write_text(json.dumps(found | {"chosen": "fp32"}), encoding="utf-8")
-    assert {row.plain["precision"] for row in runs.headlines(read(copy))} == {"fp32"}
+    (artifacts / "engine/selection.json").write_text(json.dumps(found), encoding="utf-8")
+    assert runs.headlines(read(artifacts)) == [], "fp16 is not timed on a CPU; fp32's speed-up is not its"
+    (artifacts / "engine/selection.json").write_text(json.dumps(found | {"chosen": "fp32"}), encoding="utf-8")
+    assert {row.plain["precision"] for row in runs.headlines(read(artifacts))} == {"fp32"}
 
 
-def test_runs_are_shown_side_by_side(main_job: Path, copy: Path, tmp_path: Path) -> None:
+def test_runs_are_shown_side_by_side(main_job: Path, artifacts: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(main_job / "artifacts", other / "artifacts")
     again = tmp_path / "again"
     shutil.copytree(main_job / "artifacts", again)
     done = run_pipeline("report", *QUICK, "--compare", "other", "again", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    html = (copy / "report/index.html").read_text(encoding="utf-8")
+    html = (artifacts / "report/index.html").read_text(encoding="utf-8")
     assert "Runs side by side" in html
     sources = {number.source or "" for number in Page(html).numbers}
     assert any(source.startswith("other/artifacts/benchmark/results.json#") for source in sources)
@@ -189,50 +189,50 @@ def test_runs_are_called_by_what_tells_them_apart(
     assert runs.read_others([Path(folder) for folder in folders]) == names
 
 
-def test_what_is_no_run_is_refused_and_the_old_page_stays(copy: Path, tmp_path: Path) -> None:
-    before = (copy / "report/index.html").read_bytes()
+def test_what_is_no_run_is_refused_and_the_old_page_stays(artifacts: Path, tmp_path: Path) -> None:
+    before = (artifacts / "report/index.html").read_bytes()
     done = run_pipeline("report", *QUICK, "--compare", "nowhere", cwd=tmp_path)
     assert done.returncode == 3
     assert "nowhere has no artifacts of a run" in done.stderr
-    assert (copy / "report/index.html").read_bytes() == before
+    assert (artifacts / "report/index.html").read_bytes() == before
     stray = run_pipeline("report", *QUICK, "nowhere", cwd=tmp_path)
     assert stray.returncode == 2
     assert "--compare" in stray.stderr
 
 
-def test_artifacts_of_an_earlier_version_are_shown_as_far_as_they_go(copy: Path) -> None:
-    manifest = change(copy, "validate/manifest.json")
+def test_artifacts_of_an_earlier_version_are_shown_as_far_as_they_go(artifacts: Path) -> None:
+    manifest = change(artifacts, "validate/manifest.json")
     del manifest["outputs"]["disagreements.json"]
-    change(copy, "validate/manifest.json", outputs=manifest["outputs"])
-    history = change(copy, "train/history.json")
+    change(artifacts, "validate/manifest.json", outputs=manifest["outputs"])
+    history = change(artifacts, "train/history.json")
     del history["epoch_seconds"]
-    (copy / "train/history.json").write_text(json.dumps(history), encoding="utf-8")
-    assert "kept no images" in page.render(read(copy))
-    change(copy, "benchmark/results.json", schema=1)
+    (artifacts / "train/history.json").write_text(json.dumps(history), encoding="utf-8")
+    assert "kept no images" in page.render(read(artifacts))
+    change(artifacts, "benchmark/results.json", schema=1)
     with pytest.raises(ArtifactError, match="has schema 1, not 2") as caught:
-        read(copy)
+        read(artifacts)
     assert "make benchmark" in caught.value.hint
 
 
-def test_where_nothing_could_be_timed_the_page_says_so(copy: Path) -> None:
-    results = change(copy, "benchmark/results.json")
+def test_where_nothing_could_be_timed_the_page_says_so(artifacts: Path) -> None:
+    results = change(artifacts, "benchmark/results.json")
     for cell in results["cells"]:
         cell["status"] = "failed"
         cell["reason"] = "the machine was on fire"
-    change(copy, "benchmark/results.json", cells=results["cells"], speedups=[], noise_floor=[])
-    html = page.render(read(copy))
+    change(artifacts, "benchmark/results.json", cells=results["cells"], speedups=[], noise_floor=[])
+    html = page.render(read(artifacts))
     assert "no speed-up to tell" in html
     assert html.count("Nothing could be timed") == 2
     assert "the machine was on fire" in html
 
 
-def test_open_starts_the_browser_with_the_page(copy: Path, tmp_path: Path) -> None:
+def test_open_starts_the_browser_with_the_page(artifacts: Path, tmp_path: Path) -> None:
     browser = tmp_path / "browser.sh"
     browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {tmp_path}/opened\n')
     browser.chmod(0o755)
     done = run_pipeline("report", *QUICK, "--open", cwd=tmp_path, BROWSER=f"{browser} %s")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "opened").read_text() == (copy / "report/index.html").as_uri()
+    assert (tmp_path / "opened").read_text() == (artifacts / "report/index.html").as_uri()
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])

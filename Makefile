@@ -59,7 +59,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 test: $(INSTALLED) ## all tests; PIPELINE_DATA_DIR names a folder with MNIST for those that need it
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 browser: $(INSTALLED) ## a Chromium for browser-test, where there is none: Debian's, or else Playwright's
 	@test -n "$(BROWSER)" || { command -v apt-get >/dev/null && \

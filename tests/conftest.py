@@ -12,6 +12,21 @@ from filelock import FileLock
 
 from pipeline import environment
 
+LONGEST = (
+    *("test_pipeline", "test_own_models", "test_cli", "test_mnist", "test_loadgen"),
+    *("test_in_browser", "test_contract", "test_page", "test_peers", "test_divergence"),
+)
+"""Modules to begin with where there are several processes, so that at the end none is left alone with a long one.
+
+Those that need the main job take turns with those that do not: while one process makes it, the next need not wait.
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest modules first."""
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip `gpu` tests where there is none; with REQUIRE_GPU=1 that is a failure."""

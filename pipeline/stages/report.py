@@ -43,6 +43,7 @@ def _summary(context: Context, own: Run) -> None:
         context.say(
             f"  batch {best['batch']:<5} {best['backend']} {best['variant']} {best['precision']} on {best['device']}: "
             f"{written(row['ratio'], 'ratio')} the strongest original ({best['over']} on {best['over_device']})"
+            f"{'' if best['verdict'] == 'faster' else ', ' + best['verdict']}"
         )
     if own.results is None:
         context.say("  speed      not timed: the model failed validation")

@@ -12,6 +12,7 @@ import pytest
 from commands import QUICK, run_pipeline
 from pages import HOSTILE, LAYER, Page, change, hostile, read
 
+from pipeline import latency
 from pipeline.errors import ArtifactError
 from pipeline.report import page
 from pipeline.report import run as runs
@@ -96,6 +97,15 @@ def test_the_headline_names_its_baseline(main_job: Path, html: str) -> None:
     title = re.sub(r"<[^>]+>", "", html[html.index("<h1>") : html.index("</h1>")])
     assert any(f"the speed of {row['over']}" in " ".join(title.split()) for row in results["speedups"])
     assert "Accuracy kept" in title
+
+
+def test_a_headline_within_the_noise_says_so(artifacts: Path) -> None:
+    results = change(artifacts, "benchmark/results.json")
+    for row in results["speedups"]:
+        row["verdict"] = latency.UNTOLD
+    change(artifacts, "benchmark/results.json", speedups=results["speedups"])
+    html = page.render(read(artifacts))
+    assert f", {latency.UNTOLD}" in html[html.index("<h1>") : html.index("</h1>")]
 
 
 def test_nothing_is_loaded_and_no_script_is_there(html: str) -> None:

@@ -108,6 +108,28 @@ def test_a_headline_within_the_noise_says_so(artifacts: Path) -> None:
     assert f", {latency.UNTOLD}" in html[html.index("<h1>") : html.index("</h1>")]
 
 
+def test_where_engines_ran_their_own_layers_and_both_modes_are_shown(artifacts: Path) -> None:
+    """No GPU here: the artifacts of a machine that has one are made from this one's."""
+    layer = {"Name": "conv2d + relu", "LayerType": "CaskConvolution"}
+    layer |= {"Inputs": [{"Format/Datatype": "Half"}], "Outputs": [{"Format/Datatype": "Row major linear FP32"}]}
+    change(artifacts, "engine/fp16/engine.json", runs_here=True, layers={"types": {"FLOAT16": 1}})
+    (artifacts / "engine/fp16/layers.json").write_text(json.dumps({"schema": 1, "layers": [layer]}), encoding="utf-8")
+    results = change(artifacts, "benchmark/results.json")
+    ok = [cell for cell in results["cells"] if cell["status"] == "ok" and cell["backend"] == "onnxruntime"]
+    resident = [cell | {"mode": "compute", "device": "NVIDIA L4", "variant": "cuda", "twin": False} for cell in ok]
+    change(artifacts, "benchmark/results.json", cells=results["cells"] + resident)
+    with np.load(artifacts / "benchmark/samples.npz") as samples:
+        kept = {key: samples[key] for key in samples.files}
+    for cell in resident:
+        kept[f"onnxruntime/cuda/{cell['precision']}/{cell['batch']}/compute/round0"] = np.arange(1000, 2000)
+    np.savez(artifacts / "benchmark/samples.npz", **kept)
+    html = page.render(read(artifacts))
+    assert "fp16: 1 of the engine" in html
+    assert '<th scope="row">conv2d + relu</th><td>CaskConvolution</td><td>FLOAT16</td><td>FLOAT</td>' in html
+    assert "Batch 16, inputs resident on the GPU" in html
+    assert "fp32: 11 nodes of its graph" in html
+
+
 def test_nothing_is_loaded_and_no_script_is_there(html: str) -> None:
     parsed = Page(html)
     assert not [tag for tag, _ in parsed.elements if tag in ("script", "link", "iframe", "object", "embed", "base")]

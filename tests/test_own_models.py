@@ -33,6 +33,7 @@ def test_a_model_that_fp16_ruins_is_refused_and_repaired(pipeline: Run, tmp_path
     html = (tmp_path / "artifacts/report/index.html").read_text(encoding="utf-8")
     assert "Accuracy lost in typed fp16" in html
     assert "Nothing was timed: the model failed validation." in html
+    assert 'make localise ARGS="--precision fp16"' in html
     allowed = pipeline("benchmark", *own, "--set=benchmark.allow_failed=true", **OWN)
     assert allowed.returncode == 0, allowed.stderr
 

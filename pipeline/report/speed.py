@@ -42,7 +42,8 @@ def distributions(run: Run) -> Figure:
         "latency",
         "Latency of every call",
         "Each row is one way to run the model, the fastest first; left is faster, on a log axis. The darker a stretch, "
-        "the more calls took that long; the tick is the median. A long pale tail is time that some users wait. "
+        "the more calls took that long; the tick is the median of the rounds' medians, which the other figures show, "
+        "and percentiles are of all calls together. A long pale tail is time that some users wait. "
         "A row called (again) is its neighbour timed a second time: what differs between the two is noise. Percentiles "
         "that the number of calls cannot support are n/a; every sample is in benchmark/samples.npz.",
         panels,

@@ -4,7 +4,7 @@ import errno
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
@@ -100,10 +100,11 @@ def code_digest() -> str:
 
 
 def digest_below(folder: Path) -> str:
-    """Return a digest of the manifests below a folder; they change whenever one of its runs is published anew."""
+    """Return a digest of the manifests of a run: of the stages below a folder, or below its `artifacts`."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob(MANIFEST)):
-        digest.update(path.read_bytes())
+    for pattern in (f"*/{MANIFEST}", f"artifacts/*/{MANIFEST}"):  # not deeper: a folder may hold a whole checkout
+        for path in sorted(folder.glob(pattern)):
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
@@ -168,6 +169,25 @@ class Store:
                         f"{self.folder(stage)} is stale: {source} was published anew since", f"Run `make {stage}`."
                     )
         return manifest
+
+    def all_verified(
+        self, stages: Iterable[str], optional: Collection[str] = ()
+    ) -> tuple[dict[str, Manifest], dict[str, ArtifactError]]:
+        """Return the manifests of stages after checking them, and why an optional one is not there or is stale.
+
+        Raises:
+            ArtifactError: see `verified`.
+        """
+        manifests: dict[str, Manifest] = {}
+        missing: dict[str, ArtifactError] = {}
+        for stage in stages:
+            try:
+                manifests[stage] = self.verified(stage)
+            except NotPublished as error:
+                if stage not in optional:
+                    raise
+                missing[stage] = error
+        return manifests, missing
 
     def verified_file(self, path: str) -> Path:
         """Return where `<stage>/<file>` is, after checking it alone.

@@ -60,6 +60,11 @@ class Contender:
         return f"{self.backend} {self.variant} {self.precision}{' (again)' if self.twin else ''}"
 
 
+def key(backend: str, variant: str, precision: str, twin: bool, batch: int, mode: str) -> str:
+    """Name a cell in `samples.npz`."""
+    return f"{backend}/{variant}/{precision}{'.twin' if twin else ''}/{batch}/{mode}"
+
+
 @dataclass
 class Cell:
     """One contender with one batch size in one mode; `rounds` holds its samples in ns."""
@@ -80,7 +85,7 @@ class Cell:
     def key(self) -> str:
         """Name the cell in `samples.npz`."""
         one = self.contender
-        return f"{one.backend}/{one.variant}/{one.precision}{'.twin' if one.twin else ''}/{self.batch}/{self.mode}"
+        return key(one.backend, one.variant, one.precision, one.twin, self.batch, self.mode)
 
     @property
     def summary(self) -> latency.Summary:

@@ -72,10 +72,24 @@ def read(path: Path) -> Results:
         raise ArtifactError(f"{path} does not exist", keep) from error
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path} cannot be read as JSON: {error}", keep) from error
+    return parse(tree, path)
+
+
+def check_schema(tree: Any, path: Path) -> None:
+    """Raise ArtifactError where this is no results.json, or one of another schema; `path` is where it was read."""
     found = tree.get("schema") if isinstance(tree, dict) else None
     if found != SCHEMA:
         what = "has no schema of a results.json" if found is None else f"has schema {found}, not {SCHEMA}"
         raise ArtifactError(f"{path} {what}", "Run `make benchmark` with this version of the pipeline to get one.")
+
+
+def parse(tree: Any, path: Path) -> Results:
+    """Return a results.json's content, checked; `path` is where it was read.
+
+    Raises:
+        ArtifactError: it is of another schema, or not as that schema says.
+    """
+    check_schema(tree, path)
     try:
         return Results.model_validate(tree)
     except ValueError as error:

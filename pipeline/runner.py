@@ -3,7 +3,6 @@
 import importlib
 import sys
 import time
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.text import Text
 
 from pipeline import artifacts, data, environment
 from pipeline.config import Config
-from pipeline.errors import ArtifactError, NotPublished, ParityError, PipelineError
+from pipeline.errors import ArtifactError, ParityError, PipelineError
 from pipeline.stages import Stage
 
 
@@ -94,7 +93,7 @@ def run(stage: Stage, config: Config, console: Console, *, force: bool = False) 
     store = artifacts.Store(config.artifacts)
     with store.lock():
         needed = dict.fromkeys(need.partition("/")[0] for need in stage.needs)
-        manifests, missing = _verified(store, needed, stage.optional)
+        manifests, missing = store.all_verified(needed, stage.optional)
         fingerprint = _fingerprint(stage, config, manifests)
         store.recover(stage.name)
         reason = "forced" if force else _why_not_up_to_date(store, stage, fingerprint)
@@ -124,22 +123,6 @@ def run(stage: Stage, config: Config, console: Console, *, force: bool = False) 
         console.print(done, highlight=False, markup=False)
         if outcome.failure:
             raise outcome.failure
-
-
-def _verified(
-    store: artifacts.Store, needed: Iterable[str], optional: Collection[str]
-) -> tuple[dict[str, artifacts.Manifest], dict[str, ArtifactError]]:
-    """Return the manifests of the stages that are needed, and why an optional one is not there or out of date."""
-    manifests: dict[str, artifacts.Manifest] = {}
-    missing: dict[str, ArtifactError] = {}
-    for name in needed:
-        try:
-            manifests[name] = store.verified(name)
-        except NotPublished as error:
-            if name not in optional:
-                raise
-            missing[name] = error
-    return manifests, missing
 
 
 def _entry(stage: Stage) -> Any:

@@ -65,7 +65,7 @@ def read(artifacts: Path, name: str = "") -> runs.Run:
     """Read a run as the report stage does, without verifying it: tests change the files."""
     names = [stage for stage in runs.STAGES if (artifacts / stage).is_dir()]
     manifests = {stage: Manifest.from_json((artifacts / stage / "manifest.json").read_text("utf-8")) for stage in names}
-    return runs.read(artifacts, manifests, name)
+    return runs.read(artifacts, manifests, {}, name)
 
 
 def change(artifacts: Path, file: str, **values: Any) -> Any:

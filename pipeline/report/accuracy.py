@@ -1,6 +1,6 @@
 """The figures on accuracy: what each hop loses, and what a precision costs for its speed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import altair as alt
@@ -89,14 +89,10 @@ def parity(run: Run) -> Figure:
     )
 
 
-def fastest(run: Run, precision: str, batch: int) -> Traced | None:
-    """Return the fastest timed cell of a precision, host to host, of those that run the exported model."""
-    cells = [
-        cell
-        for cell in run.cells(precision=precision, batch=batch, mode="end_to_end", twin=False)
-        if cell.plain["backend"] != "tensorflow" and cell.plain["p50_us"] is not None
-    ]
-    return min(cells, key=lambda cell: float(cell.plain["p50_us"]), default=None)
+def fastest(cells: Iterable[Traced]) -> Traced | None:
+    """Return the cell of the least p50."""
+    timed = (cell for cell in cells if cell.plain["p50_us"] is not None)
+    return min(timed, key=lambda cell: float(cell.plain["p50_us"]), default=None)
 
 
 def trade_off(run: Run) -> Figure:
@@ -105,9 +101,11 @@ def trade_off(run: Run) -> Figure:
     panels, rows, timed = [], [], set()
     for batch in run.batches():
         points = []
+        cells = list(run.cells(batch=batch, mode="end_to_end", twin=False))
+        exported = [cell for cell in cells if cell.plain["backend"] != "tensorflow"]
         for sidecar in run.sidecars:
             precision = sidecar.plain["precision"]
-            cell = fastest(run, precision, batch)
+            cell = fastest(cell for cell in exported if cell.plain["precision"] == precision)
             judgement = cell and run.judgement(cell.plain["backend"], precision)
             if cell is not None and judgement is not None:
                 timed.add(precision)
@@ -118,7 +116,7 @@ def trade_off(run: Run) -> Figure:
         for point, row in zip(points, rows[len(rows) - len(points) :], strict=True):
             point["best"] = point in best
             row[-1] = "Pareto set" if point["best"] else "beaten" if point["passes"] else "does not pass"
-        original = _fastest_original(run, batch)
+        original = fastest(cell for cell in cells if cell.plain["backend"] == "tensorflow")
         if original is not None:
             rows.append(["original", original["batch"], label(original.plain), original["p50_us"], 0.0, *[""] * 4])
             point = {"precision": "original", "drop": 0.0, "low": 0.0, "high": 0.0, "best": False}
@@ -126,10 +124,8 @@ def trade_off(run: Run) -> Figure:
         if points:
             panels.append(panel(f"Batch {batch}", _trade_off_chart(points, budget), len(points), 290))
     untimed = []
-    for sidecar in run.sidecars:
-        precision = sidecar.plain["precision"]
-        judgement = run.judgement("tensorrt", precision) or run.judgement("onnxruntime", precision)
-        if precision not in timed and judgement is not None:
+    for precision, judgement in run.accuracies().items():
+        if precision not in timed:
             rows.append([precision, "", "not timed here", "", *_lost(judgement), ""])
             untimed.append(_point(precision, judgement))
     if untimed:
@@ -167,15 +163,6 @@ def _lost(judgement: Traced) -> list[Traced]:
 def _point(precision: str, judgement: Traced) -> dict[str, Any]:
     drop, low, high, _ = (value.plain for value in _lost(judgement))
     return {"precision": precision, "drop": drop, "low": low, "high": high}
-
-
-def _fastest_original(run: Run, batch: int) -> Traced | None:
-    cells = [
-        cell
-        for cell in run.cells(backend="tensorflow", batch=batch, mode="end_to_end")
-        if cell.plain["p50_us"] is not None
-    ]
-    return min(cells, key=lambda cell: float(cell.plain["p50_us"]), default=None)
 
 
 LOST = alt.Y("drop:Q", title="accuracy lost, percentage points")

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from pipeline import conditions, environment
+from pipeline import conditions, environment, latency
 from pipeline.report import run as runs
-from pipeline.report.numbers import written
 from pipeline.report.run import Run
 
 
@@ -168,7 +167,7 @@ def _speed(results: dict[str, Any]) -> str:
                 cell["device"],
                 f"{cell['samples']:,}",
                 _with_interval(cell["p50_us"], cell["p50_ci95_us"]),
-                *(_us(cell[key]) for key in ("p90_us", "p95_us", "p99_us")),
+                *(latency.microseconds(cell[key]) for key in ("p90_us", "p95_us", "p99_us")),
                 "" if cell["backend"] == "null" else f"{cell['items_per_s']:,.0f}",
                 f"{cell['limit']['share']:.0%} of {cell['limit']['limit']}" if cell["limit"] else "",
             ]
@@ -239,12 +238,8 @@ def _ratio(row: dict[str, Any]) -> str:
 
 def _with_interval(value: float | None, ends: list[float] | None) -> str:
     if value is None or ends is None:
-        return _us(value)
-    return f"{_us(value)} ({' to '.join(map(_us, ends))})"
-
-
-def _us(value: float | None) -> str:
-    return written(value, "us")
+        return latency.microseconds(value)
+    return f"{latency.microseconds(value)} ({' to '.join(map(latency.microseconds, ends))})"
 
 
 def _skipped(run: Run) -> str:
@@ -253,5 +248,4 @@ def _skipped(run: Run) -> str:
 
 
 def _versions(run: Run) -> str:
-    versions = run.manifests["benchmark" if run.results else "validate"].versions
-    return "## Versions\n\n" + ", ".join(f"{name} {version}" for name, version in versions.items())
+    return "## Versions\n\n" + ", ".join(f"{name} {version}" for name, version in run.last.versions.items())

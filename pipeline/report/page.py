@@ -36,13 +36,14 @@ def render(run: Run, others: Sequence[Run] = ()) -> str:
         "command": shlex.join,
         "json": lambda value: json.dumps(value, ensure_ascii=False),
     }
+    keras_names = layer_names.keras_layer_names(run.root / "train/model.keras")
     return jinja.get_template("page.html.j2").render(
         run=run,
         names=run.dataset.plain["class_names"],
         originals=len({cell.plain["variant"] for cell in run.cells(backend="tensorflow", mode="end_to_end")}),
         failings=runs.failings(run),
         headlines=runs.headlines(run),
-        accuracies=accuracies(run),
+        accuracies=run.accuracies().values(),
         not_run=runs.not_run(run),
         untimed_engines=runs.untimed_engines(run),
         figures={
@@ -58,20 +59,9 @@ def render(run: Run, others: Sequence[Run] = ()) -> str:
         },
         disagreements=disagreements(run),
         layer_columns=[Column("layer"), Column("operator"), Column("reads"), Column("writes")],
-        layers=[layers(run, sidecar.plain) for sidecar in run.sidecars],
+        layers=[layers(run, sidecar.plain, keras_names) for sidecar in run.sidecars],
         comparison=beside(run, others) if others else None,
     )
-
-
-def accuracies(run: Run) -> list[Any]:
-    """Return the comparisons with the original model: the engine's where it ran, else its typed graph's."""
-    found = []
-    for sidecar in run.sidecars:
-        precision = sidecar.plain["precision"]
-        row = run.judgement("tensorrt", precision) or run.judgement("onnxruntime", precision)
-        if row is not None:
-            found.append(row)
-    return found
 
 
 def disagreements(run: Run) -> list[dict[str, Any]]:
@@ -102,7 +92,7 @@ def draw(image: "np.ndarray[Any, Any]") -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def layers(run: Run, sidecar: dict[str, Any]) -> dict[str, Any]:
+def layers(run: Run, sidecar: dict[str, Any], keras_names: Sequence[str]) -> dict[str, Any]:
     """Return an engine's layers as its inspector lists them, or else the nodes of the graph that it was built from.
 
     A row is: Keras layer or engine layer, operator, type of its first input, type of its first output.
@@ -126,11 +116,7 @@ def layers(run: Run, sidecar: dict[str, Any]) -> dict[str, Any]:
     def name(tensor: str) -> str:
         return TensorProto.DataType.Name(types[tensor]) if types.get(tensor) else ""
 
-    homes = {
-        node: group.name
-        for group in layer_names.groups(model, layer_names.keras_layer_names(run.root / "train/model.keras"))
-        for node in group.nodes
-    }
+    homes = {node: group.name for group in layer_names.groups(model, keras_names) for node in group.nodes}
     rows = [
         (homes.get(node.name, node.name), node.op_type, name(next(iter(node.input), "")), name(node.output[0]))
         for node in model.graph.node
@@ -152,12 +138,18 @@ def _engine_layers(folder: Any) -> list[tuple[str, str, str, str]]:
 
 def beside(run: Run, others: Sequence[Run]) -> dict[str, Any]:
     """Return what the page shows of several runs: their medians, and this run against each other one, cell by cell."""
-    against = []
-    for other in others:
-        if run.results and other.results:
-            old, new = (results_file.read(one.root / "benchmark/results.json") for one in (other, run))
-            against.append((other, comparison.compare(old, new)))
     everything = [run, *others]
-    return {"runs": [(one, runs.headlines(one)) for one in everything], "against": against} | {
-        "figure": speed.side_by_side(everything)
+    timed = {
+        one.root: results_file.parse(one.results.plain, one.root / "benchmark/results.json")
+        for one in everything
+        if one.results
+    }
+    return {
+        "runs": [(one, runs.headlines(one)) for one in everything],
+        "against": [
+            (other, comparison.compare(timed[other.root], timed[run.root]))
+            for other in others
+            if other.root in timed and run.root in timed
+        ],
+        "figure": speed.side_by_side(everything),
     }

@@ -1,6 +1,6 @@
 """One run read back from its artifacts, and what is to be said of it first; pages, tables and the terminal share it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,9 +36,9 @@ class Run:
     results: Traced | None
 
     @property
-    def machine(self) -> dict[str, Any]:
-        """Return the machine that validated, and timed where anything was timed."""
-        return self.manifests["benchmark" if self.results else "validate"].machine
+    def last(self) -> Manifest:
+        """Return the manifest of the last stage that ran: the benchmark's, or validate's where nothing was timed."""
+        return self.manifests["benchmark" if self.results else "validate"]
 
     def cells(self, **wanted: Any) -> Iterator[Traced]:
         """Yield the cells that were timed, other than the harness itself, with these values."""
@@ -58,14 +58,25 @@ class Run:
         rows = (row for row in self.parity["totals"] if row.plain["candidate"] == candidate and row.plain["samples"])
         return next(rows, None)
 
+    def accuracies(self) -> dict[str, Traced]:
+        """Return how each precision compares with the original: its engine where that ran, else its typed graph."""
+        found = {}
+        for sidecar in self.sidecars:
+            precision = sidecar.plain["precision"]
+            row = self.judgement("tensorrt", precision) or self.judgement("onnxruntime", precision)
+            if row is not None:
+                found[precision] = row
+        return found
 
-def read(root: Path, manifests: dict[str, Manifest], name: str = "") -> Run:
-    """Read the artifacts below `root` that these manifests list; they have been verified.
+
+def read(root: Path, manifests: dict[str, Manifest], missing: Mapping[str, ArtifactError], name: str = "") -> Run:
+    """Read the artifacts below `root` that these manifests list; they have been verified. `missing` says why others
+    are not there.
 
     A run beside the page's own has a `name`, and its numbers say in which folder they stand.
 
     Raises:
-        ArtifactError: the benchmark is of another version of the pipeline.
+        ArtifactError: the model passed validation and was not timed, or was by another version of the pipeline.
     """
 
     def load(path: str) -> Traced:
@@ -75,10 +86,12 @@ def read(root: Path, manifests: dict[str, Manifest], name: str = "") -> Run:
         stage, _, file = path.partition("/")
         return load(path) if stage in manifests and file in manifests[stage].outputs else None
 
+    parity = load("validate/parity.json")
+    if "benchmark" in missing and parity.plain["verdict"] != FAIL:
+        raise missing["benchmark"]
     results = load_if_there("benchmark/results.json")
-    if results and results.plain.get("schema") != results_file.SCHEMA:
-        found = f"has schema {results.plain.get('schema')}, not {results_file.SCHEMA}"
-        raise ArtifactError(f"{root}/benchmark/results.json {found}", "Run `make benchmark` with this version.")
+    if results:
+        results_file.check_schema(results.plain, root / "benchmark/results.json")
     engine = manifests["engine"].outputs
     sidecars = [load(f"engine/{file}") for file in engine if file.endswith("/engine.json")]
     return Run(
@@ -89,7 +102,7 @@ def read(root: Path, manifests: dict[str, Manifest], name: str = "") -> Run:
         history=load("train/history.json"),
         sidecars=sorted(sidecars, key=lambda sidecar: (-sidecar.plain["mean_bits"], sidecar.plain["precision"])),
         selection=load_if_there("engine/selection.json"),
-        parity=load("validate/parity.json"),
+        parity=parity,
         disagreements=load_if_there("validate/disagreements.json"),
         results=results,
     )
@@ -122,11 +135,8 @@ def read_folder(folder: Path, name: str) -> Run:
         raise ArtifactError(
             f"{folder} has no artifacts of a run", "Name a folder like artifacts/, or one that has artifacts/ in it."
         )
-    store = Store(root)
-    manifests = {stage: store.verified(stage) for stage in STAGES[:-1]}
-    if store.manifest(STAGES[-1]) is not None or manifests["validate"].status == "done":
-        manifests[STAGES[-1]] = store.verified(STAGES[-1])
-    return read(root, manifests, name)
+    manifests, missing = Store(root).all_verified(STAGES, optional=STAGES[-1:])
+    return read(root, manifests, missing, name)
 
 
 def label(cell: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from pipeline import latency
+from pipeline import harness, latency
 from pipeline.report.figures import COLOURS, Column, Figure, base, by_name, named_rows, panel, ruled
 from pipeline.report.run import Run, label
 from pipeline.report.traced import Traced
@@ -56,8 +56,7 @@ def distributions(run: Run) -> Figure:
 
 def _percentiles(samples: Any, cell: dict[str, Any]) -> list[Traced]:
     """Return the percentiles of all calls of a cell in µs, None where there are too few of them."""
-    names = (cell["backend"], cell["variant"], cell["precision"] + (".twin" if cell["twin"] else ""))
-    key = "/".join(map(str, (*names, cell["batch"], cell["mode"])))
+    key = harness.key(**{name: cell[name] for name in ("backend", "variant", "precision", "twin", "batch", "mode")})
     ns = np.concatenate([samples[name] for name in samples.files if name.startswith(f"{key}/")])
     found = []
     for level in LEVELS:

@@ -13,9 +13,7 @@ def run(context: Context) -> Outcome:
     Raises:
         ArtifactError: the model passed validation and was not timed, or what it is to be compared with cannot be read.
     """
-    own = runs.read(context.root, context.manifests)
-    if own.results is None and own.parity["verdict"].plain != runs.FAIL:
-        raise context.missing["benchmark"]
+    own = runs.read(context.root, context.manifests, context.missing)
     others = runs.read_others(context.config.report.compare)
     (context.output / "index.html").write_text(page.render(own, others), encoding="utf-8")
     (context.output / "report.md").write_text(markdown.render(own), encoding="utf-8")

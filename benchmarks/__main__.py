@@ -15,9 +15,10 @@ from benchmarks import contenders, networks, table, trtexec
 from benchmarks.networks import Network
 from benchmarks.preparation import prepare
 from benchmarks.table import Timed
-from pipeline import artifacts, conditions, environment, harness, precisions, results
+from pipeline import artifacts, environment, precisions
 from pipeline.backends import Array
-from pipeline.harness import MODES, Cell, Contender, Timing
+from pipeline.measuring import conditions, harness, speedups
+from pipeline.measuring.harness import MODES, Cell, Contender, Timing
 
 CHECKED = 8
 """Images, at least, whose outputs are compared with Keras's, before and after each cell is timed."""
@@ -157,7 +158,7 @@ def _write(
     samples = {
         f"{timed.network}/{name}": round_ns
         for timed in everything
-        for name, round_ns in results.samples(timed.cells).items()
+        for name, round_ns in speedups.samples(timed.cells).items()
     }
     np.savez_compressed(output / "samples.npz", allow_pickle=False, **samples)
 

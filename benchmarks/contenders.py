@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from benchmarks import peers
-from pipeline import backends, environment, results
+from pipeline import backends, environment
 from pipeline.backends import LoadOptions, Step
-from pipeline.harness import Contender
+from pipeline.measuring import speedups
+from pipeline.measuring.harness import Contender
 
 ONNXRUNTIME, TENSORRT = f"{backends.__name__}.onnxruntime", f"{backends.__name__}.tensorrt"
 KERAS, OPENVINO = f"{backends.__name__}.tensorflow", f"{backends.__name__}.openvino"
@@ -75,7 +76,7 @@ def contenders(files: Files, threads: int) -> list[Contender]:
         plan = files.plans.get(way.variant, ()) if way.module in (ONNXRUNTIME, TENSORRT) else ()
         options = LoadOptions(way.variant, sha256=digest, threads=threads, plan=plan)
         found.append(Contender(way.module, way.variant, "fp32", path, options, skip=skip))
-    return results.with_twins(found, ours)
+    return speedups.with_twins(found, ours)
 
 
 def ours(contender: Contender) -> bool:

@@ -8,9 +8,10 @@ from typing import Any
 from benchmarks import networks
 from benchmarks.contenders import Files
 from benchmarks.networks import Network
-from pipeline import artifacts, environment, plan, precisions
+from pipeline import artifacts, environment, precisions
 from pipeline.backends import LoadOptions, Step
 from pipeline.errors import BackendUnavailable, BuildError
+from pipeline.runners import tuning_record
 
 
 def prepare(network: Network, folder: Path, threads: int) -> tuple[Files, dict[str, Any]]:
@@ -36,7 +37,7 @@ def prepare(network: Network, folder: Path, threads: int) -> tuple[Files, dict[s
 
 def _tune(network: Network, folder: Path, threads: int) -> dict[str, Any]:
     """Build the engine where there is a GPU, and tune what can be run here with the engine stage's function."""
-    from pipeline import tuning
+    from pipeline.measuring import tuning
 
     onnx, engine = folder / "model.onnx", folder / "model.engine"
     onnx_sha256, engine_sha256, no_engine = artifacts.sha256(onnx), None, "no NVIDIA GPU here"
@@ -57,17 +58,17 @@ def _tune(network: Network, folder: Path, threads: int) -> dict[str, Any]:
     return {
         "engine_sha256": engine_sha256,
         "no_engine": no_engine,
-        "plan": plan.describe(onnx_sha256, tuned),
-        "plan_in_words": {variant: plan.describe_steps(found.steps) for variant, found in tuned.items()},
+        "plan": tuning_record.describe(onnx_sha256, tuned),
+        "plan_in_words": {variant: tuning_record.describe_steps(found.steps) for variant, found in tuned.items()},
     }
 
 
 def _build(network: Network, onnx: Path, engine: Path) -> str:
     """Build a TensorRT engine for the batches that are timed, and return its digest. Never run on a GPU yet."""
-    from pipeline import engines
+    from pipeline.backends.tensorrt import build
 
     best = sorted(network.batch_sizes)[len(network.batch_sizes) // 2]
     batches = (1, best, max(network.batch_sizes))
-    built = engines.build(onnx, engines.BuildOptions("tensorrt", allow_tf32=False, batch=batches))
+    built = build.build(onnx, build.BuildOptions("tensorrt", allow_tf32=False, batch=batches))
     engine.write_bytes(built.engine)
     return artifacts.sha256(engine)

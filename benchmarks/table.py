@@ -7,8 +7,8 @@ import numpy as np
 from rich.table import Table
 
 from benchmarks.contenders import LOOP, ONNXRUNTIME, TENSORRT, label, ours
-from pipeline import latency, results
-from pipeline.harness import MODES, Cell
+from pipeline.measuring import speedups, statistics
+from pipeline.measuring.harness import MODES, Cell
 
 BATCH_1, CNN_1024 = 1.05, 1.8
 """What is claimed: at batch 1 at most so many times the bare loop's time; at batch 1,024 of the article's CNN at least
@@ -34,7 +34,7 @@ class Timed(NamedTuple):
 
     def floors(self) -> list[dict[str, Any]]:
         """Return what our runner's twins show of the noise."""
-        return results.noise_floors(self.cells)
+        return speedups.noise_floors(self.cells)
 
     def find(self, module: str, batch: int, mode: str = MODES[0], device: str = "cpu") -> Cell | None:
         """Return the cell of a module, or None."""
@@ -63,15 +63,24 @@ def rows(timed: Timed, mode: str) -> list[tuple[str, ...]]:
     floors = timed.floors()
     for cell in timed.ok(mode):
         summary, rival = cell.summary, timed.our_rival(cell)
-        row = [str(cell.batch), label(cell.contender), latency.microseconds(summary.p50_us), span(summary.p50_ci95_us)]
+        row = [
+            str(cell.batch),
+            label(cell.contender),
+            statistics.microseconds(summary.p50_us),
+            span(summary.p50_ci95_us),
+        ]
         row.append(f"{summary.items_per_s:,.0f}")
         if rival is None:
             row += ["", "", ""]
         else:
-            ratio = latency.speedup(summary.round_p50_us, rival.summary.round_p50_us)
-            floor = results.floor_of(cell.batch, mode, floors)
-            verdict = latency.verdict(ratio, floor)
-            row += [f"{ratio.ratio:.2f}×", span(ratio.ratio_ci95, ".2f"), "" if verdict == latency.UNTOLD else verdict]
+            ratio = statistics.speedup(summary.round_p50_us, rival.summary.round_p50_us)
+            floor = speedups.floor_of(cell.batch, mode, floors)
+            verdict = statistics.verdict(ratio, floor)
+            row += [
+                f"{ratio.ratio:.2f}×",
+                span(ratio.ratio_ci95, ".2f"),
+                "" if verdict == statistics.UNTOLD else verdict,
+            ]
         found.append(tuple(row))
     return found
 
@@ -101,17 +110,17 @@ def checks(everything: Sequence[Timed]) -> Iterator[Claim]:
             mine, bare = timed.find(ONNXRUNTIME, batch), timed.find(LOOP, batch)
             if mine is None or bare is None:
                 continue
-            where, floor = f"{timed.network}, batch {batch:,}", results.floor_of(batch, MODES[0], floors)
+            where, floor = f"{timed.network}, batch {batch:,}", speedups.floor_of(batch, MODES[0], floors)
             ours_us, bare_us = mine.summary.round_p50_us, bare.summary.round_p50_us
             if batch == 1:
-                ratio = latency.speedup(ours_us, bare_us)
+                ratio = statistics.speedup(ours_us, bare_us)
                 words = f"{where}: our p50 is {_told(ratio)} of the bare loop's, at most {BATCH_1}"
                 yield Claim(words, _judge(ratio, floor, lambda value: value <= BATCH_1))
             if (timed.network, batch) == ("article_cnn", 1024):
-                ratio = latency.speedup(_means(bare), _means(mine))
+                ratio = statistics.speedup(_means(bare), _means(mine))
                 words = f"{where}: {_told(ratio)} times the bare loop's items per second, at least {CNN_1024}"
                 yield Claim(words, _judge(ratio, floor, lambda value: value >= CNN_1024))
-            ratio = latency.speedup(bare_us, ours_us)
+            ratio = statistics.speedup(bare_us, ours_us)
             words = f"{where}: {_told(ratio)} times as fast as the bare loop, noise {floor:.1%}: not slower"
             margin = 1 / (1 + min(floor, WIDE))
             yield Claim(words, _judge(ratio, floor, lambda value, margin=margin: value >= margin))  # type: ignore[misc]
@@ -122,7 +131,7 @@ def checks(everything: Sequence[Timed]) -> Iterator[Claim]:
             yield Claim(words, HOLDS if low <= 1 <= high else FAILS)
 
 
-def _judge(ratio: latency.Ratio, floor: float, is_so: Callable[[float], bool]) -> str:
+def _judge(ratio: statistics.Ratio, floor: float, is_so: Callable[[float], bool]) -> str:
     """Judge by the ratio, or, where the noise is `WIDE`, only if its whole interval agrees."""
     judged = {is_so(value) for value in (ratio.ratio, *(ratio.ratio_ci95 or ()))}
     if floor > WIDE and len(judged) > 1:
@@ -135,7 +144,7 @@ def _means(cell: Cell) -> list[float]:
     return [float(np.mean(round_ns)) / 1e3 for round_ns in cell.rounds]
 
 
-def _told(ratio: latency.Ratio) -> str:
+def _told(ratio: statistics.Ratio) -> str:
     return f"{ratio.ratio:.3f} ({span(ratio.ratio_ci95, '.3f')})"
 
 
@@ -164,5 +173,5 @@ def span(interval: tuple[float, float] | None, form: str = "") -> str:
     return (
         "n/a"
         if interval is None
-        else " – ".join(format(end, form) if form else latency.microseconds(end) for end in interval)
+        else " – ".join(format(end, form) if form else statistics.microseconds(end) for end in interval)
     )

@@ -40,9 +40,9 @@ def _load(config: Path | None, assignments: list[str] | None) -> "Config":
 
 
 def _run(stage: Stage, config: Path | None, assignments: list[str] | None, force: bool) -> None:
-    from pipeline import runner
+    from pipeline.workflow import run
 
-    runner.run(stage, _load(config, assignments), _console(), force=force)
+    run.run(stage, _load(config, assignments), _console(), force=force)
 
 
 def _console() -> "Console":
@@ -88,7 +88,7 @@ def benchmark(
         return
     old = None
     if compare is not None:
-        from pipeline import comparison
+        from pipeline.measuring import comparison
 
         old = comparison.read(compare)  # before the run: it may be this run's own predecessor, about to be replaced
     _run(STAGES["benchmark"], config, assignments, force)
@@ -148,9 +148,9 @@ def predict(
     assignments: Assignments = None,
 ) -> None:
     """Tell what images show, by the exported model or an engine."""
-    from pipeline import prediction
+    from pipeline import predict
 
-    for line in prediction.predict(images, backend, precision, _load(config, assignments)):
+    for line in predict.predict(images, backend, precision, _load(config, assignments)):
         typer.echo(line)
 
 
@@ -161,10 +161,10 @@ def doctor(
     assignments: Assignments = None,
 ) -> None:
     """Tell what this machine has, and what each stage will therefore use."""
-    from pipeline import diagnosis
+    from pipeline import doctor
 
-    found = diagnosis.examine(_load(config, assignments))
-    typer.echo(diagnosis.to_json(found) if as_json else diagnosis.to_text(found))
+    found = doctor.examine(_load(config, assignments))
+    typer.echo(doctor.to_json(found) if as_json else doctor.to_text(found))
 
 
 @app.command("config")

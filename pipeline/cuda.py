@@ -2,7 +2,7 @@
 
 cuda.core is imported inside functions: it may be absent. Its objects are passed on as they are, since a wrapper would
 cost time between two launches. Nothing here was ever run on a GPU: there was none where it was written. The test that
-holds every name against the API (see pipeline.engines) covers this file too.
+holds every name against the API (see pipeline.backends.tensorrt.build) covers this file too.
 """
 
 import math

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from typing import Any
 
-from pipeline import artifacts, backends, engines, environment
+from pipeline import artifacts, backends, environment
+from pipeline.backends.tensorrt import build
 from pipeline.config import Config
 from pipeline.errors import BackendUnavailable
 
@@ -87,9 +88,9 @@ def _tensorrt() -> dict[str, Any]:
     except BackendUnavailable as error:
         return {"error": error.message}
     found = {}
-    for flavour in engines.FLAVOURS:
-        entry: dict[str, Any] = {"version": engines.installed_version(flavour)}
-        for verb, probe in (("builds", engines.probe_build), ("runs", backend.probe)):
+    for flavour in build.FLAVOURS:
+        entry: dict[str, Any] = {"version": build.installed_version(flavour)}
+        for verb, probe in (("builds", build.probe_build), ("runs", backend.probe)):
             try:
                 probe(flavour)
                 entry |= {verb: True, f"{verb}_reason": ""}

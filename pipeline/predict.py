@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from pipeline import artifacts, backends, data, evaluation, graphs, plan, precisions
+from pipeline import artifacts, backends, data, graphs, precisions
 from pipeline.backends import LoadOptions, Session, Step
 from pipeline.config import AUTO, Config
 from pipeline.errors import BackendUnavailable, ConfigError, DataError
+from pipeline.runners import inference, tuning_record
 
 BACKENDS = ("auto", "onnxruntime", "tensorflow", "tensorrt")
 
@@ -34,7 +35,7 @@ def predict(images: Sequence[Path], backend: str, precision: str, config: Config
     arrays = [read_image(path, tuple(record["image_shape"])) for path in images]
     with open_session(store, backend, chosen, config) as (_, session):
         # One at a time: a static batch or a small profile takes them too, and no image can depend on another.
-        scores = evaluation.infer(session, np.stack(arrays), 1)
+        scores = inference.infer(session, np.stack(arrays), 1)
     lines = [f"{chosen.name} on {session.device}"]
     for path, probabilities in zip(images, scores, strict=True):
         top = int(probabilities.argmax())
@@ -64,7 +65,7 @@ class Way:
     artifact: str
     loading: AbstractContextManager[Session]
     emulated: bool = False
-    batches: tuple[int, int] = evaluation.ANY_BATCH
+    batches: tuple[int, int] = inference.ANY_BATCH
 
 
 @contextmanager
@@ -133,7 +134,7 @@ def _cuda(store: artifacts.Store, precision: precisions.Precision, config: Confi
 def _cpu_exact(store: artifacts.Store, precision: precisions.Precision, config: Config) -> Way:
     typed = graphs.load(store.verified_file(_typed(precision)))
     emulated = precision.emulate is not None
-    return Way("onnxruntime", "cpu", _typed(precision), evaluation.loaded(typed, precision), emulated)
+    return Way("onnxruntime", "cpu", _typed(precision), inference.loaded(typed, precision), emulated)
 
 
 def _cpu(store: artifacts.Store, precision: precisions.Precision, config: Config) -> Way:
@@ -150,7 +151,7 @@ def _cpu(store: artifacts.Store, precision: precisions.Precision, config: Config
 def _steps(store: artifacts.Store, precision: precisions.Precision, variant: str) -> tuple[Step, ...]:
     """Return how the engine stage found this machine to run the graph, or the engine made of it, best."""
     graph = store.root / _typed(precision)
-    return plan.steps(graph.with_name(plan.FILE), variant, artifacts.sha256(graph))
+    return tuning_record.steps(graph.with_name(tuning_record.FILE), variant, artifacts.sha256(graph))
 
 
 def _typed(precision: precisions.Precision) -> str:

@@ -10,8 +10,9 @@ import fake_gpu
 import numpy as np
 import pytest
 
-from pipeline import cuda, environment, microbenchmarks
+from pipeline import cuda, environment
 from pipeline.errors import BackendUnavailable
+from pipeline.measuring.limits import microbenchmarks
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from benchmarks.table import Timed
 from pipeline import backends, environment
 from pipeline.backends import LoadOptions
 from pipeline.errors import ArtifactError, BackendUnavailable
-from pipeline.harness import Cell, Contender
+from pipeline.measuring.harness import Cell, Contender
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:keras.*"),  # Keras 3.15 with NumPy 2.4

@@ -93,7 +93,7 @@ def records(folder: Path) -> dict[str, FileRecord]:
 def code_digest() -> str:
     """Return a digest of this package's source: a changed pipeline must not call old artifacts up to date."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*")):
+    for path in sorted(Path(__file__).parents[1].rglob("*")):
         if path.suffix in (".py", ".j2", ".css"):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -63,7 +63,7 @@ class LoadOptions:
 
 @dataclass(frozen=True)
 class Step:
-    """How batches of `batch` samples and more are run best, as the engine stage measured it (pipeline.plan).
+    """How batches of `batch` samples and more are run best, as the engine stage measured it.
 
     `threads` are those of one operator (None: the library's choice), `chunk` the samples fed at a time (None: all),
     `streams` how many CUDA streams the chunks go over.

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import artifacts, config, environment, mnist
+from pipeline import artifacts, config, environment
+from pipeline.data import mnist
 from pipeline.errors import DataError
 
 DIR_VARIABLE = "PIPELINE_DATA_DIR"

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline import latency
+from pipeline.artifacts.results import Cell, Environment, Results, read
 from pipeline.errors import RegressionError
-from pipeline.results_file import Cell, Environment, Results, read
+from pipeline.measuring import statistics
 
 __all__ = ["Comparison", "Row", "compare", "read", "show"]
 
@@ -54,7 +54,7 @@ class Row:
     reason: str = ""
     old_us: float | None = None
     new_us: float | None = None
-    ratio: latency.Ratio | None = None
+    ratio: statistics.Ratio | None = None
     floor: float | None = None
 
 
@@ -157,7 +157,7 @@ def _gone(key: Key, new: Results) -> Row:
 def _judged(key: Key, old: Cell, new: Cell, floor: float | None, incomparable: str) -> Row:
     before, after = old.round_p50_us or [], new.round_p50_us or []
     ratio = _ratio(before, after)
-    verdict, reason = latency.UNTOLD, ""
+    verdict, reason = statistics.UNTOLD, ""
     if incomparable:
         verdict = NO_VERDICT
     elif old.clock != new.clock:
@@ -167,11 +167,11 @@ def _judged(key: Key, old: Cell, new: Cell, floor: float | None, incomparable: s
     elif floor is None:
         reason = "no noise floor was measured"
     else:
-        verdict = latency.verdict(ratio, floor)
+        verdict = statistics.verdict(ratio, floor)
     return Row(key, verdict, reason, _p50(old), _p50(new), ratio, floor)
 
 
-def _ratio(old_us: list[float], new_us: list[float]) -> latency.Ratio:
+def _ratio(old_us: list[float], new_us: list[float]) -> statistics.Ratio:
     """Return old median over new median, with the bootstrap interval over both runs' rounds, which are unpaired."""
 
     def statistic(old: Any, new: Any, axis: int = -1) -> Any:
@@ -179,8 +179,8 @@ def _ratio(old_us: list[float], new_us: list[float]) -> latency.Ratio:
 
     point = float(statistic(old_us, new_us))
     if min(len(old_us), len(new_us)) < 2:
-        return latency.Ratio(point, None)
-    return latency.Ratio(point, latency.bootstrap(statistic, old_us, new_us))
+        return statistics.Ratio(point, None)
+    return statistics.Ratio(point, statistics.bootstrap(statistic, old_us, new_us))
 
 
 def _floor(key: Key, old: Results, new: Results) -> float | None:
@@ -248,7 +248,7 @@ def _table(rows: list[Row]) -> Table:
     return table
 
 
-def _times(ratio: latency.Ratio) -> str:
+def _times(ratio: statistics.Ratio) -> str:
     interval = f" ({ratio.ratio_ci95[0]:.3f}–{ratio.ratio_ci95[1]:.3f})" if ratio.ratio_ci95 else ""
     return f"{ratio.ratio:.3f}{interval}"
 

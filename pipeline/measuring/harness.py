@@ -1,7 +1,7 @@
 """The one clock: what is timed, and how. Backends never time themselves, so that all numbers are of one kind.
 
-Each cell, which is one way to run the model with one batch size, lives in a process of its own (pipeline.workers), and
-all cells of a batch size are timed in turn, round after round: what slows the machine down for a while hits all alike.
+Each cell, which is one way to run the model with one batch size, lives in a process of its own, and all
+cells of a batch size are timed in turn, round after round: what slows the machine down for a while hits all alike.
 """
 
 import gc
@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import conditions, latency
 from pipeline.backends import Array, Bound, LoadOptions
 from pipeline.errors import PipelineError
+from pipeline.measuring import conditions, statistics
 
 HOST_CLOCK, DEVICE_CLOCK = "perf_counter_ns", "cuda_events"
 
@@ -79,7 +79,7 @@ class Cell:
     settings: dict[str, Any] = field(default_factory=dict)
     warmup: dict[str, Any] = field(default_factory=dict)
     conditions: dict[str, Any] = field(default_factory=dict)
-    rounds: list[latency.Samples] = field(default_factory=list)
+    rounds: list[statistics.Samples] = field(default_factory=list)
 
     @property
     def key(self) -> str:
@@ -88,9 +88,9 @@ class Cell:
         return key(one.backend, one.variant, one.precision, one.twin, self.batch, self.mode)
 
     @property
-    def summary(self) -> latency.Summary:
+    def summary(self) -> statistics.Summary:
         """What its samples say."""
-        return latency.summarise(self.rounds, self.batch)
+        return statistics.summarise(self.rounds, self.batch)
 
     def row(self) -> dict[str, Any]:
         """Return the cell as it stands in `results.json`."""
@@ -113,7 +113,7 @@ class Cell:
             return (
                 row
                 | {"samples": 0}
-                | {name: None for name in latency.Summary.__dataclass_fields__ if name != "samples"}
+                | {name: None for name in statistics.Summary.__dataclass_fields__ if name != "samples"}
             )
         return row | asdict(self.summary)
 
@@ -157,7 +157,7 @@ def time_batch(
         wrong: tells what is wrong with a contender's outputs [samples, classes], given the first one's, or nothing.
         progress: is told each step.
     """
-    from pipeline.workers import Worker
+    from pipeline.measuring.worker import Worker
 
     cells: list[Cell] = []
     running: list[tuple[Cell, Worker]] = []
@@ -261,7 +261,9 @@ def warm_up(call: Callable[[], object], limit_s: float) -> dict[str, Any]:
     return {"calls": calls, "seconds": round(clock() - begun, 3), "stable": stable}
 
 
-def measure(call: Callable[[], object], *, warmup_s: float, min_duration_s: float, min_samples: int) -> latency.Samples:
+def measure(
+    call: Callable[[], object], *, warmup_s: float, min_duration_s: float, min_samples: int
+) -> statistics.Samples:
     """Return the durations of single calls, int64 [samples] in ns.
 
     Calls at least once, and for `warmup_s`, before it counts; then until both `min_duration_s` and `min_samples` are
@@ -289,7 +291,7 @@ def measure(call: Callable[[], object], *, warmup_s: float, min_duration_s: floa
     return np.asarray(samples, np.int64)
 
 
-def measure_on_device(bound: Bound, *, warmup_s: float, min_duration_s: float, min_samples: int) -> latency.Samples:
+def measure_on_device(bound: Bound, *, warmup_s: float, min_duration_s: float, min_samples: int) -> statistics.Samples:
     """As `measure`, but by CUDA events on the stream that the inference runs on: int64 [samples] in ns.
 
     Each inference is waited for before the next is launched. Never run on a GPU yet.

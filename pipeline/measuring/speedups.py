@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from pipeline import latency
-from pipeline.harness import NULL, Cell, Contender
+from pipeline.measuring import statistics
+from pipeline.measuring.harness import NULL, Cell, Contender
 
 
-def samples(cells: Sequence[Cell]) -> dict[str, latency.Samples]:
+def samples(cells: Sequence[Cell]) -> dict[str, statistics.Samples]:
     """Return every sample in ns, an array for each round of each cell, under the names of `samples.npz`."""
     return {
         f"{cell.key}/round{index}": round_ns
@@ -49,11 +49,11 @@ def noise_floors(cells: Sequence[Cell]) -> list[dict[str, Any]]:
         )
         if first.status != "ok":
             continue
-        ratio = latency.speedup(first.summary.round_p50_us, twin.summary.round_p50_us)
+        ratio = statistics.speedup(first.summary.round_p50_us, twin.summary.round_p50_us)
         found.append(
             {"batch": twin.batch, "mode": twin.mode, "device": twin.device, "cell": str(first.contender)}
             | asdict(ratio)
-            | {"floor": latency.noise_floor(ratio)}
+            | {"floor": statistics.noise_floor(ratio)}
         )
     return found
 
@@ -76,7 +76,7 @@ def speedups(
         for base in ok:
             if not baseline(base.contender) or (base.batch, base.mode) != (cell.batch, cell.mode):
                 continue
-            ratio = latency.speedup(base.summary.round_p50_us, cell.summary.round_p50_us)
+            ratio = statistics.speedup(base.summary.round_p50_us, cell.summary.round_p50_us)
             rows.append(
                 {
                     "backend": cell.contender.backend,
@@ -89,7 +89,7 @@ def speedups(
                     "over_device": base.device,
                 }
                 | asdict(ratio)
-                | {"verdict": latency.verdict(ratio, floor_of(cell.batch, cell.mode, floors))}
+                | {"verdict": statistics.verdict(ratio, floor_of(cell.batch, cell.mode, floors))}
             )
         found += sorted(rows, key=lambda row: float(str(row["ratio"])))
     return found

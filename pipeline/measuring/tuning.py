@@ -14,9 +14,10 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from pipeline import backends, environment, harness, precisions
+from pipeline import backends, environment, precisions
 from pipeline.backends import LoadOptions, Outputs, Session, Step, TensorSpec
 from pipeline.errors import BackendUnavailable, ConfigError
+from pipeline.measuring import harness
 from pipeline.precisions import Tolerance
 
 BATCHES = (1, 8, 64, 256, 1024)

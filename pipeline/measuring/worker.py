@@ -1,7 +1,7 @@
 """One process a cell: it loads the model, then waits on a pipe to be told what to measure.
 
 So no cell shares its threads, memory pools or interpreter with another, and each lies in memory as chance has it, which
-the twin of a cell (pipeline.harness) shows.
+the twin of a cell (pipeline.measuring.harness) shows.
 """
 
 import gc
@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from pipeline import backends, data, environment, harness
+from pipeline import backends, data, environment
 from pipeline.backends import Array, Bound, Session
 from pipeline.errors import BackendUnavailable, ConfigError, PipelineError
+from pipeline.measuring import harness
 
 if TYPE_CHECKING:
-    from pipeline.harness import Contender
-    from pipeline.latency import Samples
+    from pipeline.measuring.harness import Contender
+    from pipeline.measuring.statistics import Samples
 
 
 class WorkerError(PipelineError):
@@ -37,7 +38,7 @@ def _processes() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(["pipeline.preloaded"])
+    found.set_forkserver_preload(["pipeline.measuring.preload"])
     return found
 
 

@@ -49,8 +49,8 @@ class Precision:
     `emulate` maps the typed graph to one that rounds alike in FP32, for a CPU that has no such arithmetic; None where
     ONNX Runtime computes the typed graph itself. `cpu_computes` tells whether it has the arithmetic on a CPU
     at all, so that a timing there means something.
-    `calibrations` are the methods that can find the ranges of activations for it (`pipeline.calibration`), the first
-    one preferred among equals; empty where it needs none.
+    `calibrations` are the methods that can find the ranges of activations for it, the first one preferred among equals;
+    empty where it needs none.
     `targets` are the GPU generations that have it, for TensorRT for RTX where the user names none; empty: all.
     """
 

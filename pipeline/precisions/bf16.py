@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping
 
 from onnx import ModelProto, TensorProto
 
-from pipeline import casts, graphs
+from pipeline import graphs
+from pipeline.graphs import cast
 from pipeline.precisions import Precision, Tolerance
 
 OPSET = 22  # the first in which Conv and the pooling operators take BF16
@@ -16,7 +17,7 @@ def rewrite(model: ModelProto, keep_fp32: Collection[str], amax: Mapping[str, fl
     Raises:
         BuildError: ONNX cannot raise the graph to the operator set that BF16 needs, or the graph has control flow.
     """
-    return casts.narrow(graphs.raise_opset(model, OPSET), TensorProto.BFLOAT16, keep_fp32)
+    return cast.narrow(graphs.raise_opset(model, OPSET), TensorProto.BFLOAT16, keep_fp32)
 
 
 # A number is off by at most 2^-9 of itself; measured at most 2e-2 in this project's probabilities.
@@ -25,6 +26,6 @@ PRECISION = Precision(
     tolerance=Tolerance(rtol=5e-2, atol=4e-2),
     compute_type="BFLOAT16",
     rewrite=rewrite,
-    emulate=casts.emulate,
+    emulate=cast.emulate,
     cpu_computes=False,
 )

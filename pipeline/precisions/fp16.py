@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 from onnx import ModelProto, TensorProto
 
-from pipeline import casts
+from pipeline.graphs import cast
 from pipeline.precisions import Precision, Tolerance
 
 
@@ -14,7 +14,7 @@ def rewrite(model: ModelProto, keep_fp32: Collection[str], amax: Mapping[str, fl
     Raises:
         BuildError: the graph has control flow.
     """
-    return casts.narrow(model, TensorProto.FLOAT16, keep_fp32)
+    return cast.narrow(model, TensorProto.FLOAT16, keep_fp32)
 
 
 # A number is off by at most 2^-12 of itself; measured at most 2e-3 in this project's probabilities.
@@ -23,6 +23,6 @@ PRECISION = Precision(
     tolerance=Tolerance(rtol=1e-2, atol=5e-3),
     compute_type="FLOAT16",
     rewrite=rewrite,
-    emulate=casts.emulate,
+    emulate=cast.emulate,
     cpu_computes=False,
 )

@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 
 from onnx import ModelProto
 
-from pipeline import graphs, qdq
+from pipeline import graphs
+from pipeline.graphs import quantize
 from pipeline.precisions import Precision, Tolerance
 
 OPSET = 19  # the first in which QuantizeLinear knows FP8
@@ -23,7 +24,7 @@ def rewrite(model: ModelProto, keep_fp32: Collection[str], amax: Mapping[str, fl
     Raises:
         BuildError: `amax` lacks an activation, or ONNX cannot raise the graph to the operator set that FP8 needs.
     """
-    return qdq.quantise(graphs.raise_opset(model, OPSET), qdq.FP8, amax, keep_fp32)
+    return quantize.quantise(graphs.raise_opset(model, OPSET), quantize.FP8, amax, keep_fp32)
 
 
 PRECISION = Precision(

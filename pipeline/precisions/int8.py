@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 
 from onnx import ModelProto
 
-from pipeline import qdq
+from pipeline.graphs import quantize
 from pipeline.precisions import Precision, Tolerance
 
 
@@ -20,7 +20,7 @@ def rewrite(model: ModelProto, keep_fp32: Collection[str], amax: Mapping[str, fl
     Raises:
         BuildError: `amax` lacks an activation.
     """
-    return qdq.quantise(model, qdq.INT8, amax, keep_fp32)
+    return quantize.quantise(model, quantize.INT8, amax, keep_fp32)
 
 
 PRECISION = Precision(

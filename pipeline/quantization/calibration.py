@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 from onnxruntime.quantization.calibrate import HistogramCollector
 
-from pipeline import graphs, qdq
+from pipeline import graphs
 from pipeline.data import Dataset, Split
 from pipeline.errors import BuildError, DataError
+from pipeline.graphs import quantize
 
 Array = NDArray[Any]
 
@@ -153,7 +154,7 @@ def observe(model: ModelProto, samples: Samples, batch: int = 32) -> dict[str, A
     Raises:
         BuildError: the FP32 graph itself computes NaN or Inf.
     """
-    seen = {name: Activation() for name in qdq.activations(model)}
+    seen = {name: Activation() for name in quantize.activations(model)}
     (image,) = graphs.inputs(model)
     watched = ModelProto()
     watched.CopyFrom(model)
@@ -187,7 +188,7 @@ def ranges(seen: Mapping[str, Activation], method: str) -> dict[str, float]:
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
         found = collector.compute_collection_result()
     if method == "distribution":
-        return {name: qdq.FP8.largest * float(data.std) / FP8_SPREAD for name, data in found.items()}
+        return {name: quantize.FP8.largest * float(data.std) / FP8_SPREAD for name, data in found.items()}
     return {name: float(max(-low, high)) for name, (low, high, *_) in found.items()}
 
 

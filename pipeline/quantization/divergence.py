@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
-from pipeline import evaluation, graphs, precisions
+from pipeline import graphs, precisions
 from pipeline.backends import Array
+from pipeline.runners import inference
 
 TENSORS_AT_ONCE, IMAGES_AT_ONCE = 16, 4
 """What is held while tensors are compared: so many, of so many images, of two graphs; each is reduced to five numbers
@@ -59,8 +60,8 @@ def measure(
     for start in range(0, len(both), TENSORS_AT_ONCE):
         names = both[start : start + TENSORS_AT_ONCE]
         with (
-            evaluation.loaded(_up_to(model, names), fp32) as reference,
-            evaluation.loaded(_up_to(candidate, names), fp32) as other,
+            inference.loaded(_up_to(model, names), fp32) as reference,
+            inference.loaded(_up_to(candidate, names), fp32) as other,
         ):
             for first in range(0, len(images), IMAGES_AT_ONCE):
                 feed = {image: images[first : first + IMAGES_AT_ONCE]}

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline import parity
+from pipeline.tasks import classification
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,7 @@ class Candidate:
     """One precision as built. `cost` orders them: the median latency in µs on the GPU, or bits where none was timed."""
 
     precision: str
-    judgement: parity.Comparison | None
+    judgement: classification.Comparison | None
     cost: float
     mean_bits: float
     onnx_bytes: int

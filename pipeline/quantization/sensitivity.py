@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
-from pipeline import divergence, evaluation, graphs, parity, precisions
+from pipeline import graphs, precisions
 from pipeline.backends import Array
 from pipeline.errors import BuildError, ConfigError
-from pipeline.layer_names import Group, groups
+from pipeline.graphs.keras_layers import Group, groups
 from pipeline.precisions import Precision
+from pipeline.quantization import divergence
+from pipeline.runners import inference
+from pipeline.tasks import classification
 
 LARGEST = {"FLOAT16": 65504.0}
 """The largest number a precision's tensors can hold. BF16 has FP32's range; what is quantised is cut at its own."""
@@ -53,7 +56,7 @@ class _Trial:
 
     error: float
     non_finite: int
-    judgement: parity.Comparison
+    judgement: classification.Comparison
 
     @property
     def passed(self) -> bool:
@@ -105,7 +108,7 @@ class _Laboratory:
     @cached_property
     def reference(self) -> Array:
         """FP32's class scores [samples, classes]."""
-        scores = evaluation.scores(self.model, precisions.get("fp32"), self.images, self.batch)
+        scores = inference.scores(self.model, precisions.get("fp32"), self.images, self.batch)
         if not np.isfinite(scores).all():
             raise BuildError("the FP32 graph itself computes NaN or Inf", "There is nothing to compare with.")
         return scores
@@ -116,8 +119,10 @@ class _Laboratory:
         if keep.issuperset(node.name for node in graphs.compute_nodes(self.model)):
             return None
         typed = self.precision.apply(self.model, keep, self.amax)
-        scores = evaluation.scores(typed, self.precision, self.images, self.batch)
-        judgement = parity.compare(self.reference, scores, self.labels, self.precision.tolerance, self.budget_pp)
+        scores = inference.scores(typed, self.precision, self.images, self.batch)
+        judgement = classification.compare(
+            self.reference, scores, self.labels, self.precision.tolerance, self.budget_pp
+        )
         return _Trial(output_error(self.reference, scores), int((~np.isfinite(scores).all(axis=1)).sum()), judgement)
 
 

@@ -11,12 +11,16 @@ from typing import Any
 
 import onnx
 
-from pipeline import calibration, data, evaluation, graphs, layer_names, localisation, parity, precisions
+from pipeline import data, graphs, precisions
 from pipeline.backends import Array
 from pipeline.config import AUTO, Config
 from pipeline.data import Dataset
+from pipeline.graphs import keras_layers
 from pipeline.precisions import Precision
-from pipeline.runner import Context
+from pipeline.quantization import calibration, sensitivity
+from pipeline.runners import inference
+from pipeline.tasks import classification
+from pipeline.workflow.run import Context
 
 METHOD_SAMPLES = 1000
 """Validation images by which calibration methods are compared: their errors differ by factors, not by percents."""
@@ -33,7 +37,7 @@ class TypedGraph:
     calibration: dict[str, Any] | None
     keep_fp32: tuple[str, ...]
     """Keras layers kept in FP32."""
-    judgement: parity.Comparison | None
+    judgement: classification.Comparison | None
     """Against FP32 on the validation split, where the configuration has the engine stage judge."""
 
 
@@ -76,7 +80,7 @@ class Rewriter:
     def _method_reference(self) -> Array:
         """FP32's class scores of the images by which calibration methods are compared."""
         images = self.dataset.validation.images[:METHOD_SAMPLES]
-        return evaluation.scores(self.exported, precisions.get("fp32"), images, JUDGE_BATCH)
+        return inference.scores(self.exported, precisions.get("fp32"), images, JUDGE_BATCH)
 
     def typed(self, precision: Precision) -> TypedGraph:
         """Return the precision's graph as the configuration wants it.
@@ -100,12 +104,12 @@ class Rewriter:
         return typed
 
     def _typed(self, precision: Precision, keep_layers: tuple[str, ...]) -> TypedGraph:
-        keep = layer_names.resolve(self.exported, keep_layers, self.layers) if keep_layers else frozenset()
+        keep = keras_layers.resolve(self.exported, keep_layers, self.layers) if keep_layers else frozenset()
         amax, record = self._ranges(precision, keep)
         model = precision.apply(self.exported, keep, amax)
         judgement = None
         if self._options.judges:
-            judgement = parity.compare(
+            judgement = classification.compare(
                 self._reference,
                 self._scores(model, precision),
                 self.dataset.validation.labels,
@@ -124,7 +128,7 @@ class Rewriter:
 
         def error(method: str) -> float:
             candidate = precision.apply(self.exported, keep, calibration.ranges(self._seen, method))
-            found = evaluation.scores(candidate, precision, images, JUDGE_BATCH)
+            found = inference.scores(candidate, precision, images, JUDGE_BATCH)
             return calibration.relative_error(self._method_reference, found)
 
         method, errors = calibration.choose(precision.calibrations, error)
@@ -134,7 +138,7 @@ class Rewriter:
         return calibration.ranges(self._seen, method), record
 
     def _scores(self, model: onnx.ModelProto, precision: Precision) -> Array:
-        return evaluation.scores(model, precision, self.dataset.validation.images, JUDGE_BATCH)
+        return inference.scores(model, precision, self.dataset.validation.images, JUDGE_BATCH)
 
     def localise(
         self,
@@ -144,10 +148,10 @@ class Rewriter:
     ) -> dict[str, Any]:
         """Find where the precision loses accuracy, by Keras layer, and the smallest set of layers that brings it back.
 
-        Looks at all validation images, or the first `samples` of them. See `pipeline.localisation`.
+        Looks at all validation images, or the first `samples` of them. See `pipeline.quantization.sensitivity`.
         """
         amax, _ = self._ranges(precision, frozenset())
-        return localisation.localise(
+        return sensitivity.localise(
             self.exported,
             precision,
             amax,
@@ -165,7 +169,7 @@ def of(context: Context) -> Rewriter:
     return Rewriter(
         graphs.load(context.artifact("export/model.onnx")),
         lambda: data.reload(context.read_json("train/dataset.json"), context.config.data),
-        layer_names.keras_layer_names(context.artifact("train/model.keras")),
+        keras_layers.keras_layer_names(context.artifact("train/model.keras")),
         context.config,
         context.say,
     )

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from pipeline import conditions, environment, latency
+from pipeline import environment
+from pipeline.measuring import conditions, statistics
 from pipeline.report import run as runs
 from pipeline.report.run import Run
 
@@ -167,7 +168,7 @@ def _speed(results: dict[str, Any]) -> str:
                 cell["device"],
                 f"{cell['samples']:,}",
                 _with_interval(cell["p50_us"], cell["p50_ci95_us"]),
-                *(latency.microseconds(cell[key]) for key in ("p90_us", "p95_us", "p99_us")),
+                *(statistics.microseconds(cell[key]) for key in ("p90_us", "p95_us", "p99_us")),
                 "" if cell["backend"] == "null" else f"{cell['items_per_s']:,.0f}",
                 f"{cell['limit']['share']:.0%} of {cell['limit']['limit']}" if cell["limit"] else "",
             ]
@@ -238,8 +239,8 @@ def _ratio(row: dict[str, Any]) -> str:
 
 def _with_interval(value: float | None, ends: list[float] | None) -> str:
     if value is None or ends is None:
-        return latency.microseconds(value)
-    return f"{latency.microseconds(value)} ({' to '.join(map(latency.microseconds, ends))})"
+        return statistics.microseconds(value)
+    return f"{statistics.microseconds(value)} ({' to '.join(map(statistics.microseconds, ends))})"
 
 
 def _skipped(run: Run) -> str:

@@ -6,11 +6,11 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from pipeline import latency
+from pipeline.measuring import statistics
 from pipeline.report.traced import Traced
 
 KINDS: dict[str, Callable[[float], str]] = {
-    "us": latency.microseconds,
+    "us": statistics.microseconds,
     "seconds": lambda value: f"{value:,.2f}" if value < 10 else f"{value:,.1f}",
     "count": lambda value: f"{value:,.0f}",
     "rate": lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.1f}",

@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from pipeline import comparison, environment, graphs, layer_names, results_file
+from pipeline import environment, graphs
+from pipeline.artifacts import results
+from pipeline.graphs import keras_layers
+from pipeline.measuring import comparison
 from pipeline.report import accuracy, numbers, speed, training
 from pipeline.report import run as runs
 from pipeline.report.figures import Column
@@ -36,7 +39,7 @@ def render(run: Run, others: Sequence[Run] = ()) -> str:
         "command": shlex.join,
         "json": lambda value: json.dumps(value, ensure_ascii=False),
     }
-    keras_names = layer_names.keras_layer_names(run.root / "train/model.keras")
+    keras_names = keras_layers.keras_layer_names(run.root / "train/model.keras")
     return jinja.get_template("page.html.j2").render(
         run=run,
         names=run.dataset.plain["class_names"],
@@ -116,7 +119,7 @@ def layers(run: Run, sidecar: dict[str, Any], keras_names: Sequence[str]) -> dic
     def name(tensor: str) -> str:
         return TensorProto.DataType.Name(types[tensor]) if types.get(tensor) else ""
 
-    homes = {node: group.name for group in layer_names.groups(model, keras_names) for node in group.nodes}
+    homes = {node: group.name for group in keras_layers.groups(model, keras_names) for node in group.nodes}
     rows = [
         (homes.get(node.name, node.name), node.op_type, name(next(iter(node.input), "")), name(node.output[0]))
         for node in model.graph.node
@@ -125,7 +128,8 @@ def layers(run: Run, sidecar: dict[str, Any], keras_names: Sequence[str]) -> dic
 
 
 def _engine_layers(folder: Any) -> list[tuple[str, str, str, str]]:
-    from pipeline import artifacts, inspection
+    from pipeline import artifacts
+    from pipeline.backends.tensorrt import inspection
 
     def first(layer: dict[str, Any], key: str) -> str:
         return next(filter(None, map(inspection.tensor_type, layer.get(key, ()))), "")
@@ -140,7 +144,7 @@ def beside(run: Run, others: Sequence[Run]) -> dict[str, Any]:
     """Return what the page shows of several runs: their medians, and this run against each other one, cell by cell."""
     everything = [run, *others]
     timed = {
-        one.root: results_file.parse(one.results.plain, one.root / "benchmark/results.json")
+        one.root: results.parse(one.results.plain, one.root / "benchmark/results.json")
         for one in everything
         if one.results
     }

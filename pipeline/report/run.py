@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline import artifacts, results_file
+from pipeline import artifacts
 from pipeline.artifacts import Manifest, Store
+from pipeline.artifacts.results import check_schema
 from pipeline.errors import ArtifactError
 from pipeline.report.traced import Traced
 
@@ -91,7 +92,7 @@ def read(root: Path, manifests: dict[str, Manifest], missing: Mapping[str, Artif
         raise missing["benchmark"]
     results = load_if_there("benchmark/results.json")
     if results:
-        results_file.check_schema(results.plain, root / "benchmark/results.json")
+        check_schema(results.plain, root / "benchmark/results.json")
     engine = manifests["engine"].outputs
     sidecars = [load(f"engine/{file}") for file in engine if file.endswith("/engine.json")]
     return Run(

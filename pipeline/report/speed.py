@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from pipeline import harness, latency
+from pipeline.measuring import harness, statistics
 from pipeline.report.figures import COLOURS, Column, Figure, base, by_name, named_rows, panel, ruled
 from pipeline.report.run import Run, label
 from pipeline.report.traced import Traced
@@ -60,7 +60,7 @@ def _percentiles(samples: Any, cell: dict[str, Any]) -> list[Traced]:
     ns = np.concatenate([samples[name] for name in samples.files if name.startswith(f"{key}/")])
     found = []
     for level in LEVELS:
-        enough = len(ns) >= latency.samples_needed(max(level, 1 - level))
+        enough = len(ns) >= statistics.samples_needed(max(level, 1 - level))
         value = float(np.quantile(ns, level, method="inverted_cdf")) / 1e3 if enough else None
         found.append(Traced(value, "benchmark/samples.npz", f"/{key}/p{round(100 * level)}"))
     return found

@@ -1,1 +1,1 @@
-""""""
+"""Every way to run a published model, in one list for all stages."""

@@ -1,6 +1,6 @@
 """Plans: with how many threads, and in what pieces, this machine runs batches of a size best.
 
-The engine stage finds them (pipeline.tuning) and keeps them beside the graph. A plan is true of one machine, one graph
+The engine stage finds them and keeps them beside the graph. A plan is true of one machine, one graph
 and one version of the library; elsewhere it is left aside, with the reason.
 """
 

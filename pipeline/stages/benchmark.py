@@ -10,22 +10,14 @@ import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pipeline import (
-    backends,
-    conditions,
-    data,
-    environment,
-    harness,
-    latency,
-    plan,
-    precisions,
-    results,
-)
+from pipeline import backends, data, environment, precisions
 from pipeline.backends import Array, LoadOptions
 from pipeline.errors import BackendUnavailable, Interrupted
-from pipeline.harness import NULL, ORIGINAL, Cell, Contender, Timing
-from pipeline.roofline import Roofline
-from pipeline.runner import Context, Outcome
+from pipeline.measuring import conditions, harness, speedups, statistics
+from pipeline.measuring.harness import NULL, ORIGINAL, Cell, Contender, Timing
+from pipeline.measuring.limits.roofline import Roofline
+from pipeline.runners import tuning_record
+from pipeline.workflow.run import Context, Outcome
 
 CHECKED = 32
 """Images, at least, by which a contender's outputs are checked: on the one image of a batch of 1, chance decides."""
@@ -37,7 +29,7 @@ def run(context: Context) -> Outcome:
     context.check_validated()
     dataset = data.reload(context.read_json("train/dataset.json"), context.config.data)
     threads = options.threads or environment.cpu_count()
-    contenders = results.with_twins(
+    contenders = speedups.with_twins(
         _contenders(context, threads), lambda contender: contender.backend not in (ORIGINAL, NULL)
     )
     roof = Roofline(context.artifact("export/model.onnx"), contenders, threads)
@@ -71,7 +63,7 @@ def run(context: Context) -> Outcome:
     for cell in cells:
         if cell.contender.backend == ORIGINAL and cell.device not in (None, "cpu") and _has_tf32():
             cell.contender = replace(cell.contender, precision="tf32")  # TensorFlow's own default there
-    floors = results.noise_floors(cells)
+    floors = speedups.noise_floors(cells)
     harness_us = [cell.summary.p50_us for cell in cells if cell.contender.backend == NULL and cell.status == "ok"]
     roof.finish(max((value for value in harness_us if value is not None), default=None), again=not interrupted)
     found = {
@@ -88,10 +80,10 @@ def run(context: Context) -> Outcome:
         "noise_floor": floors,
         "limits": {device: asdict(peaks) for device, peaks in roof.peaks.items()},
         "cells": [cell.row() | {"limit": roof.share(cell)} for cell in cells],
-        "speedups": results.speedups(cells, floors, lambda contender: contender.backend == ORIGINAL),
+        "speedups": speedups.speedups(cells, floors, lambda contender: contender.backend == ORIGINAL),
     }
     context.write_json("results.json", found)
-    np.savez_compressed(context.output / "samples.npz", allow_pickle=False, **results.samples(cells))
+    np.savez_compressed(context.output / "samples.npz", allow_pickle=False, **speedups.samples(cells))
     _show(context, found)
     if interrupted:
         return Outcome(Interrupted("interrupted; what was measured until then is kept", "Run it again for the rest."))
@@ -145,7 +137,9 @@ def _contenders(context: Context, threads: int) -> list[Contender]:
                     skip = f"a CPU has no {precision.name} arithmetic: timing a stand-in would say nothing"
                 digest, path = context.sha256(graph) if sidecar["onnx"] else None, graph
             graph_digest = context.sha256(graph) if sidecar["onnx"] else None  # a plan is of a graph, its engine's too
-            steps = plan.steps(context.artifact(f"{folder}/plan.json"), variant, graph_digest) if digest else ()
+            steps = (
+                tuning_record.steps(context.artifact(f"{folder}/plan.json"), variant, graph_digest) if digest else ()
+            )
             options = LoadOptions(variant, precision.allow_tf32, sha256=digest, threads=threads, plan=steps)
             add(name, variant, precision.name, path, options, skip)
         if sidecar["flavour"] is None:
@@ -222,9 +216,9 @@ def _table(title: str, cells: list[dict[str, Any]], speedups: list[dict[str, Any
         table.add_row(
             str(cell["batch"]),
             _name(cell),
-            latency.microseconds(cell["p50_us"]),
-            " – ".join(map(latency.microseconds, cell["p50_ci95_us"] or (None,))),
-            latency.microseconds(cell["p99_us"]),
+            statistics.microseconds(cell["p50_us"]),
+            " – ".join(map(statistics.microseconds, cell["p50_ci95_us"] or (None,))),
+            statistics.microseconds(cell["p99_us"]),
             f"{cell['items_per_s']:,.0f}" if cell["backend"] != NULL else "",
             f"{limit['share']:.0%} {limit['limit']}" if limit else "",
             _speedup(own[0]) if own else "",
@@ -233,5 +227,5 @@ def _table(title: str, cells: list[dict[str, Any]], speedups: list[dict[str, Any
 
 
 def _speedup(row: dict[str, Any]) -> str:
-    told = ", no difference told" if row["verdict"] == latency.UNTOLD else ""
+    told = ", no difference told" if row["verdict"] == statistics.UNTOLD else ""
     return f"{row['ratio']:.2f}× {row['over']}{told}"

@@ -8,25 +8,18 @@ from typing import Any
 import numpy as np
 import onnx
 
-from pipeline import (
-    artifacts,
-    engines,
-    environment,
-    harness,
-    inspection,
-    plan,
-    precisions,
-    rewriting,
-    selection,
-    tuning,
-)
+from pipeline import artifacts, environment, precisions
 from pipeline.backends import LoadOptions
 from pipeline.backends import tensorrt as trt_backend
+from pipeline.backends.tensorrt import build, inspection
 from pipeline.config import AUTO, Engine
 from pipeline.errors import BackendUnavailable, BuildError
+from pipeline.measuring import harness, tuning
 from pipeline.precisions import Precision
-from pipeline.rewriting import Rewriter
-from pipeline.runner import Context, Outcome
+from pipeline.quantization import selection, typed_graphs
+from pipeline.quantization.typed_graphs import Rewriter
+from pipeline.runners import tuning_record
+from pipeline.workflow.run import Context, Outcome
 
 TIMED_S = 1.0
 """Seconds for which an engine is timed where one has to be chosen; the benchmark stage times in earnest."""
@@ -37,10 +30,10 @@ def run(context: Context) -> Outcome:
     options = context.config.engine
     flavour, absent = _flavour(options)
     if flavour:
-        context.say(f"flavour: {flavour} {engines.installed_version(flavour)}{_targets(options, flavour)}")
+        context.say(f"flavour: {flavour} {build.installed_version(flavour)}{_targets(options, flavour)}")
     else:
         context.warn(f"no engine can be built here, only the typed graphs: {absent}")
-    rewriter = rewriting.of(context)
+    rewriter = typed_graphs.of(context)
     sidecars, candidates = [], []
     plans: dict[tuple[str, str], tuning.Tuned] = {}  # by variant and digest: tf32's graph is fp32's
     for precision in _wanted(options):
@@ -79,12 +72,12 @@ def _flavour(options: Engine) -> tuple[str | None, str]:
         BackendUnavailable: the flavour asked for by name cannot build here.
     """
     if options.flavour != "auto":
-        engines.probe_build(options.flavour)
+        build.probe_build(options.flavour)
         return options.flavour, ""
     reasons = []
-    for flavour in engines.FLAVOURS:
+    for flavour in build.FLAVOURS:
         try:
-            engines.probe_build(flavour)
+            build.probe_build(flavour)
         except BackendUnavailable as error:
             reasons.append(error.message)
         else:
@@ -106,7 +99,7 @@ def _build_one(
         "reason": absent,
         "messages": [],
         "flavour": flavour,
-        "version": engines.installed_version(flavour) if flavour else None,
+        "version": build.installed_version(flavour) if flavour else None,
         "targets": list(targets),
         "gpu": [gpu._asdict() for gpu in environment.gpus()],
         "allow_tf32": precision.allow_tf32,
@@ -160,9 +153,9 @@ def _build_engine(
 ) -> dict[str, Any]:
     """Build and write an engine, and return what the sidecar says of it."""
     started = time.monotonic()
-    built = engines.build(
+    built = build.build(
         onnx_path,
-        engines.BuildOptions(
+        build.BuildOptions(
             flavour=flavour,
             allow_tf32=precision.allow_tf32,
             batch=(options.batch_min, options.batch_opt, options.batch_max),
@@ -230,10 +223,12 @@ def _tune(
             continue
         found[load.variant] = plans[load.variant, onnx_sha256]
     if found:
-        (folder / plan.FILE).write_text(artifacts.dump_json(plan.describe(onnx_sha256, found)), encoding="utf-8")
+        (folder / tuning_record.FILE).write_text(
+            artifacts.dump_json(tuning_record.describe(onnx_sha256, found)), encoding="utf-8"
+        )
         seconds = time.monotonic() - started
         for variant, tuned in found.items():
-            context.say(f"{precision.name}: {variant} tuned: {plan.describe_steps(tuned.steps)}")
+            context.say(f"{precision.name}: {variant} tuned: {tuning_record.describe_steps(tuned.steps)}")
         context.say(f"{precision.name}: tuning took {seconds:.1f} s")
 
 

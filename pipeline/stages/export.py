@@ -8,10 +8,11 @@ import onnx
 import tensorflow as tf
 import tf2onnx
 
-from pipeline import backends, graphs, models, simplification
+from pipeline import backends, graphs, models
 from pipeline.backends import LoadOptions
 from pipeline.errors import BuildError
-from pipeline.runner import Context, Outcome
+from pipeline.graphs import simplify
+from pipeline.workflow.run import Context, Outcome
 
 INPUT, OUTPUT = "image", "probabilities"
 SAMPLES = 8
@@ -71,7 +72,7 @@ def convert(model: keras.Model, signature: tf.TensorSpec, opset: int) -> onnx.Mo
             f"tf2onnx cannot convert {model.name}: {type(error).__name__}: {error}",
             "An operator that ONNX lacks (Keras's exact GELU is one) has to be replaced in the model.",
         ) from error
-    graph = simplification.simplify(converted)
+    graph = simplify.simplify(converted)
     graphs.check(graph, f"tf2onnx's conversion of {model.name}")
     foreign = sorted({node.op_type for node in graph.graph.node if node.domain not in ("", "ai.onnx")})
     if foreign:

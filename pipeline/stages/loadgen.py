@@ -8,11 +8,12 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipeline import artifacts, data, loadgen, loadgen_logs, prediction
+from pipeline import artifacts, data, predict
 from pipeline.config import Config
-from pipeline.isolation import Fail, Tell, isolated
+from pipeline.measuring.loadgen import logs, system
+from pipeline.measuring.loadgen.process import Fail, Tell, isolated
 from pipeline.precisions import Precision
-from pipeline.runner import Context, Outcome
+from pipeline.workflow.run import Context, Outcome
 
 UNVERIFIED = "Result not verified by MLCommons Association."
 """What MLCommons asks to be said of every result that it has not reviewed."""
@@ -24,15 +25,15 @@ TARGETS = {"meets_99": 0.99, "meets_99_9": 0.999}
 def run(context: Context) -> Outcome:
     """Publish `<scenario>-<mode>/`: LoadGen's logs and `result.json`; other runs of models still there stay beside."""
     options, seconds = context.config.loadgen, context.config.benchmark.seconds
-    loadgen.library()
+    system.library()
     context.check_validated()
-    precision = prediction.choose(artifacts.Store(context.root), options.precision)
+    precision = predict.choose(artifacts.Store(context.root), options.precision)
     name = f"{options.scenario}-{options.mode}"
     _keep_others(context, name)
     folder = context.output / name
     folder.mkdir()
     begun, answered = _conduct(context, precision, folder)
-    said = loadgen_logs.read_log(folder)
+    said = logs.read_log(folder)
     reasons, accuracy = list(said.reasons), None
     if options.mode == "accuracy":
         accuracy = _judged(context, begun["backend"], precision.name, answered)
@@ -88,7 +89,7 @@ def _conduct(context: Context, precision: Precision, folder: Path) -> tuple[dict
             context.warn(f"this CPU has no {precision.name} arithmetic: emulated by rounding in FP32")
         columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
         with Progress(*columns, console=context.console, disable=not context.console.is_terminal) as progress:
-            task = progress.add_task(f"LoadGen {loadgen.NAMES[scenario]}", total=expected["seconds"])
+            task = progress.add_task(f"LoadGen {system.NAMES[scenario]}", total=expected["seconds"])
             start = time.monotonic()
             while (answered := receive(0.2)) is None:
                 progress.update(task, completed=min(time.monotonic() - start, expected["seconds"]))
@@ -98,30 +99,30 @@ def _conduct(context: Context, precision: Precision, folder: Path) -> tuple[dict
 def _work(tell: Tell, fail: Fail, config: Config, precision_name: str, folder: Path) -> None:
     """Run the scenario and tell how the model runs, then, at the end, what was answered."""
     store, options = artifacts.Store(config.artifacts), config.loadgen
-    precision = prediction.choose(store, precision_name)
+    precision = predict.choose(store, precision_name)
     record = artifacts.read_json(store.verified_file("train/dataset.json"))
     test = data.reload(record, config.data).test
     # What is judged is what is timed; only an arithmetic that the CPU lacks has to be stood in for.
     exact = options.mode == "accuracy" and not precision.cpu_computes
-    with prediction.open_session(store, options.backend, precision, config, exact=exact) as (way, session):
+    with predict.open_session(store, options.backend, precision, config, exact=exact) as (way, session):
         largest = max(config.benchmark.batch_sizes)
-        system = loadgen.SystemUnderTest(session, test.images, way.batches, largest, fail)
-        settings, expected = loadgen.configure(system, options, config.benchmark.seconds)
+        under_test = system.SystemUnderTest(session, test.images, way.batches, largest, fail)
+        settings, expected = system.configure(under_test, options, config.benchmark.seconds)
         begun = {
             "backend": way.backend,
             "variant": way.variant,
             "device": session.device,
             "emulated": way.emulated,
             "session": dict(session.settings),
-            "largest_batch": system.largest,
+            "largest_batch": under_test.largest,
             "model": {"artifact": way.artifact, "sha256": artifacts.sha256(store.root / way.artifact)},
             "expected": asdict(expected),
         }
         tell(begun)
-        loadgen.conduct(system, settings, folder)
+        system.conduct(under_test, settings, folder)
     answered = {}
     if options.mode == "accuracy":
-        answers = loadgen_logs.read_answers(folder, len(test))
+        answers = logs.read_answers(folder, len(test))
         correct = int((answers == test.labels).sum())
         answered = {"samples": len(test), "answered": int((answers >= 0).sum()), "correct": correct}
     tell(answered)
@@ -129,8 +130,8 @@ def _work(tell: Tell, fail: Fail, config: Config, precision_name: str, folder: P
 
 def _why_unofficial(mode: str, seconds: float | None) -> list[str]:
     reasons = ["not submitted to MLCommons, nor reviewed", "the model and its data are not an MLPerf benchmark's"]
-    if mode == "performance" and seconds is not None and seconds < loadgen.MLPERF_SECONDS:
-        reasons.append(f"{seconds:g} s instead of the {loadgen.MLPERF_SECONDS:g} s of MLPerf's rules")
+    if mode == "performance" and seconds is not None and seconds < system.MLPERF_SECONDS:
+        reasons.append(f"{seconds:g} s instead of the {system.MLPERF_SECONDS:g} s of MLPerf's rules")
     return reasons
 
 

@@ -6,8 +6,9 @@ from typing import Any
 from rich.progress import Progress
 from rich.table import Table
 
-from pipeline import artifacts, precisions, rewriting
-from pipeline.runner import Context, Outcome
+from pipeline import artifacts, precisions
+from pipeline.quantization import typed_graphs
+from pipeline.workflow.run import Context, Outcome
 
 
 def run(context: Context) -> Outcome:
@@ -23,7 +24,7 @@ def run(context: Context) -> Outcome:
         def show(done: int, total: int, what: str) -> None:
             progress.update(task, completed=done, total=total, description=what)
 
-        found = rewriting.of(context).localise(precisions.get(name), context.config.localise.samples, show)
+        found = typed_graphs.of(context).localise(precisions.get(name), context.config.localise.samples, show)
     context.write_json(f"{name}.json", {"model_sha256": model} | found)
     _show(context, name, found)
     return Outcome()

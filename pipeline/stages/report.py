@@ -4,7 +4,7 @@ from pipeline.report import markdown, page
 from pipeline.report import run as runs
 from pipeline.report.numbers import written
 from pipeline.report.run import Run
-from pipeline.runner import Context, Outcome
+from pipeline.workflow.run import Context, Outcome
 
 
 def run(context: Context) -> Outcome:

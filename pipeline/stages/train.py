@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pipeline import data, environment, models
 from pipeline.config import Train
 from pipeline.errors import DataError
-from pipeline.runner import Context, Outcome
+from pipeline.workflow.run import Context, Outcome
 
 ARTICLE_EPOCHS = 5
 MIN_STEPS = 1_000

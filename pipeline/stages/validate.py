@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from pipeline import backends, data, evaluation, graphs, parity, precisions
+from pipeline import backends, data, graphs, precisions
 from pipeline.backends import LoadOptions, Session
 from pipeline.config import Validate
 from pipeline.errors import BackendUnavailable, ParityError
 from pipeline.precisions import Precision
-from pipeline.runner import Context, Outcome
+from pipeline.runners import inference
+from pipeline.tasks import classification
+from pipeline.workflow.run import Context, Outcome
 
 BATCH_SAMPLES = 128
 """Test images, the first of the split, whose results are compared between batch sizes."""
@@ -35,7 +37,7 @@ class Candidate:
     path: Path
     note: str = ""
     emulate: bool = False
-    batches: tuple[int, int] = evaluation.ANY_BATCH
+    batches: tuple[int, int] = inference.ANY_BATCH
     """The smallest and largest batch it takes; an engine's profile has limits."""
     skip: str = ""
 
@@ -63,7 +65,7 @@ def run(context: Context) -> Outcome:
             if candidate.skip:
                 raise BackendUnavailable(candidate.skip)
             with _loaded(candidate) as session:
-                found = evaluation.infer(session, test.images, options.batch_size, candidate.batches)
+                found = inference.infer(session, test.images, options.batch_size, candidate.batches)
                 different = _batch_invariance(session, candidate, test.images, options)
         except BackendUnavailable as error:
             if candidate.reference:
@@ -78,7 +80,7 @@ def run(context: Context) -> Outcome:
         if candidate.name.startswith(("typed", "engine")):
             totals.append(row | {"reference": "keras"} | _compared(candidate, outputs, "keras", test.labels, options))
             if "keras" in outputs:
-                other_answers = parity.disagreements(outputs["keras"], found, test.labels, DRAWN)
+                other_answers = classification.disagreements(outputs["keras"], found, test.labels, DRAWN)
                 differing.append({"candidate": candidate.name, "reference": "keras"} | other_answers)
 
     verdict = _overall([row["verdict"] for row in (*hops, *totals, *invariance)])
@@ -180,7 +182,7 @@ def _chain(context: Context) -> list[Candidate]:
 @contextmanager
 def _loaded(candidate: Candidate) -> Iterator[Session]:
     if candidate.emulate:
-        with evaluation.loaded(graphs.load(candidate.path), candidate.precision) as session:
+        with inference.loaded(graphs.load(candidate.path), candidate.precision) as session:
             yield session
     else:
         with backends.get(candidate.backend).load(candidate.path, candidate.options) as session:
@@ -192,7 +194,7 @@ def _batch_invariance(session: Session, candidate: Candidate, images: np.ndarray
     images = images[:BATCH_SAMPLES]
     smallest, largest = candidate.batches
     sizes = [size for size in options.batch_sizes if smallest <= size <= largest] or [smallest]
-    results = [evaluation.infer(session, images, size, candidate.batches) for size in sizes]
+    results = [inference.infer(session, images, size, candidate.batches) for size in sizes]
     max_abs = max(float(np.abs(result - results[0]).max()) for result in results)
     tolerance = candidate.precision.tolerance
     same = all(precisions.within(result, results[0], tolerance) for result in results)
@@ -211,7 +213,7 @@ def _compared(
 ) -> dict[str, Any]:
     if reference not in outputs:
         return _not_compared(f"{reference} did not run")
-    comparison = parity.compare(
+    comparison = classification.compare(
         outputs[reference], outputs[candidate.name], labels, candidate.precision.tolerance, options.accuracy_budget_pp
     )
     row = asdict(comparison) | {"accuracy_drop_ci95_pp": list(comparison.accuracy_drop_ci95_pp)}
@@ -219,7 +221,9 @@ def _compared(
 
 
 def _not_compared(reason: str) -> dict[str, Any]:
-    measures = [name for name in parity.Comparison.__dataclass_fields__ if name not in ("samples", "verdict", "reason")]
+    measures = [
+        name for name in classification.Comparison.__dataclass_fields__ if name not in ("samples", "verdict", "reason")
+    ]
     return {"samples": 0, **dict.fromkeys(measures), "verdict": "skipped", "reason": reason}
 
 

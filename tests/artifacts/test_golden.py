@@ -9,7 +9,7 @@ from pathlib import Path
 
 from keys import of_run
 
-GOLDEN = Path(__file__).parent / "data" / "golden_keys.json"
+GOLDEN = Path(__file__).parents[1] / "data" / "golden_keys.json"
 
 
 def test_every_key_of_every_artifact_is_one_that_readers_know(main_job: Path) -> None:

@@ -114,7 +114,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from pipeline.artifacts import Store
-from test_artifacts import NEW, fill
+from test_store import NEW, fill
 
 event, number = sys.argv[2], int(sys.argv[3])
 
@@ -138,7 +138,7 @@ def python(script: str, *arguments: object) -> "subprocess.CompletedProcess[str]
     """Run a script in a process of its own, with this folder and the package importable."""
     here = Path(__file__).parent
     return subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path[:0] = [{str(here)!r}, {str(here.parent)!r}]\n{script}"]
+        [sys.executable, "-c", f"import sys; sys.path[:0] = [{str(here)!r}, {str(here.parents[1])!r}]\n{script}"]
         + [str(argument) for argument in arguments],
         capture_output=True,
         text=True,

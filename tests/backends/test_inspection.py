@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline import inspection
+from pipeline.backends.tensorrt import inspection
 
 
 def layer(name: str, kind: str, words: str) -> dict[str, object]:

@@ -13,9 +13,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline import backends, binding, environment
+from pipeline import backends, environment
 from pipeline.backends import LoadOptions, Session, Step
 from pipeline.backends import onnxruntime as runtime
+from pipeline.backends.onnxruntime import binding
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
 
 Shape = tuple[str | int, ...]

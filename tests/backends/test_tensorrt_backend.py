@@ -15,14 +15,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline import cuda, engines, execution, microbenchmarks
+from pipeline import cuda
 from pipeline.backends import LoadOptions, TensorSpec, tensorrt
+from pipeline.backends.tensorrt import build, execution
 from pipeline.errors import ArtifactError, BackendUnavailable, BuildError, ConfigError
+from pipeline.measuring.limits import microbenchmarks
 
-RTX = engines.BuildOptions("tensorrt-rtx", allow_tf32=False, batch=(1, 4, 16), targets=("sm89", "SM120"))
+RTX = build.BuildOptions("tensorrt-rtx", allow_tf32=False, batch=(1, 4, 16), targets=("sm89", "SM120"))
 
 needs_rtx = pytest.mark.skipif(
-    engines.installed_version("tensorrt-rtx") is None, reason="TensorRT for RTX is not installed"
+    build.installed_version("tensorrt-rtx") is None, reason="TensorRT for RTX is not installed"
 )
 
 
@@ -69,29 +71,29 @@ def saved(model: onnx.ModelProto, folder: Path) -> Path:
 @needs_rtx
 def test_builds_without_a_gpu_and_the_same_bytes_each_time(tmp_path: Path) -> None:
     model = saved(cnn(), tmp_path)
-    first, second = engines.build(model, RTX), engines.build(model, RTX)
+    first, second = build.build(model, RTX), build.build(model, RTX)
     assert first.engine == second.engine
     assert len(first.engine) > 10_000
     assert first.messages == ()
-    assert first.version == engines.installed_version("tensorrt-rtx")
+    assert first.version == build.installed_version("tensorrt-rtx")
 
 
 @needs_rtx
 def test_tf32_is_a_different_engine(tmp_path: Path) -> None:
     model = saved(cnn(), tmp_path)
-    assert engines.build(model, replace(RTX, allow_tf32=True)).engine != engines.build(model, RTX).engine
+    assert build.build(model, replace(RTX, allow_tf32=True)).engine != build.build(model, RTX).engine
 
 
 @needs_rtx
 def test_builds_with_every_option_and_without_any(tmp_path: Path) -> None:
     model = saved(cnn(), tmp_path)
-    assert engines.build(model, replace(RTX, workspace_bytes=2**30, optimization_level=2)).engine
-    assert engines.build(model, replace(RTX, targets=())).engine
+    assert build.build(model, replace(RTX, workspace_bytes=2**30, optimization_level=2)).engine
+    assert build.build(model, replace(RTX, targets=())).engine
 
 
 @needs_rtx
 def test_a_static_batch_needs_no_profile(tmp_path: Path) -> None:
-    assert engines.build(saved(cnn(shape=(2, 8, 8, 1)), tmp_path), RTX).engine
+    assert build.build(saved(cnn(shape=(2, 8, 8, 1)), tmp_path), RTX).engine
 
 
 @needs_rtx
@@ -99,13 +101,13 @@ def test_weights_beside_the_model_are_found(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(cnn(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     assert (tmp_path / "weights.bin").stat().st_size > 2000
-    assert engines.build(path, RTX).engine
+    assert build.build(path, RTX).engine
 
 
 @needs_rtx
 def test_an_unknown_operator_is_told_in_the_parsers_words(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"Frobnicate node 'the_activation': .*Plugin not found"):
-        engines.build(saved(cnn("Frobnicate"), tmp_path), RTX)
+        build.build(saved(cnn("Frobnicate"), tmp_path), RTX)
 
 
 @needs_rtx
@@ -114,20 +116,20 @@ def test_a_file_that_is_no_model_is_refused(content: bytes, words: str, tmp_path
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     with pytest.raises(BuildError, match=words):
-        engines.build(path, RTX)
+        build.build(path, RTX)
 
 
 @needs_rtx
 def test_a_failed_build_carries_the_builders_words(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"cannot build an engine:\n(error|internal error): "):
-        engines.build(saved(cnn(), tmp_path), replace(RTX, workspace_bytes=2**10))
+        build.build(saved(cnn(), tmp_path), replace(RTX, workspace_bytes=2**10))
 
 
 @needs_rtx
 def test_only_the_batch_may_be_dynamic(tmp_path: Path) -> None:
     model = cnn(shape=("batch", "height", 8, 1))
     with pytest.raises(BuildError, match=r"input image has shape \(-1, -1, 8, 1\): only the first dimension"):
-        engines.build(saved(model, tmp_path), RTX)
+        build.build(saved(model, tmp_path), RTX)
 
 
 @needs_rtx
@@ -143,7 +145,7 @@ def test_only_the_batch_may_be_dynamic(tmp_path: Path) -> None:
 )
 def test_options_outside_what_tensorrt_accepts(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=words):
-        engines.build(saved(cnn(), tmp_path), replace(RTX, **changes))
+        build.build(saved(cnn(), tmp_path), replace(RTX, **changes))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_impossible_options_are_refused_where_they_are_written(changes: dict[str
 
 def test_a_missing_model_is_an_artifact_error(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="does not exist"):
-        engines.build(tmp_path / "model.onnx", RTX)
+        build.build(tmp_path / "model.onnx", RTX)
 
 
 # --- what this machine offers -----------------------------------------------------------------------------------------
@@ -179,10 +181,10 @@ def has_gpu() -> bool:
 
 @needs_rtx
 def test_rtx_builds_wherever_it_is_installed() -> None:
-    engines.probe_build("tensorrt-rtx")
+    build.probe_build("tensorrt-rtx")
 
 
-@pytest.mark.parametrize("probe", [tensorrt.probe, engines.probe_build])
+@pytest.mark.parametrize("probe", [tensorrt.probe, build.probe_build])
 def test_probe_of_an_unknown_name(probe: Callable[[str], None]) -> None:
     with pytest.raises(ConfigError, match="no variant"):
         probe("tensorrt-lite")
@@ -200,10 +202,10 @@ def test_probe_tells_in_a_line_why_an_engine_cannot_run(variant: str) -> None:
 
 
 def test_probe_build_without_the_package() -> None:
-    if engines.installed_version("tensorrt") is not None:
+    if build.installed_version("tensorrt") is not None:
         pytest.skip("TensorRT is installed here")
     with pytest.raises(BackendUnavailable, match="No module named 'tensorrt'"):
-        engines.probe_build("tensorrt")
+        build.probe_build("tensorrt")
 
 
 # --- loading, as far as it goes without a GPU -------------------------------------------------------------------------
@@ -258,9 +260,9 @@ def test_a_feed_that_does_not_fit_is_refused(feed: dict[str, np.ndarray], words:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("flavour", engines.FLAVOURS)
+@pytest.mark.parametrize("flavour", build.FLAVOURS)
 def test_runs_like_onnx_runtime(flavour: str, tmp_path: Path) -> None:
-    if engines.installed_version(flavour) is None:
+    if build.installed_version(flavour) is None:
         pytest.skip(f"{flavour} is not installed")
     if flavour == "tensorrt-rtx":
         major, minor = cuda.device().compute_capability
@@ -269,7 +271,7 @@ def test_runs_like_onnx_runtime(flavour: str, tmp_path: Path) -> None:
     import onnxruntime
 
     model = saved(cnn(), tmp_path)
-    built = engines.build(model, engines.BuildOptions(flavour, allow_tf32=False, batch=(1, 4, 16)))
+    built = build.build(model, build.BuildOptions(flavour, allow_tf32=False, batch=(1, 4, 16)))
     path = tmp_path / "model.engine"
     path.write_bytes(built.engine)
     options = LoadOptions(flavour, sha256=hashlib.sha256(built.engine).hexdigest())
@@ -357,7 +359,7 @@ RTX_ONLY = {"_set_targets", "_specialise", "_capturable"}
 Api = Mapping[str, "list[str] | str"]
 SOURCES = {
     Path(module.__file__).name: Path(module.__file__).read_text(encoding="utf-8")
-    for module in (cuda, engines, execution, microbenchmarks, tensorrt)
+    for module in (cuda, build, execution, microbenchmarks, tensorrt)
 }
 """Every module that uses such objects; that no other does, another test holds."""
 
@@ -456,7 +458,7 @@ def test_every_name_is_in_the_recorded_api(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SOURCES)
-@pytest.mark.parametrize("module", engines.FLAVOURS.values())
+@pytest.mark.parametrize("module", build.FLAVOURS.values())
 def test_every_name_is_in_the_installed_api(module: str, name: str) -> None:
     api = installed_api(pytest.importorskip(module, reason=f"{module} is not installed"))
     assert problems(SOURCES[name], api | CUDA, RTX_EXTRA if module == "tensorrt" else {}) == []
@@ -471,7 +473,7 @@ def test_every_name_is_in_the_installed_cuda_core(name: str) -> None:
 
 def test_no_other_module_uses_tensorrt_or_cuda() -> None:
     found = set()
-    for path in Path(engines.__file__).parent.rglob("*.py"):
+    for path in Path(cuda.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             imported += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from test_tensorrt_backend import cnn, saved
 
-from pipeline import engines, environment
+from pipeline import environment
 from pipeline.backends import LoadOptions, Step, tensorrt
-from pipeline.backends.tensorrt import EngineSession
+from pipeline.backends.tensorrt import EngineSession, build
 from pipeline.errors import BackendUnavailable, ConfigError
 
 IMAGE = fake_gpu.Tensor(name="image", shape=(-1, 2, 3), dtype=np.uint8, mode=fake_gpu.Mode.INPUT)
@@ -63,7 +63,7 @@ def load(request: pytest.FixtureRequest, gpu: fake_gpu.Gpu, tmp_path: Path, monk
     path.write_bytes(b"an engine")
     monkeypatch.setattr(environment, "gpus", lambda: ["a fake GPU"])
     logger = SimpleNamespace(words=[])
-    monkeypatch.setattr(engines, "logger_of", lambda flavour: logger)
+    monkeypatch.setattr(build, "logger_of", lambda flavour: logger)
 
     def load(
         *plan: Step,
@@ -266,7 +266,7 @@ def test_a_failure_between_chunks_leaves_nothing_under_way(load: Load, gpu: fake
 
 def test_tensorrts_words_where_it_does_not_execute(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(context: fake_gpu.Context, handle: int) -> bool:
-        engines.logger_of("tensorrt").words.append("error: out of luck")
+        build.logger_of("tensorrt").words.append("error: out of luck")
         return False
 
     monkeypatch.setattr(fake_gpu.Context, "execute_async_v3", refuse)
@@ -431,19 +431,19 @@ def test_the_cost_of_a_launch_is_printed() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("flavour", engines.FLAVOURS)
+@pytest.mark.parametrize("flavour", build.FLAVOURS)
 def test_chunks_are_the_whole_and_graphs_are_plain_enqueues(
     flavour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Never run yet: there was no GPU where it was written."""
     from pipeline import cuda
-    from pipeline.execution import Slot
+    from pipeline.backends.tensorrt.execution import Slot
 
     try:
         tensorrt.probe(flavour)
     except BackendUnavailable as error:
         pytest.skip(error.message)
-    built = engines.build(saved(cnn(), tmp_path), engines.BuildOptions(flavour, allow_tf32=False, batch=(2, 16, 64)))
+    built = build.build(saved(cnn(), tmp_path), build.BuildOptions(flavour, allow_tf32=False, batch=(2, 16, 64)))
     path = tmp_path / "model.engine"
     path.write_bytes(built.engine)
     sha256 = hashlib.sha256(built.engine).hexdigest()

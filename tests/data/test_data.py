@@ -20,8 +20,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import data, mnist
+from pipeline import data
 from pipeline.config import Data
+from pipeline.data import mnist
 from pipeline.errors import DataError
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = mnist.IDX_FILES

@@ -8,8 +8,9 @@ import numpy as np
 import onnx
 import pytest
 
-from pipeline import environment, graphs, layer_names
+from pipeline import environment, graphs
 from pipeline.errors import ArtifactError, ConfigError
+from pipeline.graphs import keras_layers
 
 environment.prepare_tensorflow()
 with environment.native_log_hidden():
@@ -29,7 +30,7 @@ def exported(model: keras.Model, folder: Path) -> Exported:
     """Return the graph that the export stage makes of a model, and the layers its file names."""
     model.save(folder / "model.keras")
     signature = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.uint8, name="image")
-    return export.convert(model, signature, 18), layer_names.keras_layer_names(folder / "model.keras")
+    return export.convert(model, signature, 18), keras_layers.keras_layer_names(folder / "model.keras")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def branched(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 def operators(exported: Exported) -> dict[str, list[str]]:
     """Return the operators of each layer, in the graph's order."""
     kinds = {node.name: node.op_type for node in exported[0].graph.node}
-    return {group.name: [kinds[node] for node in group.nodes] for group in layer_names.groups(*exported)}
+    return {group.name: [kinds[node] for node in group.nodes] for group in keras_layers.groups(*exported)}
 
 
 def test_the_articles_layers_have_the_names_of_its_summary(tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ def test_the_articles_layers_have_the_names_of_its_summary(tmp_path: Path) -> No
     graph, layers = exported(model, tmp_path)
     lines: list[str] = []
     model.summary(print_fn=lines.append)
-    names = [group.name for group in layer_names.groups(graph, layers)]
+    names = [group.name for group in keras_layers.groups(graph, layers)]
     assert names == [layer.name for layer in model.layers]
     assert {"max_pooling2d", "flatten", "probabilities"} < set(names)
     assert all(name in "\n".join(lines) for name in names)
@@ -77,7 +78,7 @@ def test_the_articles_layers_have_the_names_of_its_summary(tmp_path: Path) -> No
 
 
 def test_every_node_is_in_one_group(branched: Exported) -> None:
-    nodes = [node for group in layer_names.groups(*branched) for node in group.nodes]
+    nodes = [node for group in keras_layers.groups(*branched) for node in group.nodes]
     assert sorted(nodes) == sorted(node.name for node in branched[0].graph.node)
 
 
@@ -96,27 +97,27 @@ def test_names_that_are_hard_to_tell_are_told(branched: Exported) -> None:
 
 def test_resolving_a_layer_gives_its_nodes(branched: Exported) -> None:
     graph, layers = branched
-    groups = {group.name: set(group.nodes) for group in layer_names.groups(graph, layers)}
+    groups = {group.name: set(group.nodes) for group in keras_layers.groups(graph, layers)}
     for name, nodes in groups.items():
-        assert layer_names.resolve(graph, [name], layers) == nodes
-    assert layer_names.resolve(graph, ["curve", "dense"], layers) == groups["curve"] | groups["dense"]
-    assert layer_names.resolve(graph, [], layers) == frozenset()
+        assert keras_layers.resolve(graph, [name], layers) == nodes
+    assert keras_layers.resolve(graph, ["curve", "dense"], layers) == groups["curve"] | groups["dense"]
+    assert keras_layers.resolve(graph, [], layers) == frozenset()
 
 
 def test_what_is_folded_or_nested_resolves_too(branched: Exported) -> None:
     graph, layers = branched
     (convolution,) = (node.name for node in graphs.compute_nodes(graph) if "normalised" in node.name)
-    assert convolution in layer_names.resolve(graph, ["normalised"], layers)
-    assert layer_names.resolve(graph, ["further_up"], layers) <= layer_names.resolve(graph, ["after"], layers)
-    assert layer_names.resolve(graph, ["block"], layers) == layer_names.resolve(graph, ["block/conv2d"], layers)
-    assert layer_names.resolve(graph, ["conv2d"], layers).isdisjoint(layer_names.resolve(graph, ["block"], layers))
+    assert convolution in keras_layers.resolve(graph, ["normalised"], layers)
+    assert keras_layers.resolve(graph, ["further_up"], layers) <= keras_layers.resolve(graph, ["after"], layers)
+    assert keras_layers.resolve(graph, ["block"], layers) == keras_layers.resolve(graph, ["block/conv2d"], layers)
+    assert keras_layers.resolve(graph, ["conv2d"], layers).isdisjoint(keras_layers.resolve(graph, ["block"], layers))
 
 
 def test_a_custom_layers_option_called_layers_is_no_nested_model(tmp_path: Path) -> None:
     layers = [{"config": {"name": "a", "layers": 3}}, {"config": {"name": "b", "layers": ["x"]}}]
     with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
         archive.writestr("config.json", json.dumps({"config": {"layers": layers}}))
-    assert layer_names.keras_layer_names(tmp_path / "model.keras") == ["a", "b"]
+    assert keras_layers.keras_layer_names(tmp_path / "model.keras") == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_a_custom_layers_option_called_layers_is_no_nested_model(tmp_path: Path)
 )
 def test_a_layer_that_cannot_be_kept_is_an_error(branched: Exported, name: str, message: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        layer_names.resolve(branched[0], ["plain", name], branched[1])
+        keras_layers.resolve(branched[0], ["plain", name], branched[1])
     assert caught.value.hint.startswith(hint)
 
 
@@ -142,22 +143,22 @@ def test_a_name_in_two_nested_models_wants_the_models() -> None:
     ]
     graph = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [], []))
     layers = ["a", "a/relu", "b", "b/relu"]
-    assert layer_names.resolve(graph, ["b/relu"], layers) == {"m_1/b_1/relu_1/R"}
+    assert keras_layers.resolve(graph, ["b/relu"], layers) == {"m_1/b_1/relu_1/R"}
     with pytest.raises(ConfigError, match="'relu' is no layer") as caught:
-        layer_names.resolve(graph, ["relu"], layers)
+        keras_layers.resolve(graph, ["relu"], layers)
     assert "/relu'?" in caught.value.hint
-    assert layer_names.resolve(graph, ["relu"], layers[:3]) == {"m_1/a_1/relu_1/Relu"}
+    assert keras_layers.resolve(graph, ["relu"], layers[:3]) == {"m_1/a_1/relu_1/Relu"}
 
 
 def test_a_file_that_is_no_keras_model_is_an_artifact_error(tmp_path: Path) -> None:
     path = tmp_path / "model.keras"
     with pytest.raises(ArtifactError, match=r"model\.keras is not a readable Keras model"):
-        layer_names.keras_layer_names(path)
+        keras_layers.keras_layer_names(path)
     path.write_bytes(np.zeros(100, np.uint8).tobytes())
     with pytest.raises(ArtifactError):
-        layer_names.keras_layer_names(path)
+        keras_layers.keras_layer_names(path)
     for content in ("{", "[]", '{"config": {"layers": [{}]}}'):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("config.json", content)
         with pytest.raises(ArtifactError):
-            layer_names.keras_layer_names(path)
+            keras_layers.keras_layer_names(path)

@@ -6,7 +6,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline import config, data, environment, graphs, simplification
+from pipeline import config, data, environment, graphs
+from pipeline.graphs import simplify
 
 environment.prepare_tensorflow()
 with environment.native_log_hidden():
@@ -81,13 +82,13 @@ def test_a_models_single_numbers_are_shaped_and_its_results_are_bit_identical(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = onnx.ModelProto()
-    shape = simplification._shape_single_numbers
+    shape = simplify._shape_single_numbers
 
     def keep_and_shape(graph: onnx.ModelProto) -> onnx.ModelProto:
         before.CopyFrom(graph)
         return shape(graph)
 
-    monkeypatch.setattr(simplification, "_shape_single_numbers", keep_and_shape)
+    monkeypatch.setattr(simplify, "_shape_single_numbers", keep_and_shape)
     found = exported(network(name))
     assert slow_nodes(before)
     assert slow_nodes(found) == []
@@ -127,7 +128,7 @@ def graph(nodes: list[onnx.NodeProto], **constants: object) -> onnx.ModelProto:
 
 def shaped(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the constants after the rewrite, of which the checker approves."""
-    found = simplification._shape_single_numbers(model)
+    found = simplify._shape_single_numbers(model)
     graphs.check(found, "shaped")
     return {tensor.name: tuple(tensor.dims) for tensor in found.graph.initializer}
 

@@ -10,9 +10,9 @@ import pytest
 from commands import Run
 from rich.console import Console
 
-from pipeline import comparison, latency
+from pipeline.artifacts.results import Results
 from pipeline.errors import ArtifactError, RegressionError
-from pipeline.results_file import Results
+from pipeline.measuring import comparison, statistics
 
 CONTENDERS = {("tensorflow", "predict"): 9000.0, ("onnxruntime", "cpu"): 300.0, ("openvino", "cpu"): 250.0}  # µs
 MACHINE = {"cpu": "AMD EPYC", "cores": 2, "system": "Linux 6.18", "gpus": []}
@@ -49,7 +49,7 @@ def run(
             factor = level * np.exp(random.normal(0, process)) * (slowdown or {}).get(backend, 1)
             times = base * batch**0.8 * factor * np.exp(np.array(moods) + random.normal(0, noise, rounds))
             timed.append(cell(backend, variant, batch, times.tolist(), twin=len(timed) == 1))
-        floor = latency.noise_floor(latency.speedup(timed[0]["round_p50_us"], timed[1]["round_p50_us"]))
+        floor = statistics.noise_floor(statistics.speedup(timed[0]["round_p50_us"], timed[1]["round_p50_us"]))
         floors.append({"batch": batch, "mode": "end_to_end", "device": "cpu", "cell": "tensorflow", "floor": floor})
         cells += timed
     rate = float(np.exp(random.normal(0, 0.005)) / level)
@@ -104,7 +104,7 @@ def test_a_run_compared_with_itself_tells_nothing(random: np.random.Generator) -
     old = run(random)
     found = compared(old, old)
     assert set(verdicts(found)) == {(backend, batch) for backend, _ in CONTENDERS for batch in (1, 64)}
-    assert set(verdicts(found).values()) == {latency.UNTOLD}
+    assert set(verdicts(found).values()) == {statistics.UNTOLD}
     assert all(row.ratio is not None and row.ratio.ratio == 1 for row in found.rows)
     assert found.regressions == []
     assert found.differences == []
@@ -113,7 +113,7 @@ def test_a_run_compared_with_itself_tells_nothing(random: np.random.Generator) -
 def test_what_changed_beyond_the_noise_is_told_and_nothing_else(random: np.random.Generator) -> None:
     found = compared(run(random), run(random, {"onnxruntime": 1.2, "openvino": 1 / 1.3}))
     assert {backend: verdict for (backend, _), verdict in verdicts(found).items()} == {
-        "tensorflow": latency.UNTOLD,
+        "tensorflow": statistics.UNTOLD,
         "onnxruntime": "slower",
         "openvino": "faster",
     }
@@ -148,7 +148,7 @@ def test_the_larger_noise_floor_of_both_runs_counts(noisy: str, random: np.rando
     for row in trees[noisy]["noise_floor"]:
         row["floor"] = 0.5 if row["batch"] == 64 else row["floor"]
     found = verdicts(compared(trees["old"], trees["new"]))
-    assert (found["onnxruntime", 1], found["onnxruntime", 64]) == ("slower", latency.UNTOLD)
+    assert (found["onnxruntime", 1], found["onnxruntime", 64]) == ("slower", statistics.UNTOLD)
 
 
 def test_what_cannot_be_told_has_its_reason(random: np.random.Generator) -> None:
@@ -157,7 +157,7 @@ def test_what_cannot_be_told_has_its_reason(random: np.random.Generator) -> None
         row["clock"] = "cuda_events" if row["batch"] == 1 else row["clock"]
         row["round_p50_us"] = row["round_p50_us"][: 5 if row["batch"] == 64 else None]
     found = compared(old, new)
-    assert set(verdicts(found).values()) == {latency.UNTOLD}
+    assert set(verdicts(found).values()) == {statistics.UNTOLD}
     assert {row.reason for row in found.rows} == {
         "timed by perf_counter_ns, and then by cuda_events",
         "fewer than 6 rounds",
@@ -241,7 +241,7 @@ def test_what_was_not_asked_for_is_not_gone(random: np.random.Generator) -> None
     old, new = run(random), run(random, batches=(1,))
     found = compared(old, new)
     assert {batch: verdict for (_, batch), verdict in verdicts(found).items()} == {
-        1: latency.UNTOLD,
+        1: statistics.UNTOLD,
         64: comparison.NOT_RUN,
     }
     assert found.regressions == []
@@ -260,7 +260,7 @@ def test_twins_and_the_harness_itself_are_left_out(random: np.random.Generator) 
     new["cells"].append(null | {"round_p50_us": [9.0] * 10})
     found = compared(old, new)
     assert len(found.rows) == 6
-    assert set(verdicts(found).values()) == {latency.UNTOLD}
+    assert set(verdicts(found).values()) == {statistics.UNTOLD}
 
 
 def test_a_regression_is_printed_and_fails_where_asked(random: np.random.Generator, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import pynvml
 import pytest
 
-from pipeline import conditions, environment
+from pipeline import environment
+from pipeline.measuring import conditions
 
 QUIET: dict[str, Any] = {
     "at_s": 100.0,

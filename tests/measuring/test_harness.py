@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import harness
 from pipeline.backends import Array, LoadOptions
-from pipeline.harness import Contender, Timing
+from pipeline.measuring import harness
+from pipeline.measuring.harness import Contender, Timing
 
 QUICK = Timing(seconds=0.02, min_samples=9, rounds=3, warmup_s=0.05)
 

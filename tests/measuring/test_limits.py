@@ -10,8 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from pipeline import environment, limits, microbenchmarks
-from pipeline.limits import Peaks, Work
+from pipeline import environment
+from pipeline.measuring.limits import microbenchmarks, peaks
+from pipeline.measuring.limits.peaks import Peaks, Work
 
 node = helper.make_node
 
@@ -50,11 +51,11 @@ WORK = Work({"fp32": 4 * 36 * 9, "int8": 4 * 36 * 10}, 4 * 9 * 4 + 4 + 1 + 4 * 3
 
 @pytest.mark.parametrize("batch", ["batch", 1, 5])
 def test_work_is_that_of_one_sample_whatever_the_batch(batch: str | int) -> None:
-    assert limits.work(cnn(batch)) == WORK
+    assert peaks.work(cnn(batch)) == WORK
 
 
 def test_fp32_products_are_tf32_where_that_is_allowed() -> None:
-    assert limits.work(cnn(), allow_tf32=True).macs == {"tf32": 4 * 36 * 9, "int8": 4 * 36 * 10}
+    assert peaks.work(cnn(), allow_tf32=True).macs == {"tf32": 4 * 36 * 9, "int8": 4 * 36 * 10}
 
 
 def test_a_type_that_is_no_precision_keeps_its_own_name() -> None:
@@ -66,7 +67,7 @@ def test_a_type_that_is_no_precision_keeps_its_own_name() -> None:
         [numpy_helper.from_array(np.ones((3, 2)), "w")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    assert limits.work(model) == Work({"double": 6}, 48, 24, 16)
+    assert peaks.work(model) == Work({"double": 6}, 48, 24, 16)
     assert "none of this tool's precisions" in microbenchmarks.no_product("cpu", "double")
 
 
@@ -74,7 +75,7 @@ def test_images_of_any_size_have_no_count() -> None:
     model = cnn(side="side")
     del model.graph.node[2:], model.graph.output[:]
     model.graph.output.append(helper.make_tensor_value_info("conv", TensorProto.FLOAT, ["batch", 4, "a", "b"]))
-    assert limits.work(model) == Work(None, WORK.weight_bytes, None, None)
+    assert peaks.work(model) == Work(None, WORK.weight_bytes, None, None)
 
 
 # --- share ------------------------------------------------------------------------------------------------------------
@@ -85,7 +86,7 @@ PLAIN = Work({"fp32": 1000, "int8": 2000}, weight_bytes=300, input_bytes=20, out
 
 
 def test_bounds_by_hand() -> None:
-    found = limits.share(PLAIN, 10, 30.0, GPU, "end_to_end")
+    found = peaks.share(PLAIN, 10, 30.0, GPU, "end_to_end")
     assert found == {
         "limit": "compute",
         "limit_us": pytest.approx(10 * (1000 / 1e9 + 2000 / 4e9) * 1e6),  # 15 µs
@@ -109,25 +110,25 @@ def test_bounds_by_hand() -> None:
     ],
 )
 def test_the_limit_is_the_largest_bound(work: Work, limit: str) -> None:
-    found = limits.share(work, 10, 30.0, GPU, "end_to_end")
+    found = peaks.share(work, 10, 30.0, GPU, "end_to_end")
     assert found["limit"] == limit
     assert found["limit_us"] == found[f"{limit}_us"] == max(v for k, v in found.items() if k.endswith("_us"))
 
 
 def test_pcie_limits_only_what_comes_from_the_host_of_a_gpu() -> None:
-    assert limits.share(PLAIN, 1, 1.0, GPU, "compute")["pcie_us"] is None
-    assert limits.share(PLAIN, 1, 1.0, replace(CPU, pcie_bytes_per_s=1e8), "end_to_end")["pcie_us"] is None
+    assert peaks.share(PLAIN, 1, 1.0, GPU, "compute")["pcie_us"] is None
+    assert peaks.share(PLAIN, 1, 1.0, replace(CPU, pcie_bytes_per_s=1e8), "end_to_end")["pcie_us"] is None
 
 
 def test_what_is_not_known_is_no_bound() -> None:
-    found = limits.share(replace(PLAIN, input_bytes=None), 10, 30.0, replace(CPU, macs_per_s={"fp32": 1e9}), "compute")
+    found = peaks.share(replace(PLAIN, input_bytes=None), 10, 30.0, replace(CPU, macs_per_s={"fp32": 1e9}), "compute")
     assert (found["compute_us"], found["memory_us"], found["limit"]) == (None, None, "launch")
-    found = limits.share(Work(None, 0, None, None), 1, 30.0, Peaks("cpu", 2), "compute")
+    found = peaks.share(Work(None, 0, None, None), 1, 30.0, Peaks("cpu", 2), "compute")
     assert (found["limit"], found["limit_us"], found["share"]) == (None, None, None)
 
 
 def test_a_share_above_one_is_shown() -> None:
-    assert limits.share(PLAIN, 10, 5.0, CPU, "end_to_end")["share"] == pytest.approx(3.0)
+    assert peaks.share(PLAIN, 10, 5.0, CPU, "end_to_end")["share"] == pytest.approx(3.0)
 
 
 # --- peaks ------------------------------------------------------------------------------------------------------------
@@ -135,7 +136,7 @@ def test_a_share_above_one_is_shown() -> None:
 
 @pytest.fixture(scope="module")
 def measured() -> Peaks:
-    return limits.measure("cpu", ["fp32", "int8", "tf32", "fp8", "double"], seconds=0.1)
+    return peaks.measure("cpu", ["fp32", "int8", "tf32", "fp8", "double"], seconds=0.1)
 
 
 def test_measures_what_a_cpu_can_do_and_says_why_not_the_rest(measured: Peaks) -> None:
@@ -158,35 +159,35 @@ def test_a_call_does_as_much_as_it_says(name: str, products: int) -> None:
         amount, call = microbenchmarks.product(stack, "cpu", name, 64, None)
         call()
     assert amount == products * 64**3
-    counted = limits.work(microbenchmarks._float_graph(np.ones((64, 64), np.float32), "FLOAT", 3)).macs
+    counted = peaks.work(microbenchmarks._float_graph(np.ones((64, 64), np.float32), "FLOAT", 3)).macs
     assert counted == {"fp32": 3 * 64**3 // 64}  # models are counted alike; 64 is the batch here
 
 
 @pytest.mark.skipif(bool(environment.gpus()), reason="there is a GPU")
 def test_without_a_gpu_everything_has_a_reason() -> None:
-    peaks = limits.measure("cuda", ["fp32", "fp16", "fp8"], seconds=0.1)
-    assert peaks.macs_per_s == {}
-    assert peaks.bytes_per_s is peaks.pcie_bytes_per_s is peaks.launch_us is None
-    assert set(peaks.reasons) == {"fp32", "fp16", "fp8", "bytes_per_s", "pcie_bytes_per_s", "launch_us"}
-    assert all(peaks.reasons.values())
+    found = peaks.measure("cuda", ["fp32", "fp16", "fp8"], seconds=0.1)
+    assert found.macs_per_s == {}
+    assert found.bytes_per_s is found.pcie_bytes_per_s is found.launch_us is None
+    assert set(found.reasons) == {"fp32", "fp16", "fp8", "bytes_per_s", "pcie_bytes_per_s", "launch_us"}
+    assert all(found.reasons.values())
 
 
 @pytest.mark.gpu
 def test_a_gpu_has_every_peak() -> None:
-    peaks = limits.measure("cuda", ["fp32", "fp16"], seconds=1.0)
-    assert set(peaks.macs_per_s) == {"fp32", "fp16"}, peaks.reasons
-    assert peaks.bytes_per_s, peaks.reasons
-    assert peaks.pcie_bytes_per_s
-    assert peaks.launch_us
+    found = peaks.measure("cuda", ["fp32", "fp16"], seconds=1.0)
+    assert set(found.macs_per_s) == {"fp32", "fp16"}, found.reasons
+    assert found.bytes_per_s, found.reasons
+    assert found.pcie_bytes_per_s
+    assert found.launch_us
 
 
 def test_the_best_of_two_measurements() -> None:
     first = Peaks("cpu", 2, {"fp32": 2.0}, 5.0, tries={"fp32": [1.0, 2.0], "bytes_per_s": [5.0]}, reasons={"int8": "x"})
     second = Peaks("cpu", 2, {"fp32": 3.0, "int8": 4.0}, None, tries={"fp32": [3.0], "int8": [4.0]})
-    both = limits.best(first, second)
+    both = peaks.best(first, second)
     assert both.macs_per_s == {"fp32": 3.0, "int8": 4.0}
     assert (both.bytes_per_s, both.tries["fp32"], both.reasons) == (5.0, [1.0, 2.0, 3.0], {})
-    launched = limits.best(*(Peaks("cuda", None, tries={"launch_us": [rate]}) for rate in (1e5, 2e5)))
+    launched = peaks.best(*(Peaks("cuda", None, tries={"launch_us": [rate]}) for rate in (1e5, 2e5)))
     assert launched.launch_us == pytest.approx(5.0)
 
 

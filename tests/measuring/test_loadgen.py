@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 from commands import QUICK, run_pipeline, started
 
-from pipeline import artifacts, loadgen, loadgen_logs, plan, prediction
+from pipeline import artifacts, predict
 from pipeline.backends import Array, Bound, Feed, Outputs, Step, TensorSpec
 from pipeline.config import Config, Loadgen
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError, PipelineError
-from pipeline.isolation import Fail, Tell, isolated
+from pipeline.measuring.loadgen import logs, system
+from pipeline.measuring.loadgen.process import Fail, Tell, isolated
+from pipeline.runners import tuning_record
 
 CLASSES = 7
 IMAGES = np.arange(101, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)  # [101, 2, 2, 1]
@@ -53,11 +55,11 @@ def no_failure(error: BaseException) -> Any:
     os._exit(1)  # LoadGen would wait for ever for the answer
 
 
-def system(session: Remainder, batches: tuple[int, int] = (1, 1000), largest: int = 16) -> loadgen.SystemUnderTest:
-    return loadgen.SystemUnderTest(session, IMAGES, batches, largest, no_failure)
+def make(session: Remainder, batches: tuple[int, int] = (1, 1000), largest: int = 16) -> system.SystemUnderTest:
+    return system.SystemUnderTest(session, IMAGES, batches, largest, no_failure)
 
 
-SCENARIOS = tuple(loadgen.NAMES)
+SCENARIOS = tuple(system.NAMES)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -66,12 +68,12 @@ def test_every_sample_gets_its_own_answer(
     scenario: Any, batch: int | None, limits: tuple[int, int], tmp_path: Path
 ) -> None:
     session = Remainder(batch)
-    under_test = system(session, limits)
-    settings, _ = loadgen.configure(under_test, Loadgen(scenario=scenario, mode="accuracy"), 1.0)
-    loadgen.conduct(under_test, settings, tmp_path)
-    said = loadgen_logs.read_log(tmp_path)
+    under_test = make(session, limits)
+    settings, _ = system.configure(under_test, Loadgen(scenario=scenario, mode="accuracy"), 1.0)
+    system.conduct(under_test, settings, tmp_path)
+    said = logs.read_log(tmp_path)
     assert (said.verdict, said.reasons) == ("", [])
-    answers = loadgen_logs.read_answers(tmp_path, len(IMAGES))
+    answers = logs.read_answers(tmp_path, len(IMAGES))
     np.testing.assert_array_equal(answers, np.arange(len(IMAGES)) % CLASSES)
     smallest, largest = (batch, batch) if batch else limits
     assert set(session.batches) <= set(range(smallest, largest + 1))
@@ -100,11 +102,11 @@ def test_every_sample_gets_its_own_answer(
     ],
 )
 def test_scenarios_obey_mlperfs_rules(scenario: Any, metric: str, effective: dict[str, Any], tmp_path: Path) -> None:
-    under_test = system(Remainder())
+    under_test = make(Remainder())
     options = Loadgen(scenario=scenario, server_qps=500, server_latency_ms=250)
-    settings, expected = loadgen.configure(under_test, options, 0.3)
-    loadgen.conduct(under_test, settings, tmp_path)
-    said = loadgen_logs.read_log(tmp_path)
+    settings, expected = system.configure(under_test, options, 0.3)
+    system.conduct(under_test, settings, tmp_path)
+    said = logs.read_log(tmp_path)
     assert (said.verdict, said.reasons) == ("VALID", [])
     assert said.metrics[metric] > 0
     assert effective | {"min_duration_ms": 300} == {
@@ -118,12 +120,12 @@ def test_scenarios_obey_mlperfs_rules(scenario: Any, metric: str, effective: dic
 
 
 def test_loadgens_reasons_are_told(tmp_path: Path) -> None:
-    under_test = system(Remainder())
-    settings, _ = loadgen.configure(
+    under_test = make(Remainder())
+    settings, _ = system.configure(
         under_test, Loadgen(scenario="server", server_qps=500, server_latency_ms=0.0001), 0.3
     )
-    loadgen.conduct(under_test, settings, tmp_path)
-    said = loadgen_logs.read_log(tmp_path)
+    system.conduct(under_test, settings, tmp_path)
+    said = logs.read_log(tmp_path)
     assert said.verdict == "INVALID"
     assert said.reasons[0] == "Reduce target QPS to improve latency."
     assert said.reasons[1].startswith("early stopping: Run unsuccessful.")
@@ -132,10 +134,10 @@ def test_loadgens_reasons_are_told(tmp_path: Path) -> None:
 def test_an_audit_configuration_that_lies_about_is_not_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "audit.config").write_text("*.*.min_duration = 5000\n")
     monkeypatch.chdir(tmp_path)
-    under_test = system(Remainder())
-    settings, _ = loadgen.configure(under_test, Loadgen(), 0.1)
-    loadgen.conduct(under_test, settings, tmp_path)
-    assert loadgen_logs.read_log(tmp_path).settings["min_duration_ms"] == 100
+    under_test = make(Remainder())
+    settings, _ = system.configure(under_test, Loadgen(), 0.1)
+    system.conduct(under_test, settings, tmp_path)
+    assert logs.read_log(tmp_path).settings["min_duration_ms"] == 100
 
 
 def test_what_loadgen_would_need_too_much_memory_for_is_refused(
@@ -143,41 +145,41 @@ def test_what_loadgen_would_need_too_much_memory_for_is_refused(
 ) -> None:
     memory = tmp_path / "meminfo"
     memory.write_text("MemTotal:  4000000 kB\nMemAvailable:    1000 kB\n")
-    monkeypatch.setattr(loadgen, "_MEMORY", memory)
+    monkeypatch.setattr(system, "_MEMORY", memory)
     with pytest.raises(ConfigError, match=r"take .* GB of memory") as caught:
-        loadgen.configure(system(Remainder()), Loadgen(), 600.0)
+        system.configure(make(Remainder()), Loadgen(), 600.0)
     assert "benchmark.seconds=" in caught.value.hint
 
 
 def test_logs_that_were_not_finished_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="did not finish"):
-        loadgen_logs.read_log(tmp_path)
-    under_test = system(Remainder())
-    settings, _ = loadgen.configure(under_test, Loadgen(scenario="offline", mode="accuracy"), 0.1)
-    loadgen.conduct(under_test, settings, tmp_path)
+        logs.read_log(tmp_path)
+    under_test = make(Remainder())
+    settings, _ = system.configure(under_test, Loadgen(scenario="offline", mode="accuracy"), 0.1)
+    system.conduct(under_test, settings, tmp_path)
     for name in ("mlperf_log_detail.txt", "mlperf_log_accuracy.json"):
         content = (tmp_path / name).read_text()
         (tmp_path / name).write_text(content[: len(content) // 2])
     with pytest.raises(ArtifactError, match="mlperf_log_detail"):
-        loadgen_logs.read_log(tmp_path)
+        logs.read_log(tmp_path)
     with pytest.raises(ArtifactError, match="mlperf_log_accuracy"):
-        loadgen_logs.read_answers(tmp_path, len(IMAGES))
+        logs.read_answers(tmp_path, len(IMAGES))
 
 
 def test_without_the_library_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
     with pytest.raises(BackendUnavailable, match="LoadGen cannot be imported") as caught:
-        loadgen.library()
+        system.library()
     assert "Linux" in caught.value.hint
 
 
 def drive_a_failing_session(tell: Tell, fail: Fail, folder: Path, fail_at: int) -> None:
     session = Remainder()
-    under_test = loadgen.SystemUnderTest(session, IMAGES, (1, 100), 16, fail)
-    settings, _ = loadgen.configure(under_test, Loadgen(scenario="server", server_qps=1000), 30.0)
+    under_test = system.SystemUnderTest(session, IMAGES, (1, 100), 16, fail)
+    settings, _ = system.configure(under_test, Loadgen(scenario="server", server_qps=1000), 30.0)
     session.fail_at = len(session.batches) + fail_at
     tell("begun")
-    loadgen.conduct(under_test, settings, folder)
+    system.conduct(under_test, settings, folder)
     tell("done")
 
 
@@ -236,7 +238,7 @@ def test_scenarios_are_published_with_loadgens_logs_and_labelled_unofficial(copy
         folder = copy / f"artifacts/loadgen/{name}-performance"
         summary = (folder / "mlperf_log_summary.txt").read_text()
         found = result(copy, f"{name}-performance")
-        assert f"Scenario : {loadgen.NAMES[name]}" in summary
+        assert f"Scenario : {system.NAMES[name]}" in summary
         assert f"Result is : {found['loadgen_result']}" in summary
         # Whether a busy machine keeps Server's bound is not for this test to say.
         assert found["loadgen_result"] == "VALID" or name == "server", found["reasons"]
@@ -358,9 +360,9 @@ def test_loadgen_ends_with_the_process_that_started_it(copy: Path) -> None:
 def test_predicts_ways_are_shared(main_job: Path) -> None:
     store, config = artifacts.Store(main_job / "artifacts"), Config()
     image: Array = np.zeros((1, 28, 28, 1), np.uint8)
-    fp32 = prediction.choose(store, "fp32")
+    fp32 = predict.choose(store, "fp32")
     for exact in (True, False):
-        with prediction.open_session(store, "onnxruntime", fp32, config, exact=exact) as (way, session):
+        with predict.open_session(store, "onnxruntime", fp32, config, exact=exact) as (way, session):
             assert (way.backend, way.variant, way.artifact) == ("onnxruntime", "cpu", "engine/fp32/model.onnx")
             assert next(iter(session.run({"image": image}).values())).shape == (1, 10)
             assert session.settings["optimization"] == ("basic" if exact else "all")
@@ -369,10 +371,10 @@ def test_predicts_ways_are_shared(main_job: Path) -> None:
 def test_the_plan_is_obeyed_where_a_model_is_timed(copy: Path) -> None:
     store, graph = artifacts.Store(copy / "artifacts"), copy / "artifacts/engine/fp32/model.onnx"
     tuned = {"cpu": ((Step(8, chunk=4),), [])}
-    path = graph.with_name(plan.FILE)
-    path.write_text(artifacts.dump_json(plan.describe(artifacts.sha256(graph), tuned)), encoding="utf-8")
+    path = graph.with_name(tuning_record.FILE)
+    path.write_text(artifacts.dump_json(tuning_record.describe(artifacts.sha256(graph), tuned)), encoding="utf-8")
     images: Array = np.zeros((16, 28, 28, 1), np.uint8)
-    fp32 = prediction.choose(store, "fp32")
-    with prediction.open_session(store, "onnxruntime", fp32, Config(), exact=False) as (_, session):
+    fp32 = predict.choose(store, "fp32")
+    with predict.open_session(store, "onnxruntime", fp32, Config(), exact=False) as (_, session):
         session.run({"image": images})
         assert session.settings["chunk"] == 4

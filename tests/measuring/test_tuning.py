@@ -11,9 +11,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pipeline import backends, environment, harness, tuning
+from pipeline import backends, environment
 from pipeline.backends import Feed, LoadOptions, Outputs, Step, TensorSpec
 from pipeline.errors import ConfigError
+from pipeline.measuring import harness, tuning
 from pipeline.precisions import Tolerance
 
 TOLERANCE = Tolerance(rtol=1e-5, atol=1e-5)

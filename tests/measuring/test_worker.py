@@ -10,8 +10,8 @@ import pytest
 
 from pipeline import backends
 from pipeline.backends import LoadOptions
-from pipeline.harness import Contender
-from pipeline.workers import Worker, WorkerError
+from pipeline.measuring.harness import Contender
+from pipeline.measuring.worker import Worker, WorkerError
 
 
 @pytest.fixture

@@ -11,8 +11,11 @@ import pytest
 from networks import Array, Article
 from onnx import ModelProto
 
-from pipeline import calibration, config, data, engines, precisions, simplification
+from pipeline import config, data, precisions
+from pipeline.backends.tensorrt import build
 from pipeline.errors import BackendUnavailable
+from pipeline.graphs import simplify
+from pipeline.quantization import calibration
 
 
 def _export(keras_model: Any, shape: tuple[int, ...]) -> ModelProto:
@@ -24,7 +27,7 @@ def _export(keras_model: Any, shape: tuple[int, ...]) -> ModelProto:
         return {"probabilities": keras_model(image, training=False)}
 
     model, _ = tf2onnx.convert.from_function(serve, input_signature=serve.input_signature, opset=18)
-    return simplification.simplify(model)
+    return simplify.simplify(model)
 
 
 @pytest.fixture(scope="session")
@@ -75,14 +78,14 @@ def network(request: pytest.FixtureRequest) -> tuple[ModelProto, Array, dict[str
 def build_rtx(tmp_path: Path) -> Callable[[ModelProto, str], bytes]:
     """A function that builds an engine with the real TensorRT for RTX, or raises BuildError with its words."""
     try:
-        engines.probe_build("tensorrt-rtx")
+        build.probe_build("tensorrt-rtx")
     except BackendUnavailable as error:
         pytest.skip(error.message)
 
-    def build(model: ModelProto, name: str) -> bytes:
+    def built(model: ModelProto, name: str) -> bytes:
         path, precision = tmp_path / "model.onnx", precisions.get(name)
         onnx.save(model, path)
-        options = engines.BuildOptions("tensorrt-rtx", precision.allow_tf32, (1, 4, 8), targets=precision.targets)
-        return engines.build(path, options).engine
+        options = build.BuildOptions("tensorrt-rtx", precision.allow_tf32, (1, 4, 8), targets=precision.targets)
+        return build.build(path, options).engine
 
-    return build
+    return built

@@ -4,8 +4,9 @@ import pytest
 from networks import LEVELS, Array, run, small_cnn
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline import casts, graphs, precisions
+from pipeline import graphs, precisions
 from pipeline.errors import BuildError
+from pipeline.graphs import cast
 
 node = helper.make_node
 
@@ -26,9 +27,9 @@ def two_scalings() -> onnx.ModelProto:
 def test_what_passes_between_kept_nodes_stays_in_fp32() -> None:
     image = np.full((2, 1, 4, 4), 7, np.float32)
     fp16 = precisions.get("fp16")
-    assert np.isinf(run(casts.emulate(fp16.apply(two_scalings())), image)).all()
+    assert np.isinf(run(cast.emulate(fp16.apply(two_scalings())), image)).all()
     kept = fp16.apply(two_scalings(), keep_fp32=["scale_up", "scale_down"])
-    assert run(casts.emulate(kept), image) == pytest.approx(image, rel=1e-3)
+    assert run(cast.emulate(kept), image) == pytest.approx(image, rel=1e-3)
     assert [n.op_type for n in kept.graph.node].count("Cast") == 2
 
 
@@ -65,7 +66,7 @@ def test_operators_keep_the_types_that_onnx_fixes(to: int) -> None:
         (1, 4, 4),
         {"kernel": np.ones((1, 1, 1, 1), np.float32), "scales": np.array([1, 1, 2, 2], np.float32)},
     )
-    typed = casts.narrow(graphs.raise_opset(model, 22), to)
+    typed = cast.narrow(graphs.raise_opset(model, 22), to)
     graphs.check(typed, "narrowed")
     types = graphs.element_types(typed)
     resize = next(n for n in typed.graph.node if n.op_type == "Resize")
@@ -106,6 +107,6 @@ def test_control_flow_is_refused() -> None:
 
 def test_constants_stay_finite_and_apart_from_zero() -> None:
     values: Array = np.array([1e6, -1e6, 1e-12, -1e-12, 0, np.inf, 1.0], np.float32)
-    rounded = numpy_helper.to_array(casts._rounded(numpy_helper.from_array(values, "x"), "y", TensorProto.FLOAT16))
+    rounded = numpy_helper.to_array(cast._rounded(numpy_helper.from_array(values, "x"), "y", TensorProto.FLOAT16))
     tiny = np.float16(2**-24)
     assert rounded.tolist() == [65504, -65504, tiny, -tiny, 0, np.inf, 1]

@@ -9,8 +9,11 @@ import pytest
 from networks import Array, Article, run
 from onnx import ModelProto
 
-from pipeline import calibration, engines, graphs, precisions, qdq
+from pipeline import graphs, precisions
+from pipeline.backends.tensorrt import build
 from pipeline.errors import BuildError
+from pipeline.graphs import quantize
+from pipeline.quantization import calibration
 
 REWRITING = [name for name in precisions.NAMES if precisions.get(name).rewrite is not None]
 
@@ -101,10 +104,10 @@ def test_fp8_is_not_for_gpus_before_sm89(article: Article, tmp_path: Path) -> No
     path = tmp_path / "model.onnx"
     onnx.save(precisions.get("fp8").apply(article.model, amax=article.ranges), path)
     with pytest.raises(BuildError, match="fp8_e4m3"):
-        engines.build(path, engines.BuildOptions("tensorrt-rtx", False, (1, 4, 8), targets=("sm86",)))
+        build.build(path, build.BuildOptions("tensorrt-rtx", False, (1, 4, 8), targets=("sm86",)))
 
 
 @pytest.mark.parametrize("name", ["int8", "fp8"])
 def test_a_range_that_calibration_lacks_is_named(name: str, article: Article) -> None:
-    with pytest.raises(BuildError, match=qdq.activations(article.model)[0]):
+    with pytest.raises(BuildError, match=quantize.activations(article.model)[0]):
         precisions.get(name).apply(article.model)

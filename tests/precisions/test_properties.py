@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from networks import Array, run, small_cnn
 from onnx import helper
 
-from pipeline import graphs, precisions, qdq
+from pipeline import graphs, precisions
 from pipeline.errors import BuildError
+from pipeline.graphs import quantize
 
 REWRITING = [name for name in precisions.NAMES if precisions.get(name).rewrite is not None]
 
@@ -62,7 +63,7 @@ def networks(draw: st.DrawFn) -> onnx.ModelProto:
 
 def ranges(model: onnx.ModelProto) -> dict[str, float]:
     """Ranges that no calibration found: what counts here is the graph."""
-    return dict.fromkeys(qdq.activations(model), 4.0)
+    return dict.fromkeys(quantize.activations(model), 4.0)
 
 
 @settings(max_examples=60, deadline=None)

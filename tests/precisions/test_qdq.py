@@ -7,14 +7,15 @@ from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import TensorData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from pipeline import precisions, qdq
+from pipeline import precisions
 from pipeline.errors import BuildError
+from pipeline.graphs import quantize
 
 node = helper.make_node
 
 
 def test_int8_scales_and_weights_are_those_of_onnx_runtime(article: Article) -> None:
-    amax = {name: 0.7 + i for i, name in enumerate(qdq.activations(article.model))}
+    amax = {name: 0.7 + i for i, name in enumerate(quantize.activations(article.model))}
     typed = precisions.get("int8").apply(article.model, amax=amax)
     ours = {tensor.name: numpy_helper.to_array(tensor) for tensor in typed.graph.initializer}
     theirs = QDQQuantizer(
@@ -96,10 +97,10 @@ def test_scales_are_per_output_channel(attributes: dict[str, int]) -> None:
 
 def test_a_missing_range_is_an_error() -> None:
     with pytest.raises(BuildError, match="'x'"):
-        qdq.quantise(residual(), qdq.INT8, {"image": 1.0})
+        quantize.quantise(residual(), quantize.INT8, {"image": 1.0})
 
 
 def test_no_scale_is_zero() -> None:
-    for form in (qdq.INT8, qdq.FP8):
+    for form in (quantize.INT8, quantize.FP8):
         assert form.scale(np.array([0, 1e-42, form.largest], np.float32)).tolist() == [1, 1, 1]
-    assert TensorProto.DataType.Name(qdq.FP8.elem_type) == "FLOAT8E4M3FN"
+    assert TensorProto.DataType.Name(quantize.FP8.elem_type) == "FLOAT8E4M3FN"

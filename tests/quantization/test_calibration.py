@@ -3,9 +3,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline import calibration, qdq
 from pipeline.data import Dataset, Split
 from pipeline.errors import BuildError, DataError
+from pipeline.graphs import quantize
+from pipeline.quantization import calibration
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (230, 4, 4, 1), np.uint8)
@@ -122,7 +123,7 @@ def test_observation_covers_every_activation_whatever_the_batch() -> None:
     model = one_product()
     samples = calibration.draw(dataset(), 50, seed=0)
     one, other = (calibration.observe(model, samples, batch) for batch in (7, 50))
-    assert tuple(one) == qdq.activations(model) == ("x",)
+    assert tuple(one) == quantize.activations(model) == ("x",)
     assert one["x"].largest == other["x"].largest == samples.split.images.max()
 
 

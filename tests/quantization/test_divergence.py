@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import divergence, environment, evaluation, layer_names, precisions, qdq
+from pipeline import environment, precisions
 from pipeline.backends import Feed, Outputs, Session
+from pipeline.graphs import keras_layers, quantize
+from pipeline.quantization import divergence
+from pipeline.runners import inference
 
 environment.prepare_tensorflow()
 with environment.native_log_hidden():
@@ -66,10 +69,10 @@ def test_resnet50_has_its_layers_names_and_is_compared_in_bounded_memory(
         weights=None, input_tensor=keras.layers.Rescaling(1 / 255)(image), input_shape=(96, 96, 3), classes=10
     )
     network.save(tmp_path / "model.keras")
-    layers = layer_names.keras_layer_names(tmp_path / "model.keras")
+    layers = keras_layers.keras_layer_names(tmp_path / "model.keras")
     assert layers == [layer.name for layer in network.layers]
     graph = export.convert(network, tf.TensorSpec((None, 96, 96, 3), tf.uint8, name="image"), 18)
-    groups = layer_names.groups(graph, layers)
+    groups = keras_layers.groups(graph, layers)
     home = {node: group.name for group in groups for node in group.nodes}
     convolutions = [home[node.name] for node in graph.graph.node if node.op_type == "Conv"]
     assert {group.name for group in groups} <= set(layers)
@@ -78,16 +81,16 @@ def test_resnet50_has_its_layers_names_and_is_compared_in_bounded_memory(
 
     asked: list[tuple[int, int]] = []
     names: Counter[str] = Counter()
-    loaded = evaluation.loaded
+    loaded = inference.loaded
 
     @contextmanager
     def spied(*arguments: Any) -> Iterator[Any]:
         with loaded(*arguments) as session:
             yield Spy(session, asked, names)
 
-    monkeypatch.setattr(evaluation, "loaded", spied)
+    monkeypatch.setattr(inference, "loaded", spied)
     images = random.integers(0, 256, (divergence.IMAGES_AT_ONCE + 1, 96, 96, 3), np.uint8)
-    typed = precisions.get("int8").apply(graph, (), dict.fromkeys(qdq.activations(graph), 4.0))
+    typed = precisions.get("int8").apply(graph, (), dict.fromkeys(quantize.activations(graph), 4.0))
     found = divergence.measure(graph, typed, images)
     assert list(found) == [name for node in graph.graph.node for name in node.output]
     assert all(count == 2 for count in names.values()), "each tensor is fetched once of each graph"

@@ -5,18 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline import parity, selection
 from pipeline.precisions import Tolerance
+from pipeline.quantization import selection
+from pipeline.tasks import classification
 
 LABELS = np.arange(4000) % 10
 
 
-def judged(lost: int) -> parity.Comparison:
+def judged(lost: int) -> classification.Comparison:
     """Return the comparison of a candidate that gets `lost` of 4,000 samples wrong which the reference gets right."""
     reference = np.eye(10)[LABELS]
     candidate = reference.copy()
     candidate[:lost] = np.roll(candidate[:lost], 1, axis=1)
-    return parity.compare(reference, candidate, LABELS, Tolerance(0, 1e-6), budget_pp=0.5)
+    return classification.compare(reference, candidate, LABELS, Tolerance(0, 1e-6), budget_pp=0.5)
 
 
 def candidate(name: str, cost: float, lost: int = 0, size: int = 100) -> selection.Candidate:

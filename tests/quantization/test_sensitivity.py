@@ -11,20 +11,14 @@ import onnx
 import pytest
 from onnx import ModelProto, helper, numpy_helper
 
-from pipeline import (
-    calibration,
-    config,
-    data,
-    engines,
-    environment,
-    evaluation,
-    layer_names,
-    localisation,
-    parity,
-    precisions,
-)
+from pipeline import config, data, environment, precisions
 from pipeline.backends import Array
+from pipeline.backends.tensorrt import build
 from pipeline.errors import BackendUnavailable, BuildError, ConfigError
+from pipeline.graphs import keras_layers
+from pipeline.quantization import calibration, sensitivity
+from pipeline.runners import inference
+from pipeline.tasks import classification
 
 environment.prepare_tensorflow()
 with environment.native_log_hidden():
@@ -50,7 +44,7 @@ class Planted(NamedTuple):
 
     def localise(self, name: str, amax: dict[str, float] | None = None, **options: Any) -> dict[str, Any]:
         """Localise on the digits at a budget of half a point."""
-        return localisation.localise(
+        return sensitivity.localise(
             self.graph,
             precisions.get(name),
             amax,
@@ -64,8 +58,8 @@ class Planted(NamedTuple):
     def scores(self, name: str, keep_fp32: list[str], amax: dict[str, float] | None = None) -> Array:
         """Return the class scores with these layers in FP32."""
         precision = precisions.get(name)
-        keep = layer_names.resolve(self.graph, keep_fp32, self.layers)
-        return evaluation.scores(precision.apply(self.graph, keep, amax), precision, DIGITS.train.images, 64)
+        keep = keras_layers.resolve(self.graph, keep_fp32, self.layers)
+        return inference.scores(precision.apply(self.graph, keep, amax), precision, DIGITS.train.images, 64)
 
 
 def planted(model: keras.Model, folder: Path, labels: Array | None = None) -> Planted:
@@ -74,8 +68,8 @@ def planted(model: keras.Model, folder: Path, labels: Array | None = None) -> Pl
     signature = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.uint8, name="image")
     graph = export.convert(model, signature, 18)
     if labels is None:
-        labels = evaluation.scores(graph, precisions.get("fp32"), DIGITS.train.images, 64).argmax(axis=1)
-    return Planted(graph, layer_names.keras_layer_names(folder / "model.keras"), labels)
+        labels = inference.scores(graph, precisions.get("fp32"), DIGITS.train.images, 64).argmax(axis=1)
+    return Planted(graph, keras_layers.keras_layer_names(folder / "model.keras"), labels)
 
 
 @pytest.fixture(scope="module")
@@ -129,20 +123,20 @@ def outlier(tmp_path_factory: pytest.TempPathFactory) -> tuple[Planted, dict[str
 def build_rtx(tmp_path: Path) -> Callable[[ModelProto], bytes]:
     """A function that builds an engine with the real TensorRT for RTX."""
     try:
-        engines.probe_build("tensorrt-rtx")
+        build.probe_build("tensorrt-rtx")
     except BackendUnavailable as error:
         pytest.skip(error.message)
 
-    def build(model: ModelProto) -> bytes:
+    def built(model: ModelProto) -> bytes:
         onnx.save(model, tmp_path / "model.onnx")
-        return engines.build(tmp_path / "model.onnx", engines.BuildOptions("tensorrt-rtx", False, (1, 4, 8))).engine
+        return build.build(tmp_path / "model.onnx", build.BuildOptions("tensorrt-rtx", False, (1, 4, 8))).engine
 
-    return build
+    return built
 
 
 def repaired(case: Planted, found: dict[str, Any], amax: dict[str, float] | None = None) -> ModelProto:
     """Return the graph with the layers in FP32 that localisation came to."""
-    keep = layer_names.resolve(case.graph, found["keep_fp32"], case.layers)
+    keep = keras_layers.resolve(case.graph, found["keep_fp32"], case.layers)
     return precisions.get(found["precision"]).apply(case.graph, keep, amax)
 
 
@@ -167,9 +161,9 @@ def test_an_overflow_is_named_and_repaired_with_few_layers(
 
 def test_the_overflowing_layer_alone_wins_nothing(overflow: Planted) -> None:
     """Its result would be cast to FP16 at the border: why both sides of what is too large are one unit."""
-    reference = evaluation.scores(overflow.graph, precisions.get("fp32"), DIGITS.train.images, 64)
-    before = localisation.output_error(reference, overflow.scores("fp16", []))
-    alone = localisation.output_error(reference, overflow.scores("fp16", ["too_large"]))
+    reference = inference.scores(overflow.graph, precisions.get("fp32"), DIGITS.train.images, 64)
+    before = sensitivity.output_error(reference, overflow.scores("fp16", []))
+    alone = sensitivity.output_error(reference, overflow.scores("fp16", ["too_large"]))
     assert alone > 0.9 * before > 0.01
 
 
@@ -233,7 +227,7 @@ def chain(depth: int, scale: float = 1) -> Planted:
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    labels = evaluation.scores(model, precisions.get("fp32"), DIGITS.train.images, 64).argmax(axis=1)
+    labels = inference.scores(model, precisions.get("fp32"), DIGITS.train.images, 64).argmax(axis=1)
     return Planted(model, ["flatten", "rescaling", *(f"dense{i}" for i in range(depth)), "softmax"], labels)
 
 
@@ -263,8 +257,8 @@ def test_cost_grows_linearly_with_the_layers(
     """`others` of the layers compute without a product: FP16 rounds there, INT8 does not."""
     case = chain(depth, scale=1e6)
     runs: list[int] = []
-    scores = evaluation.scores
-    monkeypatch.setattr(evaluation, "scores", lambda *arguments: runs.append(1) or scores(*arguments))
+    scores = inference.scores
+    monkeypatch.setattr(inference, "scores", lambda *arguments: runs.append(1) or scores(*arguments))
     calls: list[tuple[int, int, str]] = []
     found = case.localise(name, ranges(case), progress=lambda *call: calls.append(call))
     units = depth + others if name == "int8" else depth + others - 1  # the overflow joins rescaling and dense0
@@ -281,21 +275,21 @@ class Oracle:
     def __init__(self, needed: str) -> None:
         self._needed = set(needed)
 
-    def trial(self, kept: Iterable[layer_names.Group] = ()) -> localisation._Trial:
+    def trial(self, kept: Iterable[keras_layers.Group] = ()) -> sensitivity._Trial:
         """Judge."""
         right = np.full(4000, self._needed <= {group.name for group in kept})
         scores = np.stack([right, ~right], axis=1).astype(np.float32)
         reference = np.tile(np.float32([1, 0]), (4000, 1))
-        judgement = parity.compare(reference, scores, np.zeros(4000, np.int64), precisions.Tolerance(0, 0), 0.5)
-        return localisation._Trial(1.0, 0, judgement)
+        judgement = classification.compare(reference, scores, np.zeros(4000, np.int64), precisions.Tolerance(0, 0), 0.5)
+        return sensitivity._Trial(1.0, 0, judgement)
 
 
 @pytest.mark.parametrize("needed", ["a", "c", "ad", "bc", "abcd"])
 def test_layers_that_are_not_needed_are_dropped_again(needed: str) -> None:
     oracle: Any = Oracle(needed)
-    units = [localisation._Unit(tuple(layer_names.Group(name, ()) for name in names), False) for names in ("ab", "cd")]
-    ranked = localisation._ranked(oracle, units, lambda *_: None)
-    kept, result = localisation._search(oracle, oracle.trial(), ranked, lambda *_: None)
+    units = [sensitivity._Unit(tuple(keras_layers.Group(name, ()) for name in names), False) for names in ("ab", "cd")]
+    ranked = sensitivity._ranked(oracle, units, lambda *_: None)
+    kept, result = sensitivity._search(oracle, oracle.trial(), ranked, lambda *_: None)
     assert kept is not None
     assert "".join(group.name for group in kept) == needed
     assert result["verdict"] == "pass"
@@ -320,4 +314,4 @@ def test_an_fp32_graph_that_breaks_by_itself_is_refused() -> None:
 def test_output_error_is_the_total_variation_distance_and_nan_the_worst() -> None:
     reference = np.array([[0.5, 0.5, 0], [1, 0, 0], [0, 1, 0], [0, 0, 0]], np.float32)
     other = np.array([[0.25, 0.75, 0], [0, 0, 1], [np.nan, 1, 0], [0, 0, 0]], np.float32)
-    assert localisation.output_error(reference, other) == pytest.approx((0.25 + 1 + 1 + 0) / 4)
+    assert sensitivity.output_error(reference, other) == pytest.approx((0.25 + 1 + 1 + 0) / 4)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pages import read
 
-from pipeline import latency
+from pipeline.measuring import statistics
 from pipeline.report import accuracy, numbers, speed, training
 from pipeline.report.traced import Traced
 
@@ -59,7 +59,7 @@ def test_percentiles_are_told_only_where_the_calls_support_them(random: np.rando
     known = dict(zip(speed.LEVELS, [value.plain for value in found], strict=True))
     assert known[0.5] == np.quantile(ns, 0.5, method="inverted_cdf") / 1e3
     for level, value in known.items():
-        assert (value is None) == (latency.samples_needed(max(level, 1 - level)) > 40)
+        assert (value is None) == (statistics.samples_needed(max(level, 1 - level)) > 40)
 
 
 class _Samples(dict[str, np.ndarray]):

@@ -12,8 +12,8 @@ import pytest
 from commands import QUICK, run_pipeline
 from pages import HOSTILE, LAYER, Page, change, hostile, read
 
-from pipeline import latency
 from pipeline.errors import ArtifactError
+from pipeline.measuring import statistics
 from pipeline.report import page
 from pipeline.report import run as runs
 
@@ -102,10 +102,10 @@ def test_the_headline_names_its_baseline(main_job: Path, html: str) -> None:
 def test_a_headline_within_the_noise_says_so(artifacts: Path) -> None:
     results = change(artifacts, "benchmark/results.json")
     for row in results["speedups"]:
-        row["verdict"] = latency.UNTOLD
+        row["verdict"] = statistics.UNTOLD
     change(artifacts, "benchmark/results.json", speedups=results["speedups"])
     html = page.render(read(artifacts))
-    assert f", {latency.UNTOLD}" in html[html.index("<h1>") : html.index("</h1>")]
+    assert f", {statistics.UNTOLD}" in html[html.index("<h1>") : html.index("</h1>")]
 
 
 def test_where_engines_ran_their_own_layers_and_both_modes_are_shown(artifacts: Path) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from commands import MAIN_JOB, QUICK, ROOT, Run, read, run_pipeline, started
 
-from pipeline import environment, latency, precisions
+from pipeline import environment, precisions
+from pipeline.measuring import statistics
 from pipeline.stages import STAGES
 
 HOP_KEYS = {
@@ -107,7 +108,7 @@ def test_every_way_to_run_the_model_has_a_row(main_job: Path) -> None:
         assert cell["mode"] in ("end_to_end", "compute")
         if cell["status"] == "ok":
             assert cell["mean_us"] > 0
-            assert (cell["p99_us"] is None) == (cell["samples"] < latency.samples_needed(0.99))
+            assert (cell["p99_us"] is None) == (cell["samples"] < statistics.samples_needed(0.99))
             low, high = cell["p50_ci95_us"]
             assert low <= cell["p50_us"] <= high
             assert len(cell["round_p50_us"]) == 3
@@ -150,7 +151,7 @@ def test_speedups_name_every_baseline_the_strongest_first(main_job: Path) -> Non
         for row in rows:
             low, high = row["ratio_ci95"]
             assert low <= row["ratio"] <= high
-            assert row["verdict"] in ("faster", "slower", latency.UNTOLD)
+            assert row["verdict"] in ("faster", "slower", statistics.UNTOLD)
 
 
 def test_a_cell_against_itself_shows_the_noise(main_job: Path) -> None:

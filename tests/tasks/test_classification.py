@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import xlogy
 
-from pipeline import parity
 from pipeline.precisions import Tolerance
+from pipeline.tasks import classification
 
 Z = 1.959963984540054
 STRICT = Tolerance(rtol=0, atol=1e-6)
@@ -31,13 +31,13 @@ def counts(draw: st.DrawFn) -> tuple[int, int, int]:
 def test_the_interval_is_the_published_one() -> None:
     # Airway hyper-responsiveness before and after stem cell transplantation, 21 children, 1 and 7 discordant: Tango's
     # interval in M. W. Fagerland, S. Lydersen, P. Laake, Statistics in Medicine 33 (2014) 2850-2875.
-    assert parity.drop_interval(1, 7, 21) == pytest.approx((-0.517, -0.026), abs=5e-4)
+    assert classification.drop_interval(1, 7, 21) == pytest.approx((-0.517, -0.026), abs=5e-4)
 
 
 @pytest.mark.parametrize("n", [1, 21, 360, 10_000])
 def test_without_discordant_pairs_the_interval_is_not_empty(n: int) -> None:
     width = Z**2 / (n + Z**2)
-    assert parity.drop_interval(0, 0, n) == pytest.approx((-width, width), rel=1e-9)
+    assert classification.drop_interval(0, 0, n) == pytest.approx((-width, width), rel=1e-9)
 
 
 def score_statistic(lost: int, gained: int, n: int, delta: float) -> float:
@@ -59,7 +59,7 @@ def score_statistic(lost: int, gained: int, n: int, delta: float) -> float:
     ("lost", "gained", "n"), [(1, 7, 21), (3, 3, 50), (9, 0, 100), (12, 5, 360), (40, 31, 10_000), (2, 1, 4)]
 )
 def test_at_its_ends_the_score_statistic_is_the_normal_quantile(lost: int, gained: int, n: int) -> None:
-    low, high = parity.drop_interval(lost, gained, n)
+    low, high = classification.drop_interval(lost, gained, n)
     assert score_statistic(lost, gained, n, low) == pytest.approx(Z, abs=1e-4)
     assert score_statistic(lost, gained, n, high) == pytest.approx(-Z, abs=1e-4)
 
@@ -68,7 +68,7 @@ def test_at_its_ends_the_score_statistic_is_the_normal_quantile(lost: int, gaine
 @given(counts())
 def test_the_interval_contains_the_estimate_and_is_a_difference_of_proportions(found: tuple[int, int, int]) -> None:
     lost, gained, n = found
-    low, high = parity.drop_interval(lost, gained, n)
+    low, high = classification.drop_interval(lost, gained, n)
     assert -1 <= low <= (lost - gained) / n <= high <= 1
     assert low < high
 
@@ -77,8 +77,8 @@ def test_the_interval_contains_the_estimate_and_is_a_difference_of_proportions(f
 @given(counts())
 def test_exchanging_reference_and_candidate_changes_the_sign(found: tuple[int, int, int]) -> None:
     lost, gained, n = found
-    low, high = parity.drop_interval(lost, gained, n)
-    assert parity.drop_interval(gained, lost, n) == pytest.approx((-high, -low), abs=1e-9)
+    low, high = classification.drop_interval(lost, gained, n)
+    assert classification.drop_interval(gained, lost, n) == pytest.approx((-high, -low), abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_exchanging_reference_and_candidate_changes_the_sign(found: tuple[int, i
     ],
 )
 def test_mcnemars_exact_p_is_the_binomial_sum(lost: int, gained: int, p: float) -> None:
-    assert parity.mcnemar_p(lost, gained) == pytest.approx(p, rel=1e-12)
+    assert classification.mcnemar_p(lost, gained) == pytest.approx(p, rel=1e-12)
 
 
 def scores(predicted: NDArray[np.int64], confidence: float = 0.9) -> NDArray[np.float32]:
@@ -102,20 +102,20 @@ def scores(predicted: NDArray[np.int64], confidence: float = 0.9) -> NDArray[np.
     return np.where(np.arange(CLASSES) == predicted[:, None], confidence, rest).astype(np.float32)
 
 
-def compared(n: int, lost: int, gained: int, budget_pp: float) -> parity.Comparison:
+def compared(n: int, lost: int, gained: int, budget_pp: float) -> classification.Comparison:
     """Compare n samples; the reference is wrong on `gained` that the candidate knows, the candidate on `lost`."""
     labels = np.arange(n) % CLASSES
     reference, candidate = labels.copy(), labels.copy()
     reference[:gained] = (labels[:gained] + 1) % CLASSES
     candidate[gained : gained + lost] = (labels[gained : gained + lost] + 1) % CLASSES
-    return parity.compare(scores(reference), scores(candidate, 0.8), labels, STRICT, budget_pp)
+    return classification.compare(scores(reference), scores(candidate, 0.8), labels, STRICT, budget_pp)
 
 
 def test_outputs_within_the_tolerance_pass(random: np.random.Generator) -> None:
     reference = random.random((50, CLASSES), dtype=np.float32)
     candidate = reference + np.float32(5e-4)
     # No accuracy could pass a budget of nothing on 50 samples: it is the tolerance that decides.
-    found = parity.compare(reference, candidate, reference.argmax(axis=1), Tolerance(rtol=0, atol=1e-3), 0)
+    found = classification.compare(reference, candidate, reference.argmax(axis=1), Tolerance(rtol=0, atol=1e-3), 0)
     assert (found.verdict, found.samples, found.top1_agreement) == ("pass", 50, 1.0)
     assert "atol 0.001" in found.reason
     assert found.max_abs == pytest.approx(5e-4, rel=1e-3)
@@ -126,7 +126,7 @@ def test_one_element_beyond_the_tolerance_leaves_it_to_the_accuracy(random: np.r
     reference = random.random((50, CLASSES), dtype=np.float32)
     candidate = reference.copy()
     candidate[49, 9] += np.float32(2e-3)
-    found = parity.compare(reference, candidate, reference.argmax(axis=1), Tolerance(rtol=0, atol=1e-3), 0)
+    found = classification.compare(reference, candidate, reference.argmax(axis=1), Tolerance(rtol=0, atol=1e-3), 0)
     assert found.verdict == "inconclusive"
     assert found.max_abs == pytest.approx(2e-3, rel=1e-3)
     assert found.mean_abs == pytest.approx(2e-3 / 500, rel=1e-3)
@@ -137,8 +137,10 @@ def test_the_numbers_of_a_comparison_are_those_of_its_table() -> None:
     assert (found.accuracy_reference, found.accuracy_candidate) == (0.995, 0.98)
     assert found.top1_agreement == 0.975
     assert found.accuracy_drop_pp == pytest.approx(1.5)
-    assert found.accuracy_drop_ci95_pp == pytest.approx(tuple(100 * x for x in parity.drop_interval(20, 5, 1000)))
-    assert found.mcnemar_p == parity.mcnemar_p(20, 5)
+    assert found.accuracy_drop_ci95_pp == pytest.approx(
+        tuple(100 * x for x in classification.drop_interval(20, 5, 1000))
+    )
+    assert found.mcnemar_p == classification.mcnemar_p(20, 5)
 
 
 @pytest.mark.parametrize(
@@ -164,12 +166,12 @@ def test_beyond_the_tolerance_the_interval_of_the_drop_decides(
 
 @pytest.mark.parametrize(("lost", "gained", "n"), [(0, 0, 360), (1, 0, 360), (8, 0, 1000), (30, 12, 2000)])
 def test_the_samples_said_to_settle_do_and_notably_fewer_do_not(lost: int, gained: int, n: int) -> None:
-    needed = parity.samples_to_settle(lost, gained, n, budget_pp=0.5)
+    needed = classification.samples_to_settle(lost, gained, n, budget_pp=0.5)
     assert needed is not None
     assert f"about {needed:,} samples would settle it" in compared(n, lost, gained, 0.5).reason
 
     def settled(samples: float) -> bool:
-        low, high = parity.drop_interval(lost * samples / n, gained * samples / n, samples)
+        low, high = classification.drop_interval(lost * samples / n, gained * samples / n, samples)
         return 100 * high <= 0.5 or 100 * low > 0.5
 
     assert settled(needed)
@@ -177,7 +179,7 @@ def test_the_samples_said_to_settle_do_and_notably_fewer_do_not(lost: int, gaine
 
 
 def test_a_drop_as_large_as_the_budget_is_never_settled() -> None:
-    assert parity.samples_to_settle(10, 0, 2000, budget_pp=0.5) is None
+    assert classification.samples_to_settle(10, 0, 2000, budget_pp=0.5) is None
     found = compared(2000, 10, 0, 0.5)
     assert found.verdict == "inconclusive"
     assert "too near the budget" in found.reason
@@ -190,7 +192,7 @@ def test_outputs_that_are_not_numbers_fail_with_their_count(broken: str, value: 
     outputs = {"reference": scores(labels), "candidate": scores(labels)}
     for name in outputs if broken == "both" else [broken]:
         outputs[name][[3, 5, 5, 99], [0, 1, 2, 9]] = value
-    found = parity.compare(**outputs, labels=labels, tolerance=Tolerance(1, 1), budget_pp=100)
+    found = classification.compare(**outputs, labels=labels, tolerance=Tolerance(1, 1), budget_pp=100)
     assert found.verdict == "fail"
     assert "3 of 100 samples" in found.reason
     assert (found.max_abs, found.mean_abs) == (None, None)
@@ -204,15 +206,15 @@ def test_what_does_not_belong_together_is_not_compared(
     reference: tuple[int, int], candidate: tuple[int, int], labels: int
 ) -> None:
     with pytest.raises(ValueError, match="cannot compare"):
-        parity.compare(np.zeros(reference), np.zeros(candidate), np.zeros(labels, np.int64), STRICT, 0.5)
+        classification.compare(np.zeros(reference), np.zeros(candidate), np.zeros(labels, np.int64), STRICT, 0.5)
 
 
 def test_disagreements_are_counted_and_the_gravest_kept() -> None:
     reference = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]])
     candidate = np.array([[0.1, 0.9], [0.45, 0.55], [0.3, 0.7]])
     labels = np.array([0, 1, 1, 1])
-    assert parity.disagreements(reference, reference, labels, 5) == {"count": 0, "samples": []}
-    found = parity.disagreements(reference[:3], candidate, labels[:3], 5)
+    assert classification.disagreements(reference, reference, labels, 5) == {"count": 0, "samples": []}
+    found = classification.disagreements(reference[:3], candidate, labels[:3], 5)
     assert found["count"] == 2
     assert [sample["index"] for sample in found["samples"]] == [0, 1], "0.8 of its score is lost, and then 0.15"
     assert found["samples"][0] == {
@@ -221,8 +223,8 @@ def test_disagreements_are_counted_and_the_gravest_kept() -> None:
         "reference": {"class": 0, "score": 0.9},
         "candidate": {"class": 1, "score": 0.9},
     }
-    limited = parity.disagreements(reference[:3], candidate, labels[:3], 1)
+    limited = classification.disagreements(reference[:3], candidate, labels[:3], 1)
     assert limited["count"] == 2
     assert len(limited["samples"]) == 1
-    (sample,) = parity.disagreements(reference[3:], np.array([[0.1, np.nan]]), labels[:1], 5)["samples"]
+    (sample,) = classification.disagreements(reference[3:], np.array([[0.1, np.nan]]), labels[:1], 5)["samples"]
     assert sample["candidate"] == {"class": 1, "score": None}

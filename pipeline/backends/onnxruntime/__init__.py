@@ -1,7 +1,7 @@
 """ONNX Runtime: the CPU provider everywhere, the CUDA provider where there is a GPU.
 
-Inputs and outputs are bound (ONNX Runtime's I/O binding, see pipeline.binding): what is fed is read where it lies, and
-what is computed is written where it stays. A large batch can be run in pieces, and with other threads, as a plan says.
+Inputs and outputs are bound (ONNX Runtime's I/O binding, see `binding`): what is fed is read where it lies, and what is
+computed is written where it stays. A large batch can be run in pieces, and with other threads, as a plan says.
 The CUDA provider was never run: there was no GPU where this was written.
 """
 
@@ -32,7 +32,7 @@ from pipeline.backends import (
     read_model,
     step_of,
 )
-from pipeline.binding import Batch, DeviceBatch, HostBatch, Shapes
+from pipeline.backends.onnxruntime.binding import Batch, DeviceBatch, HostBatch, Shapes
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
 
 VARIANTS: dict[str, Artifact] = {"cpu": "onnx", "cuda": "onnx"}

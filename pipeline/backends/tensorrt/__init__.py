@@ -1,11 +1,11 @@
-"""Runs engines with TensorRT 11 and with TensorRT for RTX; pipeline.engines builds them.
+"""Runs engines with TensorRT 11 and with TensorRT for RTX; pipeline.backends.tensorrt.build builds them.
 
 A batch that fits goes over one stream: into pinned memory, then one CUDA graph that holds the copy to the device, the
 inference and the copy back. A larger one goes in chunks over several streams in turn, so that the copies of one chunk
 overlap the inference of another, and the host fills and empties pinned memory meanwhile.
 
 Running an engine was never exercised on a GPU: there was none where this was written. The tests run it on a fake device
-that moves real bytes as late as the order of the calls allows. For the names of variables see pipeline.engines.
+that moves real bytes as late as the order of the calls allows. For the names of variables see `build`.
 """
 
 import hashlib
@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import cuda, engines
+from pipeline import cuda
 from pipeline.backends import Bound, Closable, Feed, LoadOptions, Outputs, Step, TensorSpec, check_variant, step_of
+from pipeline.backends.tensorrt import build
+from pipeline.backends.tensorrt.execution import Lane, Loaded, ShapeContext, Slot, free
+from pipeline.backends.tensorrt.execution import load as load_engine
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
-from pipeline.execution import Lane, Loaded, ShapeContext, Slot, free
-from pipeline.execution import load as load_engine
 
-VARIANTS = engines.VARIANTS
+VARIANTS = build.VARIANTS
 
 SHAPES = 8
 """For how many shapes memory and graphs are kept; the one unused for longest goes first."""
@@ -39,7 +40,7 @@ BUFFERS = 2
 
 def probe(variant: str) -> None:
     """Raise BackendUnavailable, with the reason and the remedy, where an engine of `variant` cannot be run."""
-    engines.module(variant)
+    build.module(variant)
     cuda.device()
 
 
@@ -311,11 +312,11 @@ def load(model: Path, options: LoadOptions) -> Iterator[EngineSession]:
     """
     check_variant("tensorrt", options.variant, VARIANTS)
     data = _verified(model, options.sha256)
-    trt = engines.module(options.variant)
+    trt = build.module(options.variant)
     gpu = cuda.device()
     gpu.set_current()
-    with engines.captured(options.variant) as words:
-        runtime = trt.Runtime(engines.logger_of(options.variant))
+    with build.captured(options.variant) as words:
+        runtime = trt.Runtime(build.logger_of(options.variant))
         runtime.engine_host_code_allowed = False  # the default, stated: an engine must not bring code for the host
         engine = runtime.deserialize_cuda_engine(data)
         if engine is None:
@@ -334,7 +335,7 @@ def load(model: Path, options: LoadOptions) -> Iterator[EngineSession]:
 def inspect(session: EngineSession) -> list[dict[str, Any]]:
     """Return the engine's layers as TensorRT's inspector describes them, at the batch the engine was tuned for."""
     session.check_open()
-    trt = engines.module(session.flavour)
+    trt = build.module(session.flavour)
     engine = session._loaded.engine
     best: dict[str, tuple[int, ...]] = {}
     for spec in session.inputs:

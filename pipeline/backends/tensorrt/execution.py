@@ -1,7 +1,7 @@
 """Runs an engine for one shape: its context, memory and CUDA graph on one stream. See pipeline.backends.tensorrt.
 
 Contexts of one stream share its scratch memory, since they never run at the same time. Never exercised on a GPU: there
-was none where this was written. For the names of variables see pipeline.engines.
+was none where this was written. For the names of variables see pipeline.backends.tensorrt.build.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import cuda, engines
+from pipeline import cuda
 from pipeline.backends import Feed, Outputs, TensorSpec
+from pipeline.backends.tensorrt import build
 from pipeline.errors import BackendUnavailable, ConfigError
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -31,13 +32,13 @@ class Loaded:
 
     def failure(self, what: str) -> BackendUnavailable:
         """Return the error that says what TensorRT could not do, with its last words."""
-        logger = engines.logger_of(self.flavour)
+        logger = build.logger_of(self.flavour)
         return BackendUnavailable("\n".join([f"TensorRT could not {what}:", *logger.words[-3:]]))
 
 
 def load(flavour: str, runtime: Any, engine: Any) -> Loaded:
     """Read what the engine takes and returns, and how contexts of it are to be created: with our memory."""
-    trt = engines.module(flavour)
+    trt = build.module(flavour)
     runtime_config = engine.create_runtime_config()
     runtime_config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
     if flavour == "tensorrt-rtx":

@@ -17,8 +17,10 @@ from typing import Any
 import onnx
 from onnx import helper
 
-from pipeline import backends, environment, graphs, harness, microbenchmarks, precisions
+from pipeline import backends, environment, graphs, precisions
 from pipeline.errors import first_line
+from pipeline.measuring import harness
+from pipeline.measuring.limits import microbenchmarks
 
 ROUNDS = 3
 """How often each peak is tried: a burst of other load then does not hit all tries of one."""

@@ -1,7 +1,7 @@
 """MLPerf LoadGen: a scenario's rules, the system under test that it drives, and what its logs say.
 
 LoadGen is C++ and cannot be stopped from inside: an exception that crosses it, or Ctrl-C, would take the process down
-or be stuck until the test is over. So it has a process to itself (pipeline.isolation), which ends with the error.
+or be stuck until the test is over. So it has a process to itself, which ends with the error.
 """
 
 import gc
@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import harness
 from pipeline.backends import Array, Session
 from pipeline.config import Loadgen
 from pipeline.errors import BackendUnavailable, ConfigError
-from pipeline.isolation import Fail
+from pipeline.measuring import harness
+from pipeline.measuring.loadgen.process import Fail
 
 NAMES = {"singlestream": "SingleStream", "multistream": "MultiStream", "server": "Server", "offline": "Offline"}
 """Our names of the scenarios, and LoadGen's."""

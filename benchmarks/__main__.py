@@ -16,9 +16,9 @@ from benchmarks.networks import Network
 from benchmarks.preparation import prepare
 from benchmarks.table import Timed
 from pipeline import artifacts, environment, precisions
-from pipeline.backends import Array
 from pipeline.measuring import conditions, harness, speedups
 from pipeline.measuring.harness import MODES, Cell, Contender, Timing
+from pipeline.tensors import Array
 
 CHECKED = 8
 """Images, at least, whose outputs are compared with Keras's, before and after each cell is timed."""
@@ -122,9 +122,7 @@ def _wrong(network: str, batch: int, differences: dict[str, float]) -> Callable[
         difference = float(np.abs(scores - reference).max())
         name = f"{network}/{batch}/{contenders.label(contender)}"
         differences[name] = max(difference, differences.get(name, 0.0))
-        return (
-            "" if precisions.within(scores, reference, tolerance) else f"differs from Keras by up to {difference:.2g}"
-        )
+        return "" if tolerance.holds(scores, reference) else f"differs from Keras by up to {difference:.2g}"
 
     return wrong
 

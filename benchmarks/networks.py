@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pipeline import artifacts, environment
-from pipeline.backends import Array
+from pipeline import digests, environment
+from pipeline.tensors import Array
 
 if TYPE_CHECKING:
     import keras
@@ -86,6 +86,6 @@ def write(network: Network, folder: Path) -> dict[str, object]:
     return {
         "parameters": model.count_params(),
         "onnx_bytes": (folder / "model.onnx").stat().st_size,
-        "onnx_sha256": artifacts.sha256(folder / "model.onnx"),
-        "keras_sha256": artifacts.sha256(folder / "model.keras"),
+        "onnx_sha256": digests.of_file(folder / "model.onnx"),
+        "keras_sha256": digests.of_file(folder / "model.keras"),
     }

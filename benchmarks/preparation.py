@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks import networks
 from benchmarks.contenders import Files
 from benchmarks.networks import Network
-from pipeline import artifacts, environment, precisions
+from pipeline import digests, environment, precisions
 from pipeline.backends import LoadOptions, Step
 from pipeline.errors import BackendUnavailable, BuildError
 from pipeline.runners import tuning_record
@@ -40,7 +40,7 @@ def _tune(network: Network, folder: Path, threads: int) -> dict[str, Any]:
     from pipeline.measuring import tuning
 
     onnx, engine = folder / "model.onnx", folder / "model.engine"
-    onnx_sha256, engine_sha256, no_engine = artifacts.sha256(onnx), None, "no NVIDIA GPU here"
+    onnx_sha256, engine_sha256, no_engine = digests.of_file(onnx), None, "no NVIDIA GPU here"
     ways = [("onnxruntime", onnx, LoadOptions("cpu", sha256=onnx_sha256, threads=threads))]
     if environment.gpus():
         ways.append(("onnxruntime", onnx, LoadOptions("cuda", sha256=onnx_sha256)))
@@ -71,4 +71,4 @@ def _build(network: Network, onnx: Path, engine: Path) -> str:
     batches = (1, best, max(network.batch_sizes))
     built = build.build(onnx, build.BuildOptions("tensorrt", allow_tf32=False, batch=batches))
     engine.write_bytes(built.engine)
-    return artifacts.sha256(engine)
+    return digests.of_file(engine)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from pipeline import environment
-from pipeline.backends import Array
 from pipeline.errors import BackendUnavailable, first_line
+from pipeline.tensors import Array
 
 
 class CaptureError(Exception):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from pipeline import artifacts, backends, data, graphs, precisions
+from pipeline import artifacts, backends, data, digests, graphs, precisions
 from pipeline.backends import LoadOptions, Session, Step
 from pipeline.config import AUTO, Config
 from pipeline.errors import BackendUnavailable, ConfigError, DataError
@@ -144,14 +144,14 @@ def _cpu(store: artifacts.Store, precision: precisions.Precision, config: Config
             "Time another precision, or run this where a GPU is.",
         )
     path, steps = store.verified_file(_typed(precision)), _steps(store, precision, "cpu")
-    options = LoadOptions("cpu", sha256=artifacts.sha256(path), threads=config.benchmark.threads, plan=steps)
+    options = LoadOptions("cpu", sha256=digests.of_file(path), threads=config.benchmark.threads, plan=steps)
     return Way("onnxruntime", "cpu", _typed(precision), backends.get("onnxruntime").load(path, options))
 
 
 def _steps(store: artifacts.Store, precision: precisions.Precision, variant: str) -> tuple[Step, ...]:
     """Return how the engine stage found this machine to run the graph, or the engine made of it, best."""
     graph = store.root / _typed(precision)
-    return tuning_record.steps(graph.with_name(tuning_record.FILE), variant, artifacts.sha256(graph))
+    return tuning_record.steps(graph.with_name(tuning_record.FILE), variant, digests.of_file(graph))
 
 
 def _typed(precision: precisions.Precision) -> str:

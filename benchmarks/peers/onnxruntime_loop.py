@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import environment, graphs
-from pipeline.backends import Artifact, Bound, Feed, LoadOptions, Outputs, check_variant
+from pipeline.backends import Artifact, Bound, LoadOptions, check_variant
 from pipeline.errors import BackendUnavailable
+from pipeline.tensors import Feed, Outputs
 
 VARIANTS: dict[str, Artifact] = {"cpu": "onnx", "cuda": "onnx", "tensorrt": "onnx"}
 

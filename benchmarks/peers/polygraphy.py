@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from pipeline import backends, environment
-from pipeline.backends import Artifact, Bound, Feed, LoadOptions, Outputs, TensorSpec, check_variant
+from pipeline.backends import Artifact, Bound, LoadOptions, check_variant
 from pipeline.errors import ArtifactError, BackendUnavailable
+from pipeline.tensors import Feed, Outputs, TensorSpec
 
 VARIANTS: dict[str, Artifact] = {"onnxrt": "onnx", "tensorrt": "engine"}
 

@@ -7,13 +7,13 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pipeline import digests
 from pipeline.errors import ArtifactError, NotPublished
 
 SCHEMA = 1
@@ -74,29 +74,13 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def sha256(path: Path) -> str:
-    """Return a file's SHA-256 as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def records(folder: Path) -> dict[str, FileRecord]:
     """Return every file below a folder but its manifest, by POSIX path."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     return {
-        path.relative_to(folder).as_posix(): FileRecord(sha256=sha256(path), bytes=path.stat().st_size)
+        path.relative_to(folder).as_posix(): FileRecord(sha256=digests.of_file(path), bytes=path.stat().st_size)
         for path in files
     }
-
-
-@cache
-def code_digest() -> str:
-    """Return a digest of this package's source: a changed pipeline must not call old artifacts up to date."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*")):
-        if path.suffix in (".py", ".j2", ".css"):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def digest_below(folder: Path) -> str:
@@ -143,7 +127,7 @@ class Store:
                 wrong.append(f"{path} is missing")
             elif path.stat().st_size != record.bytes:
                 wrong.append(f"{path} has {path.stat().st_size} bytes; {record.bytes} were published")
-            elif sha256(path) != record.sha256:
+            elif digests.of_file(path) != record.sha256:
                 wrong.append(f"{path} has changed since it was published (its SHA-256 differs)")
         return wrong
 

@@ -11,35 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Literal, Protocol, cast
 
 from pipeline import environment
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
+from pipeline.tensors import Feed, Outputs, TensorSpec
 
-Array = NDArray[Any]
-Feed = Mapping[str, Array]
-Outputs = dict[str, Array]
 Artifact = Literal["keras", "saved_model", "onnx", "engine"]
 
 NAMES: tuple[str, ...] = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """One input or output: `shape` holds None where a dimension is dynamic (the batch, first)."""
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: np.dtype[Any]
-
-    def fits(self, shape: tuple[int, ...]) -> bool:
-        """Tell whether an array of this shape has the rank, and the size of each dimension that is not dynamic."""
-        return len(shape) == len(self.shape) and all(
-            want in (None, size) for want, size in zip(self.shape, shape, strict=True)
-        )
 
 
 @dataclass(frozen=True)

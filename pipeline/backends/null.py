@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import graphs
-from pipeline.backends import Artifact, Bound, Closable, Feed, LoadOptions, Outputs, TensorSpec, check_variant
+from pipeline.backends import Artifact, Bound, Closable, LoadOptions, check_variant
+from pipeline.tensors import Feed, Outputs, TensorSpec
 
 VARIANTS: dict[str, Artifact] = {"harness": "onnx"}
 

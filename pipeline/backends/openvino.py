@@ -12,19 +12,9 @@ from typing import Any
 import numpy as np
 
 from pipeline import graphs
-from pipeline.backends import (
-    Array,
-    Artifact,
-    Bound,
-    Closable,
-    Feed,
-    LoadOptions,
-    Outputs,
-    TensorSpec,
-    check_variant,
-    read_model,
-)
+from pipeline.backends import Artifact, Bound, Closable, LoadOptions, check_variant, read_model
 from pipeline.errors import BackendUnavailable, ConfigError
+from pipeline.tensors import Array, Feed, Outputs, TensorSpec
 
 VARIANTS: dict[str, Artifact] = {"cpu": "onnx"}
 

@@ -8,8 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline import models
-from pipeline.backends import Array, Artifact, Bound, Closable, Feed, LoadOptions, Outputs, TensorSpec, check_variant
+from pipeline.backends import Artifact, Bound, Closable, LoadOptions, check_variant
 from pipeline.errors import ArtifactError, BackendUnavailable
+from pipeline.tensors import Array, Feed, Outputs, TensorSpec
 
 VARIANTS: dict[str, Artifact] = {
     "predict": "keras",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import artifacts, config, environment
+from pipeline import config, digests, environment
 from pipeline.data import mnist
 from pipeline.errors import DataError
 
@@ -113,7 +113,7 @@ def identify(options: config.Data) -> str:
         return f"{options.source} {source_digest(options.source)}"
     if options.name != "digits":
         if files := mnist.files(_folder(options)):
-            return "mnist " + " ".join(artifacts.sha256(path)[:16] for path in files)
+            return "mnist " + " ".join(digests.of_file(path)[:16] for path in files)
         if options.name == "mnist":
             return "mnist, not at hand"
     return "digits"

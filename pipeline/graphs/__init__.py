@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper, version_converter
 
-from pipeline.backends import TensorSpec
 from pipeline.errors import ArtifactError, BuildError
+from pipeline.tensors import TensorSpec
 
 COMPUTE_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """The operators that do multiply-accumulates, and so decide a graph's precision."""

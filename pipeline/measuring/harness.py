@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.backends import Array, Bound, LoadOptions
+from pipeline.backends import Bound, LoadOptions
 from pipeline.errors import PipelineError
 from pipeline.measuring import conditions, statistics
+from pipeline.tensors import Array
 
 HOST_CLOCK, DEVICE_CLOCK = "perf_counter_ns", "cuda_events"
 

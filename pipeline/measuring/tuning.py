@@ -14,11 +14,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from pipeline import backends, environment, precisions
-from pipeline.backends import LoadOptions, Outputs, Session, Step, TensorSpec
+from pipeline import backends, environment, tensors
+from pipeline.backends import LoadOptions, Session, Step
 from pipeline.errors import BackendUnavailable, ConfigError
 from pipeline.measuring import harness
-from pipeline.precisions import Tolerance
+from pipeline.tensors import Outputs, TensorSpec, Tolerance
 
 BATCHES = (1, 8, 64, 256, 1024)
 CHUNKS = (16, 32, 64, 128, 256)
@@ -108,7 +108,7 @@ def tune(
             feed = {spec.name: _values(spec, batch) for spec in inputs}
             before = trials[-1].way if trials else DEFAULT
 
-            def run(way: Step, feed: dict[str, backends.Array] = feed) -> Outputs:
+            def run(way: Step, feed: dict[str, tensors.Array] = feed) -> Outputs:
                 return session(way).run(feed)
 
             try:
@@ -173,7 +173,7 @@ def _try(run: Callable[[Step], Outputs], variant: str, batch: int, before: Step,
     screened = {}
     for way in candidates(variant, batch, default_us):
         with suppress(BackendUnavailable, ConfigError):  # an engine's profile may have no room for so small a piece
-            if all(precisions.within(array, expected[name], tolerance) for name, array in run(way).items()):
+            if all(tolerance.holds(array, expected[name]) for name, array in run(way).items()):
                 screened[way] = _least_us(lambda way=way: run(way))  # type: ignore[misc]
     finalists = sorted(screened, key=lambda way: screened[way])[:FINALISTS]
     times: dict[Step, list[float]] = {way: [] for way in (DEFAULT, *finalists, *({before} & screened.keys()))}
@@ -214,7 +214,7 @@ def _steps(trials: Sequence[_Trial]) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _values(spec: TensorSpec, batch: int) -> backends.Array:
+def _values(spec: TensorSpec, batch: int) -> tensors.Array:
     """Return random values for an input, as pixels are: 0 to 255 in an integer type, 0 to 1 in another."""
     random = np.random.default_rng(0)
     shape = [batch, *(size for size in spec.shape[1:] if size is not None)]

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from pipeline import backends, data, environment
-from pipeline.backends import Array, Bound, Session
+from pipeline.backends import Bound, Session
 from pipeline.errors import BackendUnavailable, ConfigError, PipelineError
 from pipeline.measuring import harness
+from pipeline.tensors import Array
 
 if TYPE_CHECKING:
     from pipeline.measuring.harness import Contender

@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
 from onnx import ModelProto
 
 from pipeline import graphs
 from pipeline.errors import BuildError, ConfigError
+from pipeline.tensors import Tolerance
 
 NAMES: tuple[str, ...] = tuple(
     sorted(module.name for module in pkgutil.iter_modules(__path__)),
@@ -23,17 +23,6 @@ NAMES: tuple[str, ...] = tuple(
 
 BITS = {"FLOAT": 32, "FLOAT16": 16, "BFLOAT16": 16, "INT8": 8, "FLOAT8E4M3FN": 8}
 """Bits of a product's operand, by the type in which a node computes; TF32 has 19 of FP32's."""
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """Outputs count as equal where |candidate − reference| ≤ atol + rtol · |reference| for every element."""
-
-    rtol: float
-    atol: float
-
-    def __str__(self) -> str:
-        return f"atol {self.atol:g}, rtol {self.rtol:g}"
 
 
 Rewrite = Callable[[ModelProto, Collection[str], Mapping[str, float]], ModelProto]
@@ -138,8 +127,3 @@ def get(name: str) -> Precision:
     if name not in NAMES:
         raise ConfigError(f"unknown precision {name!r}", f"Choose from: {', '.join(NAMES)}.")
     return cast("Precision", importlib.import_module(f"{__name__}.{name}").PRECISION)
-
-
-def within(candidate: np.ndarray, reference: np.ndarray, tolerance: Tolerance) -> bool:
-    """Tell whether every element is within the tolerance."""
-    return bool(np.allclose(candidate, reference, rtol=tolerance.rtol, atol=tolerance.atol))

@@ -6,7 +6,8 @@ from onnx import ModelProto, TensorProto
 
 from pipeline import graphs
 from pipeline.graphs import cast
-from pipeline.precisions import Precision, Tolerance
+from pipeline.precisions import Precision
+from pipeline.tensors import Tolerance
 
 OPSET = 22  # the first in which Conv and the pooling operators take BF16
 

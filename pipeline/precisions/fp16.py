@@ -5,7 +5,8 @@ from collections.abc import Collection, Mapping
 from onnx import ModelProto, TensorProto
 
 from pipeline.graphs import cast
-from pipeline.precisions import Precision, Tolerance
+from pipeline.precisions import Precision
+from pipeline.tensors import Tolerance
 
 
 def rewrite(model: ModelProto, keep_fp32: Collection[str], amax: Mapping[str, float]) -> ModelProto:

@@ -11,7 +11,8 @@ from onnx import ModelProto
 
 from pipeline import graphs
 from pipeline.graphs import quantize
-from pipeline.precisions import Precision, Tolerance
+from pipeline.precisions import Precision
+from pipeline.tensors import Tolerance
 
 OPSET = 19  # the first in which QuantizeLinear knows FP8
 

@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 from onnx import ModelProto
 
 from pipeline.graphs import quantize
-from pipeline.precisions import Precision, Tolerance
+from pipeline.precisions import Precision
+from pipeline.tensors import Tolerance
 
 
 def rewrite(model: ModelProto, keep_fp32: Collection[str], amax: Mapping[str, float]) -> ModelProto:

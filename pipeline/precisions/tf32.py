@@ -8,7 +8,8 @@ import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from pipeline import graphs
-from pipeline.precisions import Precision, Tolerance
+from pipeline.precisions import Precision
+from pipeline.tensors import Tolerance
 
 # Veltkamp's splitting (T. J. Dekker, Numer. Math. 18, 1971): with c = (2^s + 1)·x, the difference c − (c − x) is x
 # rounded to nearest with 24 − s significant bits. TF32 has 11 (10 stored), so s = 13.

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from pipeline import graphs, precisions
-from pipeline.backends import Array
 from pipeline.runners import inference
+from pipeline.tensors import Array
 
 TENSORS_AT_ONCE, IMAGES_AT_ONCE = 16, 4
 """What is held while tensors are compared: so many, of so many images, of two graphs; each is reduced to five numbers

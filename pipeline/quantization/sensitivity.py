@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
 from pipeline import graphs, precisions
-from pipeline.backends import Array
 from pipeline.errors import BuildError, ConfigError
 from pipeline.graphs.keras_layers import Group, groups
 from pipeline.precisions import Precision
 from pipeline.quantization import divergence
 from pipeline.runners import inference
 from pipeline.tasks import classification
+from pipeline.tensors import Array
 
 LARGEST = {"FLOAT16": 65504.0}
 """The largest number a precision's tensors can hold. BF16 has FP32's range; what is quantised is cut at its own."""

@@ -12,7 +12,6 @@ from typing import Any
 import onnx
 
 from pipeline import data, graphs, precisions
-from pipeline.backends import Array
 from pipeline.config import AUTO, Config
 from pipeline.data import Dataset
 from pipeline.graphs import keras_layers
@@ -20,6 +19,7 @@ from pipeline.precisions import Precision
 from pipeline.quantization import calibration, sensitivity
 from pipeline.runners import inference
 from pipeline.tasks import classification
+from pipeline.tensors import Array
 from pipeline.workflow.run import Context
 
 METHOD_SAMPLES = 1000

@@ -10,9 +10,10 @@ import numpy as np
 import onnx
 
 from pipeline import backends
-from pipeline.backends import Array, LoadOptions, Session
+from pipeline.backends import LoadOptions, Session
 from pipeline.errors import DataError
 from pipeline.precisions import Precision
+from pipeline.tensors import Array
 
 ANY_BATCH = (1, sys.maxsize)
 

@@ -11,12 +11,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pipeline import backends, data, environment, precisions
-from pipeline.backends import Array, LoadOptions
+from pipeline.backends import LoadOptions
 from pipeline.errors import BackendUnavailable, Interrupted
 from pipeline.measuring import conditions, harness, speedups, statistics
 from pipeline.measuring.harness import NULL, ORIGINAL, Cell, Contender, Timing
 from pipeline.measuring.limits.roofline import Roofline
 from pipeline.runners import tuning_record
+from pipeline.tensors import Array
 from pipeline.workflow.run import Context, Outcome
 
 CHECKED = 32
@@ -171,7 +172,7 @@ def _wrong(contender: Contender, scores: Array, reference: Array | None) -> str:
         return ""
     if not np.isfinite(scores).all():
         return "NaN or Inf in the outputs"
-    if reference is None or precisions.within(scores, reference, precisions.get(contender.precision).tolerance):
+    if reference is None or precisions.get(contender.precision).tolerance.holds(scores, reference):
         return ""
     agreement = float((scores.argmax(axis=1) == reference.argmax(axis=1)).mean())
     # Beyond its numeric tolerance a precision has been judged by its accuracy, in the validate stage. What is looked

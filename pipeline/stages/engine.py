@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from pipeline import artifacts, environment, precisions
+from pipeline import artifacts, digests, environment, precisions
 from pipeline.backends import LoadOptions
 from pipeline.backends import tensorrt as trt_backend
 from pipeline.backends.tensorrt import build, inspection
@@ -177,7 +177,7 @@ def _build_engine(
 
 
 def _record(path: Path) -> dict[str, Any]:
-    return {"sha256": artifacts.sha256(path), "bytes": path.stat().st_size}
+    return {"sha256": digests.of_file(path), "bytes": path.stat().st_size}
 
 
 def _try_to_load(path: Path, flavour: str, sha256: str, precision: Precision) -> dict[str, Any]:

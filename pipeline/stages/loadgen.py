@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipeline import artifacts, data, predict
+from pipeline import artifacts, data, digests, predict
 from pipeline.config import Config
 from pipeline.measuring.loadgen import logs, system
 from pipeline.measuring.loadgen.process import Fail, Tell, isolated
@@ -115,7 +115,7 @@ def _work(tell: Tell, fail: Fail, config: Config, precision_name: str, folder: P
             "emulated": way.emulated,
             "session": dict(session.settings),
             "largest_batch": under_test.largest,
-            "model": {"artifact": way.artifact, "sha256": artifacts.sha256(store.root / way.artifact)},
+            "model": {"artifact": way.artifact, "sha256": digests.of_file(store.root / way.artifact)},
             "expected": asdict(expected),
         }
         tell(begun)

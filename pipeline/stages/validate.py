@@ -197,7 +197,7 @@ def _batch_invariance(session: Session, candidate: Candidate, images: np.ndarray
     results = [inference.infer(session, images, size, candidate.batches) for size in sizes]
     max_abs = max(float(np.abs(result - results[0]).max()) for result in results)
     tolerance = candidate.precision.tolerance
-    same = all(precisions.within(result, results[0], tolerance) for result in results)
+    same = all(tolerance.holds(result, results[0]) for result in results)
     return {
         "candidate": candidate.name,
         "batch_sizes": sizes,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import binomtest, norm
 
-from pipeline.precisions import Tolerance
+from pipeline.tensors import Tolerance
 
 Verdict = Literal["pass", "fail", "inconclusive", "skipped"]
 CONFIDENCE = 0.95

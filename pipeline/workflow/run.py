@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from pipeline import artifacts, data, environment
+from pipeline import artifacts, data, digests, environment
 from pipeline.config import Config
 from pipeline.errors import ArtifactError, ParityError, PipelineError
 from pipeline.stages import Stage
@@ -144,7 +144,7 @@ def _fingerprint(stage: Stage, config: Config, manifests: dict[str, artifacts.Ma
     found: dict[str, Any] = {
         "inputs": inputs,
         "configuration": sections,
-        "versions": {"pipeline": artifacts.code_digest()} | environment.versions(),
+        "versions": {"pipeline": digests.of_code()} | environment.versions(),
     }
     if stage.hardware:
         found["hardware"] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import artifacts
+from pipeline import artifacts, digests
 from pipeline.artifacts import Manifest, Store
 from pipeline.errors import ArtifactError
 
@@ -363,4 +363,4 @@ def test_json_reads_back_as_it_was_written(tmp_path: Path) -> None:
 
 def test_hashes_are_sha256(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")  # FIPS 180-4's example
-    assert artifacts.sha256(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert digests.of_file(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import artifacts, backends, environment
+from pipeline import backends, digests, environment
 from pipeline.backends import LoadOptions
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
 
@@ -35,7 +35,7 @@ def loadable(request: pytest.FixtureRequest, main_job: Path) -> tuple[str, Path,
         if not error.hint:
             pytest.fail(f"no remedy: {error.message}")
         pytest.skip(error.message)
-    sha256 = artifacts.sha256(path) if path.is_file() else None
+    sha256 = digests.of_file(path) if path.is_file() else None
     return name, path, LoadOptions(variant, sha256=sha256)
 
 

@@ -16,10 +16,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline import cuda
-from pipeline.backends import LoadOptions, TensorSpec, tensorrt
+from pipeline.backends import LoadOptions, tensorrt
 from pipeline.backends.tensorrt import build, execution
 from pipeline.errors import ArtifactError, BackendUnavailable, BuildError, ConfigError
 from pipeline.measuring.limits import microbenchmarks
+from pipeline.tensors import TensorSpec
 
 RTX = build.BuildOptions("tensorrt-rtx", allow_tf32=False, batch=(1, 4, 16), targets=("sm89", "SM120"))
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.backends import Array, LoadOptions
+from pipeline.backends import LoadOptions
 from pipeline.measuring import harness
 from pipeline.measuring.harness import Contender, Timing
+from pipeline.tensors import Array
 
 QUICK = Timing(seconds=0.02, min_samples=9, rounds=3, warmup_s=0.05)
 

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 from commands import QUICK, run_pipeline, started
 
-from pipeline import artifacts, predict
-from pipeline.backends import Array, Bound, Feed, Outputs, Step, TensorSpec
+from pipeline import artifacts, digests, predict
+from pipeline.backends import Bound, Step
 from pipeline.config import Config, Loadgen
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError, PipelineError
 from pipeline.measuring.loadgen import logs, system
 from pipeline.measuring.loadgen.process import Fail, Tell, isolated
 from pipeline.runners import tuning_record
+from pipeline.tensors import Array, Feed, Outputs, TensorSpec
 
 CLASSES = 7
 IMAGES = np.arange(101, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)  # [101, 2, 2, 1]
@@ -307,7 +308,7 @@ def test_a_model_that_failed_validation_is_not_driven(copy: Path) -> None:
     path.write_text(json.dumps(parity | {"verdict": "fail"}))
     manifest = copy / "artifacts/validate/manifest.json"
     tree = json.loads(manifest.read_text())
-    tree["outputs"]["parity.json"] = {"sha256": artifacts.sha256(path), "bytes": path.stat().st_size}
+    tree["outputs"]["parity.json"] = {"sha256": digests.of_file(path), "bytes": path.stat().st_size}
     manifest.write_text(json.dumps(tree))
     refused = scenario(copy, "offline", *strict)
     assert refused.returncode == 6
@@ -372,7 +373,7 @@ def test_the_plan_is_obeyed_where_a_model_is_timed(copy: Path) -> None:
     store, graph = artifacts.Store(copy / "artifacts"), copy / "artifacts/engine/fp32/model.onnx"
     tuned = {"cpu": ((Step(8, chunk=4),), [])}
     path = graph.with_name(tuning_record.FILE)
-    path.write_text(artifacts.dump_json(tuning_record.describe(artifacts.sha256(graph), tuned)), encoding="utf-8")
+    path.write_text(artifacts.dump_json(tuning_record.describe(digests.of_file(graph), tuned)), encoding="utf-8")
     images: Array = np.zeros((16, 28, 28, 1), np.uint8)
     fp32 = predict.choose(store, "fp32")
     with predict.open_session(store, "onnxruntime", fp32, Config(), exact=False) as (_, session):

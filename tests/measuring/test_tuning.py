@@ -12,10 +12,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from pipeline import backends, environment
-from pipeline.backends import Feed, LoadOptions, Outputs, Step, TensorSpec
+from pipeline.backends import LoadOptions, Step
 from pipeline.errors import ConfigError
 from pipeline.measuring import harness, tuning
-from pipeline.precisions import Tolerance
+from pipeline.tensors import Feed, Outputs, TensorSpec, Tolerance
 
 TOLERANCE = Tolerance(rtol=1e-5, atol=1e-5)
 

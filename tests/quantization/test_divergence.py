@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from pipeline import environment, precisions
-from pipeline.backends import Feed, Outputs, Session
+from pipeline.backends import Session
 from pipeline.graphs import keras_layers, quantize
 from pipeline.quantization import divergence
 from pipeline.runners import inference
+from pipeline.tensors import Feed, Outputs
 
 environment.prepare_tensorflow()
 with environment.native_log_hidden():

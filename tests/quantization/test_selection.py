@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.precisions import Tolerance
 from pipeline.quantization import selection
 from pipeline.tasks import classification
+from pipeline.tensors import Tolerance
 
 LABELS = np.arange(4000) % 10
 

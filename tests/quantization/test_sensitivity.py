@@ -12,13 +12,13 @@ import pytest
 from onnx import ModelProto, helper, numpy_helper
 
 from pipeline import config, data, environment, precisions
-from pipeline.backends import Array
 from pipeline.backends.tensorrt import build
 from pipeline.errors import BackendUnavailable, BuildError, ConfigError
 from pipeline.graphs import keras_layers
 from pipeline.quantization import calibration, sensitivity
 from pipeline.runners import inference
 from pipeline.tasks import classification
+from pipeline.tensors import Array
 
 environment.prepare_tensorflow()
 with environment.native_log_hidden():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import artifacts, environment
+from pipeline import artifacts, digests, environment
 from pipeline.backends import Step
 from pipeline.runners import tuning_record
 
@@ -110,7 +110,7 @@ def test_steps_are_told_to_people() -> None:
 
 def test_the_engine_stage_makes_plans_where_a_cpu_has_the_arithmetic(main_job: Path) -> None:
     folder = main_job / "artifacts/engine"
-    digest = artifacts.sha256(folder / "fp32" / "model.onnx")
+    digest = digests.of_file(folder / "fp32" / "model.onnx")
     found = tuning_record.read(folder / "fp32" / tuning_record.FILE, "cpu", digest)
     assert found.steps or found.reason == "nothing was faster than the library's own way"
     measured = json.loads((folder / "fp32" / tuning_record.FILE).read_text())["variants"]["cpu"]["measured"]

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import xlogy
 
-from pipeline.precisions import Tolerance
 from pipeline.tasks import classification
+from pipeline.tensors import Tolerance
 
 Z = 1.959963984540054
 STRICT = Tolerance(rtol=0, atol=1e-6)

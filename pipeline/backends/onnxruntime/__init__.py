@@ -18,22 +18,10 @@ import numpy as np
 import onnxruntime as ort
 
 from pipeline import cuda, environment
-from pipeline.backends import (
-    Array,
-    Artifact,
-    Bound,
-    Closable,
-    Feed,
-    LoadOptions,
-    Outputs,
-    Step,
-    TensorSpec,
-    check_variant,
-    read_model,
-    step_of,
-)
+from pipeline.backends import Artifact, Bound, Closable, LoadOptions, Step, check_variant, read_model, step_of
 from pipeline.backends.onnxruntime.binding import Batch, DeviceBatch, HostBatch, Shapes
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
+from pipeline.tensors import Array, Feed, Outputs, TensorSpec
 
 VARIANTS: dict[str, Artifact] = {"cpu": "onnx", "cuda": "onnx"}
 

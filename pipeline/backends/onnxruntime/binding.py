@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pipeline.backends import Array, Feed, Outputs, TensorSpec
+from pipeline.tensors import Array, Feed, Outputs, TensorSpec
 
 Shapes = tuple[tuple[int, ...], ...]
 """The shape of each input, in the model's order."""

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 
 from pipeline import cuda
-from pipeline.backends import Bound, Closable, Feed, LoadOptions, Outputs, Step, TensorSpec, check_variant, step_of
+from pipeline.backends import Bound, Closable, LoadOptions, Step, check_variant, step_of
 from pipeline.backends.tensorrt import build
 from pipeline.backends.tensorrt.execution import Lane, Loaded, ShapeContext, Slot, free
 from pipeline.backends.tensorrt.execution import load as load_engine
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
+from pipeline.tensors import Feed, Outputs, TensorSpec
 
 VARIANTS = build.VARIANTS
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from pipeline import cuda
-from pipeline.backends import Feed, Outputs, TensorSpec
 from pipeline.backends.tensorrt import build
 from pipeline.errors import BackendUnavailable, ConfigError
+from pipeline.tensors import Feed, Outputs, TensorSpec
 
 Shapes = Mapping[str, tuple[int, ...]]
 

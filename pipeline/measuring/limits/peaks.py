@@ -17,7 +17,7 @@ from typing import Any
 import onnx
 from onnx import helper
 
-from pipeline import backends, environment, graphs, precisions
+from pipeline import environment, graphs, precisions, tensors
 from pipeline.errors import first_line
 from pipeline.measuring import harness
 from pipeline.measuring.limits import microbenchmarks
@@ -74,7 +74,7 @@ def work(model: onnx.ModelProto, *, allow_tf32: bool = False) -> Work:
     first = shapes[inputs[0].name] if inputs else None
     batch = first[0] if first else 1  # 1 where it is dynamic
 
-    def sample_bytes(specs: Iterable[backends.TensorSpec]) -> int | None:
+    def sample_bytes(specs: Iterable[tensors.TensorSpec]) -> int | None:
         sizes = [(shapes[spec.name], spec.dtype.itemsize) for spec in specs]
         if any(shape is None for shape, _ in sizes):
             return None

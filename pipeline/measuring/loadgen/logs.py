@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.backends import Array
 from pipeline.errors import ArtifactError
+from pipeline.tensors import Array
 
 
 @dataclass(frozen=True)

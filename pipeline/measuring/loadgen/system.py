@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.backends import Array, Session
+from pipeline.backends import Session
 from pipeline.config import Loadgen
 from pipeline.errors import BackendUnavailable, ConfigError
 from pipeline.measuring import harness
 from pipeline.measuring.loadgen.process import Fail
+from pipeline.tensors import Array
 
 NAMES = {"singlestream": "SingleStream", "multistream": "MultiStream", "server": "Server", "offline": "Offline"}
 """Our names of the scenarios, and LoadGen's."""

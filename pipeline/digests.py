@@ -1,0 +1,21 @@
+"""Digests by which files and code are recognised."""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+
+def of_file(path: Path) -> str:
+    """Return a file's SHA-256 as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def of_code() -> str:
+    """Return a digest of this package's source: a changed pipeline must not call old artifacts up to date."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*")):
+        if path.suffix in (".py", ".j2", ".css"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

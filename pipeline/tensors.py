@@ -1,0 +1,73 @@
+"""What passes between a model and whoever runs it: arrays by name, their shapes and types, the device they are on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Feed = Mapping[str, Array]
+Outputs = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output: `shape` holds None where a dimension is dynamic (the batch, first)."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[Any]
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Tell whether an array of this shape has the rank, and the size of each dimension that is not dynamic."""
+        return len(shape) == len(self.shape) and all(
+            want in (None, size) for want, size in zip(self.shape, shape, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Outputs count as equal where |candidate − reference| ≤ atol + rtol · |reference| for every element."""
+
+    rtol: float
+    atol: float
+
+    def __str__(self) -> str:
+        return f"atol {self.atol:g}, rtol {self.rtol:g}"
+
+    def holds(self, candidate: Array, reference: Array) -> bool:
+        """Tell whether every element of the candidate is near enough to the reference's."""
+        return bool(np.allclose(candidate, reference, rtol=self.rtol, atol=self.atol))
+
+
+DeviceKind = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where something runs, by its address: `cpu`, `cuda:0`. Two equal GPUs have two addresses."""
+
+    kind: DeviceKind
+    index: int = 0
+
+    def __str__(self) -> str:
+        return "cpu" if self.kind == "cpu" else f"{self.kind}:{self.index}"
+
+    @classmethod
+    def parse(cls, address: str) -> "Device":
+        """Return the device at an address.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if address == "cpu":
+            return CPU
+        kind, _, index = address.partition(":")
+        if kind != "cuda" or not index.isdigit():
+            raise ValueError(f"{address!r} is no device; devices are cpu, cuda:0, cuda:1, …")
+        return cls("cuda", int(index))
+
+
+CPU = Device("cpu")

@@ -7,10 +7,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
 
 DISTRIBUTIONS = (
     "tensorflow",
@@ -40,13 +40,34 @@ DISTRIBUTIONS = (
 """The packages whose versions can change a result."""
 
 
-class Gpu(NamedTuple):
+@dataclass(frozen=True)
+class Gpu:
     """One NVIDIA GPU as nvidia-smi tells it."""
 
     name: str
     driver: str
     memory_mib: int
     compute_capability: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What results depend on and no package tells."""
+
+    cpu: str
+    cores: int
+    system: str
+    gpus: tuple[Gpu, ...]
+
+    def __str__(self) -> str:
+        names = [f"{gpu.name} (driver {gpu.driver})" for gpu in self.gpus]
+        return f"{self.cpu}, {self.cores} cores; GPU: {', '.join(names) or 'none'}"
+
+    def label(self, device: str | None) -> str:
+        """Return a device's address with its name, as `cuda:0 (NVIDIA H200)`; `cpu` as it is."""
+        kind, _, index = (device or "none").partition(":")
+        known = kind == "cuda" and index.isdigit() and int(index) < len(self.gpus)
+        return f"{device} ({self.gpus[int(index)].name})" if known else kind if device is None else device
 
 
 @cache
@@ -103,20 +124,10 @@ def cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def machine() -> dict[str, object]:
-    """Return what results depend on and no package tells: processor, cores, system, GPUs with their drivers."""
-    return {
-        "cpu": cpu_name(),
-        "cores": cpu_count(),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "gpus": [gpu._asdict() for gpu in gpus()],
-    }
-
-
-def describe_machine(described: dict[str, object]) -> str:
-    """Return a line for people about a machine as `machine()` returns it."""
-    names = [f"{gpu['name']} (driver {gpu['driver']})" for gpu in described["gpus"]]  # type: ignore[attr-defined]
-    return f"{described['cpu']}, {described['cores']} cores; GPU: {', '.join(names) or 'none'}"
+def machine() -> Machine:
+    """Return this machine: processor, cores, system, GPUs with their drivers."""
+    system = f"{platform.system()} {platform.release()} {platform.machine()}"
+    return Machine(cpu_name(), cpu_count(), system, gpus())
 
 
 def prepare_tensorflow() -> None:

@@ -1,258 +1,33 @@
-"""Where artifacts are, how they are published whole or not at all, and whether they are still what was published."""
+"""What stages publish: one frozen model for each JSON file, which writes, reads and documents it; and the store."""
 
-import errno
-import hashlib
-import json
-import shutil
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
-from datetime import datetime
-from pathlib import Path
-from typing import Any
+from pipeline.artifacts.dataset import DatasetRecord
+from pipeline.artifacts.disagreements import Disagreements
+from pipeline.artifacts.engine import EngineLayers, EngineRecord, TuningRecord
+from pipeline.artifacts.history import TrainingHistory
+from pipeline.artifacts.loadgen import LoadgenResult
+from pipeline.artifacts.manifest import FileRecord, Manifest
+from pipeline.artifacts.parity import ParityReport
+from pipeline.artifacts.recommendation import Recommendation
+from pipeline.artifacts.record import Artifact, Record
+from pipeline.artifacts.results import BenchmarkResults
+from pipeline.artifacts.selection import Selection
+from pipeline.artifacts.sensitivity import LayerSensitivity
 
-from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
+PUBLISHED: tuple[type[Artifact], ...] = (
+    DatasetRecord,
+    TrainingHistory,
+    EngineRecord,
+    TuningRecord,
+    EngineLayers,
+    Selection,
+    LayerSensitivity,
+    ParityReport,
+    Disagreements,
+    BenchmarkResults,
+    Recommendation,
+    LoadgenResult,
+    Manifest,
+)
+"""The model of every published JSON file, in the order of the stages."""
 
-from pipeline import digests
-from pipeline.errors import ArtifactError, NotPublished
-
-SCHEMA = 1
-MANIFEST = "manifest.json"
-
-
-class FileRecord(BaseModel):
-    """What a published file was when it was published."""
-
-    sha256: str
-    bytes: int
-
-
-class Manifest(BaseModel):
-    """What a stage published, from what, with what (docs/artifacts.md)."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    schema_: int = SCHEMA
-    stage: str
-    status: str
-    """`done`, or `failed` where the artifacts record a failure and the command exited with its code."""
-    created: datetime
-    command: list[str]
-    seconds: float
-    dataset: dict[str, Any] | None
-    fingerprint: dict[str, Any]
-    """Everything whose change makes the stage run again: inputs (SHA-256), configuration, versions, hardware."""
-    machine: dict[str, Any]
-    versions: dict[str, str]
-    outputs: dict[str, FileRecord]
-
-    def to_json(self) -> str:
-        """Return the manifest as JSON."""
-        tree = self.model_dump(mode="json")
-        return dump_json({"schema": tree.pop("schema_")} | tree)
-
-    @classmethod
-    def from_json(cls, text: str) -> "Manifest":
-        """Read a manifest back.
-
-        Raises:
-            ValueError: this is no manifest, or one of another schema.
-        """
-        tree = json.loads(text)
-        if not isinstance(tree, dict) or tree.get("schema") != SCHEMA:
-            raise ValueError(f"not a manifest of schema {SCHEMA}")
-        return cls.model_validate({"schema_": tree.pop("schema")} | tree)
-
-
-def dump_json(tree: Any) -> str:
-    """Return JSON as this project writes it. NaN is refused: what is not a number is written as null, with a reason."""
-    return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def read_json(path: Path) -> Any:
-    """Return a JSON file's content."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def records(folder: Path) -> dict[str, FileRecord]:
-    """Return every file below a folder but its manifest, by POSIX path."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
-    return {
-        path.relative_to(folder).as_posix(): FileRecord(sha256=digests.of_file(path), bytes=path.stat().st_size)
-        for path in files
-    }
-
-
-def digest_below(folder: Path) -> str:
-    """Return a digest of the manifests of a run: of the stages below a folder, or below its `artifacts`."""
-    digest = hashlib.sha256()
-    for pattern in (f"*/{MANIFEST}", f"artifacts/*/{MANIFEST}"):  # not deeper: a folder may hold a whole checkout
-        for path in sorted(folder.glob(pattern)):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-class Store:
-    """The artifacts below one folder: `<root>/<stage>/…`, each stage with its manifest."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def folder(self, stage: str) -> Path:
-        """Return where a stage's artifacts are."""
-        return self.root / stage
-
-    def manifest(self, stage: str) -> Manifest | None:
-        """Return what a stage published, or None where it has published nothing.
-
-        Raises:
-            ArtifactError: the manifest cannot be read.
-        """
-        path = self.folder(stage) / MANIFEST
-        try:
-            return Manifest.from_json(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, ValidationError) as error:
-            raise ArtifactError(f"{path} cannot be read: {error}", f"Run `make {stage}`.") from error
-
-    def changed(self, stage: str, manifest: Manifest, only: str | None = None) -> list[str]:
-        """Return the published files that are gone or not as published, each with what is wrong."""
-        wrong = []
-        for name, record in manifest.outputs.items():
-            if only not in (None, name):
-                continue
-            path = self.folder(stage) / name
-            if not path.is_file():
-                wrong.append(f"{path} is missing")
-            elif path.stat().st_size != record.bytes:
-                wrong.append(f"{path} has {path.stat().st_size} bytes; {record.bytes} were published")
-            elif digests.of_file(path) != record.sha256:
-                wrong.append(f"{path} has changed since it was published (its SHA-256 differs)")
-        return wrong
-
-    def verified(self, stage: str) -> Manifest:
-        """Return a stage's manifest after checking every file against it.
-
-        Raises:
-            ArtifactError: nothing published yet, a file changed, or an input of the stage was published anew since.
-        """
-        self.recover(stage)
-        manifest = self.manifest(stage)
-        if manifest is None:
-            raise NotPublished(f"{self.folder(stage)} has no artifact yet", f"Run `make {stage}`.")
-        if wrong := self.changed(stage, manifest):
-            raise ArtifactError("\n".join(wrong), f"Run `make {stage}` to publish it anew.")
-        for source, digest in manifest.fingerprint["inputs"].items():
-            upstream = self.manifest(source.partition("/")[0])
-            # A stage that is not here at all was left on another machine: then there is nothing to compare with.
-            if upstream is not None:
-                record = upstream.outputs.get(source.partition("/")[2])
-                if record is None or record.sha256 != digest:
-                    raise NotPublished(
-                        f"{self.folder(stage)} is stale: {source} was published anew since", f"Run `make {stage}`."
-                    )
-        return manifest
-
-    def all_verified(
-        self, stages: Iterable[str], optional: Collection[str] = ()
-    ) -> tuple[dict[str, Manifest], dict[str, ArtifactError]]:
-        """Return the manifests of stages after checking them, and why an optional one is not there or is stale.
-
-        Raises:
-            ArtifactError: see `verified`.
-        """
-        manifests: dict[str, Manifest] = {}
-        missing: dict[str, ArtifactError] = {}
-        for stage in stages:
-            try:
-                manifests[stage] = self.verified(stage)
-            except NotPublished as error:
-                if stage not in optional:
-                    raise
-                missing[stage] = error
-        return manifests, missing
-
-    def verified_file(self, path: str) -> Path:
-        """Return where `<stage>/<file>` is, after checking it alone.
-
-        Raises:
-            ArtifactError: it was not published, or has changed since.
-        """
-        stage, _, name = path.partition("/")
-        self.recover(stage)
-        manifest = self.manifest(stage)
-        if manifest is None or name not in manifest.outputs:
-            raise ArtifactError(f"{self.root / path} has not been published", f"Run `make {stage}`.")
-        if wrong := self.changed(stage, manifest, only=name):
-            raise ArtifactError("\n".join(wrong), f"Run `make {stage}` to publish it anew.")
-        return self.root / path
-
-    def recover(self, stage: str) -> None:
-        """Put back what a kill between the two renames of `publish` has left aside."""
-        before = self._aside(stage, "previous")
-        if before.exists() and not self.folder(stage).exists():
-            before.rename(self.folder(stage))
-
-    def _aside(self, stage: str, what: str) -> Path:
-        return self.root / f".{stage}.{what}"
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep a second run out of this folder.
-
-        Raises:
-            ArtifactError: another run is using it, or the folder cannot be written.
-        """
-        lock = FileLock(self.root / ".lock", timeout=0)
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout as error:
-            raise ArtifactError(f"another run is using {self.root}", "Wait for it, or set artifacts=DIR.") from error
-        except OSError as error:
-            raise ArtifactError(f"{self.root} cannot be written: {error}", "Set artifacts=DIR to another.") from error
-        try:
-            yield
-        finally:
-            lock.release()
-
-    @contextmanager
-    def publish(self, stage: str) -> Iterator[Path]:
-        """Yield an empty folder to fill; at the end of the block it takes the place of the stage's artifacts.
-
-        Where the block raises, or the process is killed, the previous artifacts stay as they were.
-
-        Raises:
-            ArtifactError: the disk is full, or the folder cannot be written.
-        """
-        partial, before, folder = self._aside(stage, "partial"), self._aside(stage, "previous"), self.folder(stage)
-        with writing(folder):
-            self.recover(stage)
-            for leftover in (partial, before):
-                if leftover.exists():
-                    shutil.rmtree(leftover)
-            partial.mkdir(parents=True)
-            try:
-                yield partial
-                if folder.exists():
-                    folder.rename(before)
-                partial.rename(folder)
-            except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
-            shutil.rmtree(before, ignore_errors=True)
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn a full disk, a quota and a read-only folder into an ArtifactError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM):
-            raise ArtifactError(
-                f"cannot write below {folder}: {error.strerror or error}",
-                "Make room, or set artifacts=DIR to another folder. What was published before is unharmed.",
-            ) from error
-        raise
+__all__ = ["PUBLISHED", "Artifact", "FileRecord", "Manifest", "Record"]

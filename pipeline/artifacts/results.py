@@ -1,96 +1,162 @@
-"""A benchmark's results.json read back, as far as runs are compared by it."""
+"""What the benchmark measured."""
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, JsonValue
 
-from pipeline import artifacts
-from pipeline.errors import ArtifactError
+from pipeline.artifacts.conditions import Conditions
+from pipeline.artifacts.record import Artifact, Record
+from pipeline.artifacts.runner import RunnerRecord
+from pipeline.environment import Machine
 
-SCHEMA = 2
+Interval = tuple[float, float]
+Mode = Literal["end_to_end", "compute"]
+SpeedVerdict = Literal["faster", "slower", "no significant difference"]
+Microseconds = Annotated[float, Field(gt=0)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(allow_inf_nan=False, frozen=True)
+class Timing(Record):
+    """What a cell's samples say; a percentile is null where their count cannot support it."""
+
+    samples: int
+    mean_us: Microseconds
+    p50_us: Microseconds | None
+    """The median of the rounds' medians."""
+    p50_ci95_us: Interval | None
+    """Its bootstrap interval over rounds."""
+    p90_us: Microseconds | None
+    p95_us: Microseconds | None
+    p99_us: Microseconds | None
+    items_per_s: float
+    """Batch over mean."""
+    round_p50_us: tuple[Microseconds, ...]
+    """The median of each round."""
+    round_mean_us: tuple[Microseconds, ...]
+    """The mean of each round."""
 
 
-class Cell(_Part):
-    """One cell as it stands in results.json, as far as it is compared."""
+class WarmUp(Record):
+    """What it took until the level was stable."""
 
-    backend: str
-    variant: str
-    precision: str
+    calls: int
+    seconds: float
+    stable: bool
+
+
+class Span(Record):
+    """The machine's state before and after."""
+
+    start: Conditions | None
+    end: Conditions | None
+
+
+class Limit(Record):
+    """The least time that this machine could take, and how near a timing comes."""
+
+    limit: Literal["compute", "memory", "pcie", "launch"]
+    limit_us: float
+    share: float
+    """The limit over the median; above 1 where the work is less than counted."""
+    compute_us: float | None
+    memory_us: float | None
+    pcie_us: float | None
+    launch_us: float | None
+
+
+class Cell(Record):
+    """One runner at one batch size in one mode."""
+
+    runner: RunnerRecord
+    """The runner whose verdict in `validate/parity.json` covers this timing: the same, with the same options."""
+    repeat: bool
+    """The A/A repeat of the cell before it, which shows the noise."""
     batch: int
-    mode: str
-    device: str | None = None
-    twin: bool = False
-    status: Literal["ok", "skipped", "failed"]
-    reason: str | None = None
-    clock: str | None = None
-    round_p50_us: list[Annotated[float, Field(gt=0)]] | None = None
-
-
-class Floor(_Part):
-    """The smallest difference that may be called one, at a batch size and on a device."""
-
-    batch: int
+    mode: Mode
+    """`end_to_end`: host array to host array. `compute`: on a GPU, inputs resident there."""
     device: str | None
+    """Where it really ran: `cpu`, `cuda:0`."""
+    status: Literal["ok", "skipped", "failed"]
+    reason: str
+    clock: Literal["perf_counter_ns", "cuda_events"]
+    settings: dict[str, JsonValue]
+    """How the session ran: threads, chunks; on a GPU streams, CUDA graph, pinned memory."""
+    warmup: WarmUp | None
+    conditions: Span
+    """After the cell's first and last round."""
+    timing: Timing | None
+    """Null unless the status is ok."""
+    limit: Limit | None
+
+
+class Speedup(Record):
+    """How much faster a runner is than one way to run the original model, at one batch size in one mode."""
+
+    runner: str
+    device: str
+    over: str
+    over_device: str
+    batch: int
+    mode: Mode
+    ratio: float
+    """The median of the rounds' ratios; above 1 the runner is faster."""
+    ratio_ci95: Interval | None
+    verdict: SpeedVerdict
+
+
+class NoiseFloor(Record):
+    """A runner against itself, in two processes: differences below `floor` are none."""
+
+    batch: int
+    mode: Mode
+    device: str
+    runner: str
+    ratio: float
+    ratio_ci95: Interval | None
     floor: float = Field(ge=0)
 
 
-class Environment(_Part):
-    """Where and how a run was made."""
+class Peaks(Record):
+    """The most that this machine was seen to do on one device; what has no value has its reason."""
 
-    machine: dict[str, Any]
+    device: str
+    threads: int | None
+    macs_per_s: dict[str, float] = Field(default_factory=dict)
+    """Multiply-accumulates per second by precision."""
+    bytes_per_s: float | None = None
+    """Read and written by a large copy in the device's memory."""
+    pcie_bytes_per_s: float | None = None
+    """From page-locked host memory to the GPU."""
+    launch_us: float | None = None
+    """The cost of starting anything; on a CPU the harness's own."""
+    tries: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    """What each round reached, per second: how far they lie apart tells how steady the machine was."""
+    reasons: dict[str, str] = Field(default_factory=dict)
+
+
+class RunEnvironment(Record):
+    """Where, on what and how everything was timed."""
+
+    machine: Machine
     versions: dict[str, str]
     dataset: str
-    settings: dict[str, Any]
-    threads: int | None = None
+    settings: dict[str, JsonValue]
+    """The configuration's section `benchmark`."""
+    threads: int
+    conditions: Span
 
 
-class Results(_Part):
-    """A results.json, as far as it is compared."""
+class BenchmarkResults(Artifact):
+    """Every timing, the noise between equals, the machine's limits, and the speed-ups over the original model."""
 
-    interrupted: bool = False
-    environment: Environment
-    noise_floor: list[Floor]
-    limits: dict[str, Any] | None = None
-    cells: list[Cell]
+    PATH: ClassVar[str] = "benchmark/results.json"
 
-
-def read(path: Path) -> Results:
-    """Read a results.json.
-
-    Raises:
-        ArtifactError: it is not there, no JSON, of another schema, or not as that schema says.
-    """
-    keep = "Keep a copy of artifacts/benchmark/results.json of the run that others are to be compared with."
-    try:
-        tree = artifacts.read_json(path)
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path} does not exist", keep) from error
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path} cannot be read as JSON: {error}", keep) from error
-    return parse(tree, path)
-
-
-def check_schema(tree: Any, path: Path) -> None:
-    """Raise ArtifactError where this is no results.json, or one of another schema; `path` is where it was read."""
-    found = tree.get("schema") if isinstance(tree, dict) else None
-    if found != SCHEMA:
-        what = "has no schema of a results.json" if found is None else f"has schema {found}, not {SCHEMA}"
-        raise ArtifactError(f"{path} {what}", "Run `make benchmark` with this version of the pipeline to get one.")
-
-
-def parse(tree: Any, path: Path) -> Results:
-    """Return a results.json's content, checked; `path` is where it was read.
-
-    Raises:
-        ArtifactError: it is of another schema, or not as that schema says.
-    """
-    check_schema(tree, path)
-    try:
-        return Results.model_validate(tree)
-    except ValueError as error:
-        raise ArtifactError(f"{path} is not as schema {SCHEMA} says: {error}", "Run `make benchmark` again.") from error
+    schema_: Literal[3] = Field(3, alias="schema")
+    interrupted: bool
+    """Ctrl-C ended it; what was measured in whole rounds is here."""
+    environment: RunEnvironment
+    noise_floor: tuple[NoiseFloor, ...]
+    limits: dict[str, Peaks]
+    """By device."""
+    cells: tuple[Cell, ...]
+    speedups: tuple[Speedup, ...]
+    """The strongest baseline of a runner first."""

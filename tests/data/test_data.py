@@ -43,7 +43,7 @@ def write(folder: Path, arrays: Arrays, named: str = "{}") -> Path:
         file = folder / (name.replace("-idx", ".idx") if named.startswith(".") else name)
         content = idx(array)
         if named.endswith(".gz"):
-            file, content = file.with_name(f"{file.name}.gz"), gzip.compress(content, 1)
+            file, content = file.with_name(f"{file.name}.gz"), gzip.compress(content, 1, mtime=0)
         file.write_bytes(content)
     return folder
 
@@ -121,11 +121,11 @@ OVERFLOWING = (0x803).to_bytes(4, "big") + (2**31).to_bytes(4, "big") * 2 + (4).
         (b"", "magic"),
         (IMAGES + b"\0", "too long"),
         (OVERFLOWING, "truncated"),
-        (gzip.compress(IMAGES)[:-1], "cannot be unpacked"),
-        (gzip.compress(IMAGES)[:1000], "cannot be unpacked"),
-        (gzip.compress(IMAGES)[:5], "cannot be unpacked"),
-        (gzip.compress(IMAGES)[:500] + bytes(8) + gzip.compress(IMAGES)[508:], "cannot be unpacked"),
-        (gzip.compress(IMAGES[:-1]), "truncated"),
+        (gzip.compress(IMAGES, mtime=0)[:-1], "cannot be unpacked"),
+        (gzip.compress(IMAGES, mtime=0)[:1000], "cannot be unpacked"),
+        (gzip.compress(IMAGES, mtime=0)[:5], "cannot be unpacked"),
+        (gzip.compress(IMAGES, mtime=0)[:500] + bytes(8) + gzip.compress(IMAGES)[508:], "cannot be unpacked"),
+        (gzip.compress(IMAGES[:-1], mtime=0), "truncated"),
         (IMAGES[::-1], "magic 0x"),
         (idx(np.zeros(6, np.uint8)), "magic 0x00000801, not 0x00000803"),
         (b"<!DOCTYPE html><html>404</html>", "magic 0x3c21444f"),

@@ -1,0 +1,28 @@
+"""How the training went."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from pipeline.artifacts.record import Artifact
+
+
+class TrainingHistory(Artifact):
+    """How the training went, epoch by epoch, and the accuracy it reached."""
+
+    PATH: ClassVar[str] = "train/history.json"
+
+    schema_: Literal[1] = Field(1, alias="schema")
+    dataset: str
+    device: str
+    """`cpu`, or the GPU's name."""
+    epochs: int
+    steps_per_epoch: int
+    seconds: float
+    images_per_s: float
+    epoch_seconds: tuple[float, ...]
+    """Each epoch's training without its validation; the first one traces and compiles, too."""
+    history: dict[str, tuple[float, ...]]
+    """Keras's: a value for each epoch of every measure."""
+    test_accuracy: float
+    test_samples: int

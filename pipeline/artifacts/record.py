@@ -1,0 +1,90 @@
+"""What a published JSON file is made of: frozen models that write it, read it and describe it."""
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import ArtifactError
+
+
+class Record(BaseModel):
+    """A part of a published file. Its fields' docstrings are the documentation that `artifacts/README.md` prints."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,  # what is not a number is null, with a reason
+        use_attribute_docstrings=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+    )
+
+
+class Artifact(Record):
+    """A published JSON file. Each has a field `schema_`, a `Literal` with its number."""
+
+    PATH: ClassVar[str]
+    """Where it is published, `<stage>/<file>`, with `*` for a folder or file named by data."""
+    REMEDY: ClassVar[str] = ""
+    """What publishes it anew; empty: its stage."""
+
+    def to_json(self) -> str:
+        """Return the file's text."""
+        return dump_json(self.model_dump(mode="json", by_alias=True))
+
+    def write(self, path: Path) -> None:
+        """Write the file."""
+        path.write_text(self.to_json(), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the file.
+
+        Raises:
+            ArtifactError: it is not there, no JSON, of another schema, or not as its schema says.
+        """
+        try:
+            tree = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ArtifactError(f"{path} does not exist", cls.remedy()) from error
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{path} cannot be read as JSON: {error}", cls.remedy()) from error
+        return cls.parse(tree, path)
+
+    @classmethod
+    def parse(cls, tree: Any, path: Path) -> Self:
+        """Return what a file's JSON says; `path` is where it was read.
+
+        Raises:
+            ArtifactError: it is of another schema, or not as its schema says.
+        """
+        number = cls.schema_number()
+        found = tree.get("schema") if isinstance(tree, dict) else None
+        if found != number:
+            what = f"has schema {found}, not {number}" if found is not None else f"is no {Path(cls.PATH).name}"
+            raise ArtifactError(f"{path} {what}: another version of the pipeline wrote it", cls.remedy())
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as error:
+            detail = error.errors()[0]
+            where = "/".join(map(str, detail["loc"]))
+            raise ArtifactError(
+                f"{path} is not as schema {number} says: {where}: {detail['msg']}", cls.remedy()
+            ) from error
+
+    @classmethod
+    def schema_number(cls) -> int:
+        """Return the number of the schema that this version writes and reads."""
+        return int(cls.model_fields["schema_"].default)
+
+    @classmethod
+    def remedy(cls) -> str:
+        """Return what publishes the file anew."""
+        return cls.REMEDY or f"Run `make {cls.PATH.partition('/')[0]}` with this version of the pipeline."
+
+
+def dump_json(tree: Any) -> str:
+    """Return JSON as this project writes it. NaN is refused: what is not a number is written as null, with a reason."""
+    return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,95 +1,111 @@
 """What timed cells say of each other: the noise between equals, and speed-ups beyond it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
+from pipeline.artifacts.results import Mode, NoiseFloor, Speedup
 from pipeline.measuring import statistics
-from pipeline.measuring.harness import NULL, Cell, Contender
+from pipeline.measuring.cells import Measurement, Timed
+from pipeline.runners import Runner
 
 
-def samples(cells: Sequence[Cell]) -> dict[str, statistics.Samples]:
+def samples(cells: Sequence[Measurement]) -> dict[str, statistics.Samples]:
     """Return every sample in ns, an array for each round of each cell, under the names of `samples.npz`."""
     return {
-        f"{cell.key}/round{index}": round_ns
+        f"{cell.cell(None).key}/round{index}": round_ns
         for cell in cells
         if cell.status == "ok"
         for index, round_ns in enumerate(cell.rounds)
     }
 
 
-def with_twins(contenders: Sequence[Contender], may: Callable[[Contender], bool]) -> list[Contender]:
-    """Repeat the first contender on a CPU, and the first on a GPU, that `may` be, under a second name.
+def with_repeats(runners: Sequence[Runner], may: Callable[[Runner], bool]) -> list[Timed]:
+    """Return all runners to be timed; the first on a CPU, and the first on a GPU, that `may` be, a second time.
 
     The ratio of the two is 1 but for the noise: of the machine, and of what differs between two processes.
     """
-    found: list[Contender] = []
-    seen: set[bool] = set()
-    for one in contenders:
-        found.append(one)
-        on_cpu = one.variant == "cpu"
-        if not one.skip and on_cpu not in seen and may(one):
-            seen.add(on_cpu)
-            found.append(replace(one, twin=True))
+    found: list[Timed] = []
+    seen: set[str] = set()
+    for runner in runners:
+        found.append(Timed(runner))
+        if not runner.unavailable and runner.device not in seen and may(runner):
+            seen.add(runner.device)
+            found.append(Timed(runner, repeat=True))
     return found
 
 
-def noise_floors(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Return the ratio of each twin to the cell it repeats, and the smallest difference that may be called one."""
+def noise_floors(cells: Sequence[Measurement]) -> list[NoiseFloor]:
+    """Return the ratio of each A/A repeat to the cell it repeats, and the smallest difference that may be called one."""
     found = []
-    for twin in cells:
-        if twin.status != "ok" or not twin.contender.twin:
+    for repeat in cells:
+        if repeat.status != "ok" or not repeat.timed.repeat:
             continue
         first = next(
             cell
             for cell in cells
-            if not cell.contender.twin
-            and replace(cell.contender, twin=True) == twin.contender
-            and (cell.batch, cell.mode) == (twin.batch, twin.mode)
+            if cell.timed == replace(repeat.timed, repeat=False)
+            and (cell.batch, cell.mode) == (repeat.batch, repeat.mode)
         )
         if first.status != "ok":
             continue
-        ratio = statistics.speedup(first.summary.round_p50_us, twin.summary.round_p50_us)
+        ratio = statistics.speedup(first.timing.round_p50_us, repeat.timing.round_p50_us)
         found.append(
-            {"batch": twin.batch, "mode": twin.mode, "device": twin.device, "cell": str(first.contender)}
-            | asdict(ratio)
-            | {"floor": statistics.noise_floor(ratio)}
+            NoiseFloor(
+                batch=repeat.batch,
+                mode=repeat.mode,
+                device=str(repeat.device),
+                runner=repeat.name,
+                ratio=ratio.ratio,
+                ratio_ci95=ratio.ratio_ci95,
+                floor=statistics.noise_floor(ratio),
+            )
         )
     return found
 
 
-def floor_of(batch: int, mode: str, floors: Sequence[dict[str, Any]]) -> float:
+def floor_of(batch: int, mode: Mode, floors: Sequence[NoiseFloor]) -> float:
     """Return the noise floor of a batch size and mode; the greatest, where devices differ."""
-    return max((row["floor"] for row in floors if (row["batch"], row["mode"]) == (batch, mode)), default=0.0)
+    return max((row.floor for row in floors if (row.batch, row.mode) == (batch, mode)), default=0.0)
 
 
 def speedups(
-    cells: Sequence[Cell], floors: Sequence[dict[str, Any]], baseline: Callable[[Contender], bool]
-) -> list[dict[str, Any]]:
+    cells: Sequence[Measurement], floors: Sequence[NoiseFloor], baseline: Callable[[Runner], bool]
+) -> list[Speedup]:
     """Return how much faster each cell is than each baseline at its batch size and mode, the strongest one first."""
-    ok = [cell for cell in cells if cell.status == "ok" and not cell.contender.twin and cell.contender.backend != NULL]
+    ok = [cell for cell in cells if cell.status == "ok" and not cell.timed.repeat and not is_harness(cell.runner)]
     found = []
     for cell in ok:
-        if baseline(cell.contender):
+        if baseline(cell.runner):
             continue
-        rows = []
-        for base in ok:
-            if not baseline(base.contender) or (base.batch, base.mode) != (cell.batch, cell.mode):
-                continue
-            ratio = statistics.speedup(base.summary.round_p50_us, cell.summary.round_p50_us)
-            rows.append(
-                {
-                    "backend": cell.contender.backend,
-                    "variant": cell.contender.variant,
-                    "precision": cell.contender.precision,
-                    "batch": cell.batch,
-                    "mode": cell.mode,
-                    "device": cell.device,
-                    "over": f"{base.contender.backend} {base.contender.variant}",
-                    "over_device": base.device,
-                }
-                | asdict(ratio)
-                | {"verdict": statistics.verdict(ratio, floor_of(cell.batch, cell.mode, floors))}
-            )
-        found += sorted(rows, key=lambda row: float(str(row["ratio"])))
+        rows = [
+            _speedup(cell, base, floors)
+            for base in ok
+            if baseline(base.runner) and (base.batch, base.mode) == (cell.batch, cell.mode)
+        ]
+        found += sorted(rows, key=lambda row: row.ratio)
     return found
+
+
+def _speedup(cell: Measurement, base: Measurement, floors: Sequence[NoiseFloor]) -> Speedup:
+    ratio = statistics.speedup(base.timing.round_p50_us, cell.timing.round_p50_us)
+    return Speedup(
+        runner=cell.name,
+        device=str(cell.device),
+        over=base.name,
+        over_device=str(base.device),
+        batch=cell.batch,
+        mode=cell.mode,
+        ratio=ratio.ratio,
+        ratio_ci95=ratio.ratio_ci95,
+        verdict=statistics.verdict(ratio, floor_of(cell.batch, cell.mode, floors)),
+    )
+
+
+def is_original(runner: Runner) -> bool:
+    """Tell whether it runs the original model."""
+    return runner.record.role == "original"
+
+
+def is_harness(runner: Runner) -> bool:
+    """Tell whether it does nothing, to time the harness itself."""
+    return runner.record.role == "harness"

@@ -8,33 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.artifacts.results import Interval, SpeedVerdict, Timing
+
 Samples = NDArray[np.int64]
-Interval = tuple[float, float]
 
 QUANTILES = (0.50, 0.90, 0.95, 0.99)
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 
-UNTOLD = "no difference told"
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a cell's samples say. A percentile that their count cannot support is None.
-
-    `p50_us` is the median of the rounds' medians, `round_p50_us`, so that a round in which the machine was slow, and
-    which therefore has fewer samples, weighs as much as any other; `p50_ci95_us` is its bootstrap interval over rounds.
-    """
-
-    samples: int
-    mean_us: float
-    p50_us: float | None
-    p50_ci95_us: Interval | None
-    p90_us: float | None
-    p95_us: float | None
-    p99_us: float | None
-    items_per_s: float
-    round_p50_us: list[float]
+NOT_SIGNIFICANT: SpeedVerdict = "no significant difference"
 
 
 def samples_needed(quantile: float, confidence: float = CONFIDENCE) -> int:
@@ -53,7 +35,7 @@ def percentile_us(samples_ns: Samples, quantile: float) -> float | None:
     return float(np.quantile(samples_ns, quantile, method="inverted_cdf")) / 1e3
 
 
-def summarise(rounds_ns: Sequence[Samples], batch: int) -> Summary:
+def summarise(rounds_ns: Sequence[Samples], batch: int) -> Timing:
     """Summarise the durations of single calls in ns, each with `batch` items, taken in rounds.
 
     Raises:
@@ -66,7 +48,7 @@ def summarise(rounds_ns: Sequence[Samples], batch: int) -> Summary:
     medians = round_medians_us(rounds_ns)
     enough = len(samples_ns) >= samples_needed(0.50)
     p90, p95, p99 = (percentile_us(samples_ns, quantile) for quantile in QUANTILES[1:])
-    return Summary(
+    return Timing(
         samples=len(samples_ns),
         mean_us=mean_ns / 1e3,
         p50_us=float(np.median(medians)) if enough else None,
@@ -75,7 +57,8 @@ def summarise(rounds_ns: Sequence[Samples], batch: int) -> Summary:
         p95_us=p95,
         p99_us=p99,
         items_per_s=batch / (mean_ns / 1e9),
-        round_p50_us=medians,
+        round_p50_us=tuple(medians),
+        round_mean_us=tuple(float(samples_ns.mean()) / 1e3 for samples_ns in rounds_ns),
     )
 
 
@@ -87,8 +70,8 @@ def round_medians_us(rounds_ns: Sequence[Samples]) -> list[float]:
 def interval(values: Sequence[float]) -> Interval | None:
     """Return the 95 % bootstrap interval of the median of `values`, one per round; None for a single round.
 
-    Rounds are resampled, not single calls: neighbouring calls share the machine's mood of the moment, and an interval
-    that took them for independent would be far too narrow. Percentile method (B. Efron, Ann. Statist. 7, 1979).
+    Rounds are resampled, not single calls: neighbouring calls resemble each other, and an interval that took them
+    for independent would be far too narrow. Percentile method (B. Efron, Ann. Statist. 7, 1979).
     """
     return bootstrap(np.median, values) if len(values) >= 2 else None
 
@@ -137,16 +120,16 @@ def speedup(baseline_us: Sequence[float], candidate_us: Sequence[float]) -> Rati
 
 
 def noise_floor(first: Ratio) -> float:
-    """Return the smallest difference, as a fraction, that may be called one, by the ratio of a cell to its own twin."""
+    """Return the smallest difference, as a fraction, that may be called one, by the ratio of a cell to its own A/A repeat."""
     ends = first.ratio_ci95 or (first.ratio, first.ratio)
     return max(abs(1 - end) for end in (*ends, first.ratio))
 
 
-def verdict(ratio: Ratio, floor: float) -> str:
-    """Return "faster" or "slower" where the whole interval is beyond the noise floor, else UNTOLD."""
+def verdict(ratio: Ratio, floor: float) -> SpeedVerdict:
+    """Return "faster" or "slower" where the whole interval is beyond the noise floor, else NOT_SIGNIFICANT."""
     low, high = ratio.ratio_ci95 or (ratio.ratio, ratio.ratio)
     if low > 1 + floor:
         return "faster"
     if high < 1 / (1 + floor):
         return "slower"
-    return UNTOLD
+    return NOT_SIGNIFICANT

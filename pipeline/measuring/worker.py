@@ -1,7 +1,7 @@
 """One process a cell: it loads the model, then waits on a pipe to be told what to measure.
 
 So no cell shares its threads, memory pools or interpreter with another, and each lies in memory as chance has it, which
-the twin of a cell (pipeline.measuring.harness) shows.
+the A/A repeat of a cell shows.
 """
 
 import gc
@@ -14,19 +14,19 @@ from contextlib import contextmanager
 from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
-from pipeline import backends, data, environment
+from pipeline import environment
+from pipeline.artifacts.results import Mode, WarmUp
 from pipeline.backends import Bound, Session
-from pipeline.errors import BackendUnavailable, ConfigError, PipelineError
-from pipeline.measuring import harness
-from pipeline.tensors import Array
-
-if TYPE_CHECKING:
-    from pipeline.measuring.harness import Contender
-    from pipeline.measuring.statistics import Samples
+from pipeline.errors import BackendUnavailable, BatchOutsideProfile, PipelineError
+from pipeline.measuring import clock
+from pipeline.measuring.cells import Timed
+from pipeline.measuring.clock import Clock
+from pipeline.measuring.statistics import Samples
+from pipeline.tensors import Array, Device
 
 
 class WorkerError(PipelineError):
@@ -57,20 +57,21 @@ def _uninterrupted() -> Iterator[None]:
 
 
 class Worker:
-    """A contender's process, to be used as a context manager.
+    """A runner's process, to be used as a context manager.
 
-    `status` is ok, skipped (this machine does not offer it) or failed, with `reason`; `modes` maps each mode to why it
-    cannot be timed, or to nothing.
+    `status` is ok, skipped (not available on this machine, or not built for this batch) or failed, with `reason`;
+    `modes` maps each mode to why it cannot be timed, or to nothing.
     """
 
-    status, reason = "ok", ""
+    status: Literal["ok", "skipped", "failed"] = "ok"
+    reason = ""
     device: str | None = None
 
-    def __init__(self, contender: "Contender", images: Path, batch: int) -> None:
-        self.contender = contender
-        self.modes: dict[str, str] = {}
+    def __init__(self, timed: Timed, images: Path, batch: int) -> None:
+        self.timed = timed
+        self.modes: dict[Mode, str] = {}
         self._pipe, self._theirs = multiprocessing.Pipe()
-        self._process = _processes().Process(target=serve, args=(self._theirs, contender, images, batch), daemon=True)
+        self._process = _processes().Process(target=serve, args=(self._theirs, timed, images, batch), daemon=True)
 
     def __enter__(self) -> "Worker":
         """Start the process, and wait until the model is loaded."""
@@ -80,7 +81,7 @@ class Worker:
                 self._process.start()
             self._theirs.close()
             self.device, self.modes = self._reply()
-        except (BackendUnavailable, ConfigError) as error:  # ConfigError: a batch beyond the engine's profile
+        except (BackendUnavailable, BatchOutsideProfile) as error:
             self.status, self.reason = "skipped", error.message
         except PipelineError as error:
             self.status, self.reason = "failed", error.message
@@ -106,17 +107,17 @@ class Worker:
         """Return the scores [images, classes] of all images."""
         return cast("Array", self._ask("outputs"))
 
-    def warm_up(self, mode: str, limit_s: float) -> dict[str, Any]:
-        """Bring the cell to its level; see harness.warm_up."""
-        return cast("dict[str, Any]", self._ask("warm_up", mode, limit_s))
+    def warm_up(self, mode: Mode, limit_s: float) -> WarmUp:
+        """Bring the cell to its level; see clock.warm_up."""
+        return cast("WarmUp", self._ask("warm_up", mode, limit_s))
 
-    def measure(self, mode: str, seconds: float, samples: int) -> "Samples":
+    def measure(self, mode: Mode, seconds: float, samples: int) -> Samples:
         """Return one round's durations in ns."""
         return cast("Samples", self._ask("measure", mode, seconds, samples))
 
-    def settings(self, mode: str) -> tuple[dict[str, Any], str]:
+    def settings(self, mode: Mode) -> tuple[dict[str, Any], Clock]:
         """Return how the session runs, and by which clock the mode is timed."""
-        return cast("tuple[dict[str, Any], str]", self._ask("settings", mode))
+        return cast("tuple[dict[str, Any], Clock]", self._ask("settings", mode))
 
     def _ask(self, *request: object) -> Any:
         try:
@@ -139,19 +140,15 @@ class Worker:
         code = self._process.exitcode
         how = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
         return WorkerError(
-            f"the process of {self.contender} {how}", "Signal 9 is most often a lack of memory: try smaller batches."
+            f"the process of {self.timed} {how}", "Signal 9 is most often a lack of memory: try smaller batches."
         )
 
 
-def serve(pipe: Connection, contender: "Contender", images: Path, batch: int) -> None:
-    """Load the contender's model and answer requests until told to end. What is raised is answered, too."""
+def serve(pipe: Connection, timed: Timed, images: Path, batch: int) -> None:
+    """Load the runner's model and answer requests until told to end. What is raised is answered, too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks; it ends this one
     try:
-        if contender.source:
-            data.register_layers(contender.source)
-        backend = backends.module(contender.module)
-        backend.probe(contender.variant)
-        with backend.load(contender.path, contender.options) as session:
+        with timed.runner.open() as session:
             cell = _Cell(session, np.load(images), batch)
             pipe.send((session.device, cell.modes))
             gc.collect()
@@ -177,9 +174,9 @@ class _Cell:
         feed = {self._name: np.ascontiguousarray(images[:batch])}
         session.run(feed)  # a batch that the session does not take is refused here
         run = session.run
-        self._calls: dict[str, Callable[[], object]] = {"end_to_end": lambda: run(feed)}
-        self.modes = {"end_to_end": ""}
-        if session.device not in ("cpu", "none"):
+        self._calls: dict[Mode, Callable[[], object]] = {"end_to_end": lambda: run(feed)}
+        self.modes: dict[Mode, str] = {"end_to_end": ""}
+        if Device.parse(session.device).kind == "cuda":
             try:
                 self._calls["compute"] = session.bind(feed)
                 self.modes["compute"] = ""
@@ -194,18 +191,18 @@ class _Cell:
         ]
         return np.concatenate(found)
 
-    def warm_up(self, mode: str, limit_s: float) -> dict[str, Any]:
-        return harness.warm_up(self._calls[mode], limit_s)
+    def warm_up(self, mode: Mode, limit_s: float) -> WarmUp:
+        return clock.warm_up(self._calls[mode], limit_s)
 
-    def measure(self, mode: str, seconds: float, samples: int) -> "Samples":
+    def measure(self, mode: Mode, seconds: float, samples: int) -> Samples:
         # Other cells have run in between: a tenth of the time brings this one's data back into the caches.
         warmup_s = seconds / 10
         call = self._calls[mode]
         if isinstance(call, Bound) and call.stream is not None:
-            return harness.measure_on_device(call, warmup_s=warmup_s, min_duration_s=seconds, min_samples=samples)
-        return harness.measure(call, warmup_s=warmup_s, min_duration_s=seconds, min_samples=samples)
+            return clock.measure_on_device(call, warmup_s=warmup_s, min_duration_s=seconds, min_samples=samples)
+        return clock.measure(call, warmup_s=warmup_s, min_duration_s=seconds, min_samples=samples)
 
-    def settings(self, mode: str) -> tuple[dict[str, Any], str]:
+    def settings(self, mode: Mode) -> tuple[dict[str, Any], Clock]:
         call = self._calls[mode]
         on_device = isinstance(call, Bound) and call.stream is not None
-        return dict(self._session.settings), harness.DEVICE_CLOCK if on_device else harness.HOST_CLOCK
+        return dict(self._session.settings), "cuda_events" if on_device else "perf_counter_ns"

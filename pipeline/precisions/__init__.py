@@ -53,6 +53,11 @@ class Precision:
     calibrations: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
 
+    @property
+    def bits(self) -> int:
+        """The bits of a product's operand where everything computes in this precision."""
+        return 19 if self.allow_tf32 else BITS[self.compute_type]
+
     def mean_bits(self, census: Mapping[str, Any]) -> float:
         """Return the bits of an operand, on average over the multiply-accumulates of a typed graph's census."""
         # Where a dynamic dimension hides how many there are, nodes are counted instead.

@@ -1,1 +1,260 @@
-"""Every way to run a published model, in one list for all stages."""
+"""The runners: every way to run a published model, in one list for validate, benchmark, predict, LoadGen and tuning.
+
+So what is timed is what was judged, and what is served is the fastest that passed.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from pipeline import backends, environment, graphs, precisions, user_code
+from pipeline.artifacts.engine import EngineRecord, TuningRecord
+from pipeline.artifacts.runner import BatchRange, Role, RunnerOptions, RunnerRecord
+from pipeline.artifacts.store import Published
+from pipeline.backends import LoadOptions, Session
+from pipeline.config import ARTICLE_CNN
+from pipeline.errors import BackendUnavailable
+from pipeline.precisions import Precision
+from pipeline.runners import tuning_record
+from pipeline.tensors import DeviceKind
+
+Purpose = Literal["judge", "time", "serve"]
+
+EXACT = "onnxruntime"
+"""The backend whose unoptimised run is the step between the Keras model and what is served."""
+
+
+@dataclass(frozen=True)
+class Runner:
+    """One way to run a published model: what artifacts record of it, and what it takes to open it here.
+
+    `path` is where the recorded file lies. `module` satisfies pipeline.backends.Backend. `source` is the import path of
+    the user's model, whose layers are registered before it is loaded. `unavailable` says why it cannot run here.
+    """
+
+    record: RunnerRecord
+    path: Path
+    device: DeviceKind
+    module: str
+    source: str = ""
+    unavailable: str = ""
+
+    @property
+    def options(self) -> LoadOptions:
+        """With what the backend loads the file."""
+        asked = self.record.options
+        return LoadOptions(
+            variant=self.record.variant,
+            allow_tf32=asked.allow_tf32,
+            exact=asked.exact,
+            sha256=None if self.record.emulated else self.record.sha256,
+            threads=asked.threads,
+            steps=asked.steps,
+        )
+
+    @contextmanager
+    def open(self) -> Iterator[Session]:
+        """Load the model for the time of a `with` block.
+
+        Raises:
+            BackendUnavailable: this machine does not offer it, and why.
+            ArtifactError: the file is missing or has changed since it was published.
+        """
+        if self.unavailable:
+            raise BackendUnavailable(self.unavailable)
+        user_code.register_layers(self.source)
+        backend = backends.module(self.module)
+        backend.probe(self.record.variant)
+        model: Path | bytes = self.path
+        if self.record.emulated:
+            typed = graphs.parse(backends.read_model(self.path, self.record.sha256), self.path)
+            emulate = precisions.get(self.record.precision).emulate
+            assert emulate is not None, "only what has an emulation is recorded as emulated"
+            model = emulate(typed).SerializeToString()
+        with backend.load(model, self.options) as session:
+            yield session
+
+
+def runners(published: Published, purpose: Purpose, *, source: str, threads: int | None) -> list[Runner]:
+    """Return every way to run what is published, for a purpose.
+
+    `judge`: the exact runs, step by step from Keras on, then all that can be timed. `time`: the ways to run the
+    original model, the harness, then the same. `serve`: the same, then the exact runs.
+
+    Args:
+        published: of the stages train, export and engine.
+        purpose: which of the lists.
+        source: the import path of the user's own model (`model.source`).
+        threads: CPU threads, `benchmark.threads`; None: as many as there are.
+    """
+    threads = threads or environment.cpu_count()
+    found = exported(published, threads)
+    if purpose == "judge":
+        return [*exact(published, source), *found]
+    if purpose == "time":
+        return [*original(published, source, threads), *harness(published), *found]
+    return [*found, *exact(published, source)]
+
+
+def original(published: Published, source: str, threads: int) -> list[Runner]:
+    """Return every usual way to run the original Keras model, by the backends that run it."""
+    files = {"keras": "train/model.keras", "saved_model": "export/saved_model"}
+    return [
+        _runner(
+            _record("original", name, variant, "fp32", files[kind.consumes], RunnerOptions(threads=threads)),
+            published,
+            source=source,
+        )
+        for name in backends.names("original")
+        for variant, kind in backends.get(name).VARIANTS.items()
+    ]
+
+
+def harness(published: Published) -> list[Runner]:
+    """Return what does nothing, so that timing it shows the harness's own cost."""
+    return [
+        _runner(_record("harness", name, variant, "fp32", "export/model.onnx", RunnerOptions()), published)
+        for name in backends.names("harness")
+        for variant in backends.get(name).VARIANTS
+    ]
+
+
+def exact(published: Published, source: str) -> list[Runner]:
+    """Return the steps from the Keras model to each typed graph, without anything that may change the arithmetic.
+
+    Where a CPU lacks a precision's arithmetic it is emulated by rounding in FP32.
+    """
+    options = RunnerOptions(exact=True)
+    keras = _record("exact", "tensorflow", "call", "fp32", "train/model.keras", options, "keras")
+    saved_model = _record("exact", "tensorflow", "saved_model", "fp32", "export/saved_model", options, "saved_model")
+    onnx = _record("exact", EXACT, "cpu", "fp32", "export/model.onnx", options, "onnx")
+    found = [
+        _runner(keras, published, source=source),
+        _runner(saved_model, published, source=source),
+        _runner(onnx, published),
+    ]
+    for engine in engine_records(published):
+        precision = precisions.get(engine.precision)
+        record = _record(
+            "exact",
+            EXACT,
+            "cpu",
+            precision.name,
+            f"engine/{precision.name}/model.onnx",
+            options,
+            f"typed {precision.name}",
+        )
+        record = record.model_copy(
+            update={"emulated": precision.emulate is not None, "sha256": engine.onnx and engine.onnx.sha256}
+        )
+        why = "" if engine.onnx else f"no typed graph: {engine.reason}"
+        found.append(Runner(record, published.root / record.file, "cpu", _module(EXACT), unavailable=why))
+    return found
+
+
+def exported(published: Published, threads: int) -> list[Runner]:
+    """Return every way to run what was exported: each backend's variants with each precision that it takes."""
+    found = []
+    for engine in engine_records(published):
+        folder = published.root / "engine" / engine.precision
+        tuned = published.read_if_there(TuningRecord, f"engine/{engine.precision}/tuning.json")
+        found += of_precision(engine, folder, threads, tuned)
+    return found
+
+
+def of_precision(engine: EngineRecord, folder: Path, threads: int | None, tuned: TuningRecord | None) -> list[Runner]:
+    """Return every way to run one precision's graph or engine in `folder`, those of the base install first."""
+    precision = precisions.get(engine.precision)
+    names = sorted(backends.names("exported"), key=lambda name: name != EXACT)
+    found = []
+    for name in names:
+        for variant, kind in backends.get(name).VARIANTS.items():
+            if kind.consumes == "engine" and variant != (engine.flavour or next(iter(backends.get(name).VARIANTS))):
+                continue  # an engine is run by what built it
+            found.append(_exported(engine, precision, name, variant, folder, threads, tuned))
+    return found
+
+
+def _exported(
+    engine: EngineRecord,
+    precision: Precision,
+    name: str,
+    variant: str,
+    folder: Path,
+    threads: int | None,
+    tuned: TuningRecord | None,
+) -> Runner:
+    kind = backends.get(name).VARIANTS[variant]
+    takes_engine = kind.consumes == "engine"
+    file, published = ("model.engine", engine.engine) if takes_engine else ("model.onnx", engine.onnx)
+    steps = tuning_record.steps(tuned, name, variant, engine.onnx.sha256 if engine.onnx else None)
+    options = RunnerOptions(
+        # An engine's TF32 was decided when it was built.
+        allow_tf32=precision.allow_tf32 and not takes_engine,
+        threads=threads if kind.device == "cpu" else None,
+        steps=steps if published else (),
+    )
+    record = _record("exported", name, variant, precision.name, f"engine/{precision.name}/{file}", options)
+    profile = BatchRange(smallest=engine.profile.min, largest=engine.profile.max) if takes_engine else None
+    record = record.model_copy(update={"sha256": published and published.sha256, "batches": profile})
+    why = ""
+    if not published:
+        why = f"{'no engine' if takes_engine else 'no typed graph'}: {engine.reason}"
+    elif kind.device == "cpu" and not precision.cpu_computes:
+        why = f"a CPU has no {precision.name} arithmetic: timing a stand-in would say nothing"
+    return Runner(record, folder / file, kind.device, _module(name), unavailable=why)
+
+
+def engine_records(published: Published) -> list[EngineRecord]:
+    """Return the engine record of each precision, the widest first."""
+    names = [name for name in published.names("engine") if name.endswith("/engine.json")]
+    found = [published.read(EngineRecord, name) for name in names]
+    return sorted(found, key=lambda record: (-record.mean_bits, record.precision))
+
+
+def probed(runner: Runner) -> Runner:
+    """Return the runner with the reason why this machine does not offer it, where it does not."""
+    if runner.unavailable:
+        return runner
+    try:
+        backends.module(runner.module).probe(runner.record.variant)
+    except BackendUnavailable as error:
+        return replace(runner, unavailable=error.message)
+    return runner
+
+
+def _record(
+    role: Role, backend: str, variant: str, precision: str, file: str, options: RunnerOptions, name: str = ""
+) -> RunnerRecord:
+    parts = (backend, variant, precision) if role == "exported" else (backend, variant)
+    return RunnerRecord(
+        name=name or " ".join(parts),
+        role=role,
+        backend=backend,
+        variant=variant,
+        precision=precision,
+        file=file,
+        sha256=None,
+        options=options,
+    )
+
+
+def _runner(record: RunnerRecord, published: Published, source: str = "") -> Runner:
+    """Return the runner of a published file or folder of the stages train and export."""
+    folder = record.file.endswith("saved_model")
+    path = published.root / record.file if folder else published.path(record.file)
+    sha256 = None if folder else published.sha256(record.file)
+    device = backends.get(record.backend).VARIANTS[record.variant].device
+    return Runner(
+        record.model_copy(update={"sha256": sha256}),
+        path,
+        device,
+        _module(record.backend),
+        "" if source == ARTICLE_CNN else source,
+    )
+
+
+def _module(name: str) -> str:
+    return f"{backends.__name__}.{name}"

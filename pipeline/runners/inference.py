@@ -10,12 +10,18 @@ import numpy as np
 import onnx
 
 from pipeline import backends
+from pipeline.artifacts.runner import RunnerRecord
 from pipeline.backends import LoadOptions, Session
 from pipeline.errors import DataError
 from pipeline.precisions import Precision
 from pipeline.tensors import Array
 
 ANY_BATCH = (1, sys.maxsize)
+
+
+def limits(record: RunnerRecord) -> tuple[int, int]:
+    """Return the smallest and the largest batch that a runner takes."""
+    return (record.batches.smallest, record.batches.largest) if record.batches else ANY_BATCH
 
 
 @contextmanager

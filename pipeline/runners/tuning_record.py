@@ -1,114 +1,72 @@
-"""Plans: with how many threads, and in what pieces, this machine runs batches of a size best.
+"""Tuning records: with how many threads, and in what pieces, this machine runs batches of a size fastest.
 
-The engine stage finds them and keeps them beside the graph. A plan is true of one machine, one graph
-and one version of the library; elsewhere it is left aside, with the reason.
+The engine stage measures them and publishes them beside the graph. A record is true of one machine, one graph and one
+version of the library; elsewhere it is left aside, with the reason.
 """
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from pydantic import BaseModel, Field, ValidationError
-
-from pipeline import artifacts, environment
-from pipeline.backends import Step
-from pipeline.errors import first_line
-
-SCHEMA = 1
-FILE = "plan.json"
+from pipeline import backends, environment
+from pipeline.artifacts.engine import TunedMachine, TunedRunner, TuningRecord
+from pipeline.artifacts.runner import Step
 
 
-class Plan(NamedTuple):
-    """The steps to give to `LoadOptions.plan`; where there are none, `reason` says why."""
+class Followed(NamedTuple):
+    """The steps to run by; where there are none, `reason` says why."""
 
     steps: tuple[Step, ...]
     reason: str = ""
 
 
-def describe(onnx_sha256: str, tuned: Mapping[str, tuple[tuple[Step, ...], list[dict[str, Any]]]]) -> dict[str, Any]:
-    """Return the content of `plan.json`: the steps of each variant, what was measured, and for what they are true."""
-    return {
-        "schema": SCHEMA,
-        "machine": _machine(),
-        "onnx_sha256": onnx_sha256,
-        "versions": {library: _version(library) for library in dict.fromkeys(map(_library, tuned))},
-        "variants": {
-            variant: {"steps": [asdict(step) for step in found], "measured": measured}
-            for variant, (found, measured) in tuned.items()
-        },
-    }
+def record(onnx_sha256: str, tuned: Sequence[TunedRunner]) -> TuningRecord:
+    """Return the content of `tuning.json`: what was measured, and of what it is true."""
+    return TuningRecord(machine=machine(), onnx_sha256=onnx_sha256, runners=tuple(tuned))
 
 
-class _Step(BaseModel, extra="forbid"):
-    batch: int = Field(ge=1)
-    threads: int | None = Field(ge=1)
-    chunk: int | None = Field(ge=1)
-    streams: int = Field(ge=1)
+def read(record: TuningRecord | None, backend: str, variant: str, onnx_sha256: str | None) -> Followed:
+    """Return how a backend runs this graph, or the engine made of it; no steps, and why, where that is not known."""
+    if record is None:
+        return Followed((), "nothing was tuned: the engine stage tunes where engine.tune is true")
+    if record.onnx_sha256 != onnx_sha256:
+        return Followed((), "the tuning record is of another graph")
+    here = machine()
+    on_cpu = backends.get(backend).VARIANTS[variant].device == "cpu"
+    if (record.machine.cpu, record.machine.cores) != (here.cpu, here.cores):
+        return Followed(
+            (), f"the tuning record is of another machine: {record.machine.cpu}, {record.machine.cores} cores"
+        )
+    if not on_cpu and record.machine.gpus != here.gpus:
+        return Followed((), f"the tuning record is of other GPUs: {', '.join(record.machine.gpus) or 'none'}")
+    entry = next((one for one in record.runners if (one.backend, one.variant) == (backend, variant)), None)
+    if entry is None:
+        return Followed((), f"{backend} {variant} was not tuned")
+    if entry.versions != versions(backend):
+        return Followed((), f"the tuning record is of {entry.versions}, here {versions(backend)}")
+    return Followed(entry.steps, "" if entry.steps else "nothing was faster than the library's own way")
 
 
-class _Variant(BaseModel):
-    steps: list[_Step]
-
-
-class _File(BaseModel):
-    schema_: Literal[1] = Field(alias="schema")
-    machine: dict[str, Any]
-    onnx_sha256: str
-    versions: dict[str, str | None]
-    variants: dict[str, _Variant]
-
-
-def read(path: Path, variant: str, onnx_sha256: str | None) -> Plan:
-    """Read a plan; there are no steps, and the reason, where it is missing or was made for something else."""
-    try:
-        file = _File.model_validate(artifacts.read_json(path))
-    except FileNotFoundError:
-        return Plan((), "no plan was made: the engine stage tunes where engine.tune is true")
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
-        return Plan((), f"{path} is no plan: {first_line(error)}")
-    if file.onnx_sha256 != onnx_sha256:
-        return Plan((), "the plan is of another graph")
-    here = _machine()
-    for key in ("cpu", "cores") if variant == "cpu" else here:
-        if file.machine.get(key) != here[key]:
-            return Plan((), f"the plan is of another machine: {key} {file.machine.get(key)}, here {here[key]}")
-    library = _library(variant)
-    if file.versions.get(library) != _version(library):
-        return Plan((), f"the plan is of {library} {file.versions.get(library)}, here {_version(library)}")
-    if variant not in file.variants:
-        return Plan((), f"the plan has nothing about {variant}")
-    steps = tuple(Step(**step.model_dump()) for step in file.variants[variant].steps)
-    return Plan(steps, "" if steps else "nothing was faster than the library's own way")
-
-
-def steps(path: Path, variant: str, onnx_sha256: str | None) -> tuple[Step, ...]:
+def steps(record: TuningRecord | None, backend: str, variant: str, onnx_sha256: str | None) -> tuple[Step, ...]:
     """Return the steps that `read` finds."""
-    return read(path, variant, onnx_sha256).steps
+    return read(record, backend, variant, onnx_sha256).steps
 
 
-def _machine() -> dict[str, Any]:
-    return {
-        "cpu": environment.cpu_name(),
-        "cores": environment.cpu_count(),
-        "gpus": [gpu.name for gpu in environment.gpus()],
-    }
+def machine() -> TunedMachine:
+    """Return what of this machine a tuning record is true of."""
+    gpus = tuple(gpu.name for gpu in environment.gpus())
+    return TunedMachine(cpu=environment.cpu_name(), cores=environment.cpu_count(), gpus=gpus)
 
 
-def _library(variant: str) -> str:
-    return "onnxruntime" if variant in ("cpu", "cuda") else variant
+def versions(backend: str) -> dict[str, str]:
+    """Return the installed versions of a backend's packages."""
+    found = {name: environment.version(name) for name in backends.get(backend).DISTRIBUTIONS}
+    return {name: version for name, version in found.items() if version}
 
 
-def _version(library: str) -> str | None:
-    names = ("", "-gpu") if library == "onnxruntime" else ("", "-cu12", "-cu13")
-    return next(filter(None, (environment.version(f"{library}{name}") for name in names)), None)
-
-
-def describe_steps(steps: tuple[Step, ...]) -> str:
+def describe(steps: tuple[Step, ...]) -> str:
     """Return a line for people."""
     if not steps:
-        return "the library's own way is best"
+        return "the library's own way is fastest"
     words = []
     for step in steps:
         ways = [

@@ -1,0 +1,39 @@
+"""Whether what was timed is what was judged: for every timing, a verdict on the same runner with the same options."""
+
+from collections.abc import Iterable, Iterator
+
+from pipeline.artifacts.parity import ParityReport
+from pipeline.artifacts.recommendation import Recommendation
+from pipeline.artifacts.results import BenchmarkResults
+from pipeline.artifacts.runner import RunnerRecord
+
+
+def unjudged(runners: Iterable[RunnerRecord], parity: ParityReport) -> Iterator[str]:
+    """Yield, for each exported runner without a verdict of its own, what is wrong."""
+    for runner in dict.fromkeys(runners):
+        if runner.role != "exported":
+            continue
+        judged = parity.judged(runner)
+        if judged is None:
+            named = parity.named(runner.name)
+            how = f"judged with other options: {_differences(named.runner, runner)}" if named else "never judged"
+            yield f"{runner.name} was timed, and {how}"
+        elif judged.verdict == "skipped":
+            yield f"{runner.name} was timed, and validation skipped it: {judged.reason}"
+
+
+def problems(results: BenchmarkResults, parity: ParityReport, recommendation: Recommendation | None) -> list[str]:
+    """Return every timing without a verdict, and every recommended runner that did not pass; nothing where all is well."""
+    found = list(unjudged((cell.runner for cell in results.cells if cell.status == "ok"), parity))
+    for choice in recommendation.choices if recommendation else ():
+        judged = parity.judged(choice.runner)
+        if judged is None or judged.verdict != "pass":
+            verdict = judged.verdict if judged else "not judged"
+            found.append(f"{choice.runner.name} is recommended at batch {choice.batch}, and is {verdict}")
+    return found
+
+
+def _differences(judged: RunnerRecord, timed: RunnerRecord) -> str:
+    before, after = judged.model_dump(), timed.model_dump()
+    differing = [f"{key} {before[key]} → {after[key]}" for key in after if before[key] != after[key]]
+    return "; ".join(differing)

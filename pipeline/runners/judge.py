@@ -1,0 +1,178 @@
+"""Judging runners: each against the original model, against the step before it, and against itself in other batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import precisions
+from pipeline.artifacts.disagreements import DifferingRunner
+from pipeline.artifacts.parity import BatchInvariance, Comparison, Hop, JudgedRunner, Verdict
+from pipeline.artifacts.runner import RunnerRecord
+from pipeline.backends import Session
+from pipeline.errors import BackendUnavailable, InputError
+from pipeline.runners import Runner, inference
+from pipeline.tasks import classification
+from pipeline.tensors import Array
+
+KERAS = "keras"
+"""The name of the runner that everything is held against."""
+
+BATCH_SAMPLES = 128
+"""Images, the first of the split, whose results are compared between batch sizes."""
+
+DRAWN = 12
+"""Images at most that are kept for the report, of those to which a runner gives another answer."""
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """By what runners are judged: the samples, how they are fed, and how much accuracy may be lost.
+
+    `images` are uint8 [samples, height, width, channels], `labels` integers [samples]. A sample's result must not
+    depend on which of `batch_sizes` it came in; exported runners are fed the `timed_batch_sizes` as well.
+    """
+
+    images: Array
+    labels: NDArray[np.integer[Any]]
+    batch_size: int
+    batch_sizes: tuple[int, ...]
+    timed_batch_sizes: tuple[int, ...]
+    budget_pp: float
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was found of all runners."""
+
+    runners: tuple[JudgedRunner, ...]
+    hops: tuple[Hop, ...]
+    differing: tuple[DifferingRunner, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all."""
+        return worst([row.verdict for row in (*self.runners, *self.hops)])
+
+
+def judge(runners: Sequence[Runner], criteria: Criteria) -> Judgement:
+    """Judge runners, each after the one that it is compared with, the exact Keras run first."""
+    outputs: dict[str, Array] = {}
+    judged, hops, differing = [], [], []
+    for runner in runners:
+        record, reference = runner.record, before(runner.record)
+        try:
+            with runner.open() as session:
+                outputs[record.name] = inference.infer(
+                    session, criteria.images, criteria.batch_size, inference.limits(record)
+                )
+                invariance = _batch_invariance(session, record, criteria)
+                device = session.device
+        except (BackendUnavailable, InputError) as error:
+            judged.append(_skipped(record, error.message))
+            if reference:
+                hops.append(
+                    Hop(reference=reference, candidate=record.name, verdict="skipped", reason=error.message, comparison=None)
+                )
+            continue
+        judged.append(_against_keras(record, device, outputs, criteria, invariance))
+        if reference:
+            hops.append(_hop(record, reference, outputs, criteria))
+        if KERAS in outputs and _has_precision(record):
+            found = classification.disagreements(outputs[KERAS], outputs[record.name], criteria.labels, DRAWN)
+            differing.append(
+                DifferingRunner(runner=record.name, reference=KERAS, count=found.count, samples=found.samples)
+            )
+    return Judgement(tuple(judged), tuple(hops), tuple(differing))
+
+
+def before(record: RunnerRecord) -> str:
+    """Return the name of the runner that comes before this one on the way from Keras; empty for Keras itself."""
+    if record.role == "exported":
+        return f"typed {record.precision}"
+    return {KERAS: "", "saved_model": KERAS, "onnx": "saved_model"}.get(record.name, "onnx")
+
+
+def _has_precision(record: RunnerRecord) -> bool:
+    """Tell whether a precision's graph or engine is run, and not the model before any precision."""
+    return record.file.startswith("engine/")
+
+
+def worst(verdicts: Sequence[Verdict]) -> Verdict:
+    """Return the worst verdict; what was skipped does not count."""
+    return "fail" if "fail" in verdicts else "inconclusive" if "inconclusive" in verdicts else "pass"
+
+
+def _skipped(record: RunnerRecord, reason: str) -> JudgedRunner:
+    return JudgedRunner(
+        runner=record, device=None, verdict="skipped", reason=reason, total=None, batch_invariance=None
+    )
+
+
+def _against_keras(
+    record: RunnerRecord, device: str, outputs: dict[str, Array], criteria: Criteria, invariance: BatchInvariance
+) -> JudgedRunner:
+    """Return the verdict on a runner: the worse of its comparison with Keras and of its batches."""
+    total = _compared(record, KERAS, outputs, criteria) if record.name != KERAS and KERAS in outputs else None
+    if total is None:
+        verdict: Verdict = invariance.verdict
+        reason = "the original model, which the others are held against" if record.name == KERAS else f"{KERAS} did not run"
+    else:
+        verdict, reason = total.verdict, total.reason
+    if invariance.verdict == "fail":
+        verdict, reason = "fail", f"a sample's result depends on its batch: {invariance.reason}"
+    return JudgedRunner(
+        runner=record, device=device, verdict=verdict, reason=reason, total=total, batch_invariance=invariance
+    )
+
+
+def _hop(record: RunnerRecord, reference: str, outputs: dict[str, Array], criteria: Criteria) -> Hop:
+    if reference not in outputs:
+        why = f"{reference} did not run"
+        return Hop(reference=reference, candidate=record.name, verdict="skipped", reason=why, comparison=None)
+    found = _compared(record, reference, outputs, criteria)
+    note = f"; {record.precision} emulated on the CPU by rounding in FP32" if record.emulated else ""
+    return Hop(
+        reference=reference,
+        candidate=record.name,
+        verdict=found.verdict,
+        reason=f"{found.reason}{note}",
+        comparison=found,
+    )
+
+
+def _compared(record: RunnerRecord, reference: str, outputs: dict[str, Array], criteria: Criteria) -> Comparison:
+    return classification.compare(
+        outputs[reference],
+        outputs[record.name],
+        criteria.labels,
+        precisions.get(record.precision).tolerance,
+        criteria.budget_pp,
+    )
+
+
+def _batch_invariance(session: Session, record: RunnerRecord, criteria: Criteria) -> BatchInvariance:
+    """Tell whether an image's result depends on the size of the batch it came in.
+
+    A batch larger than the split is filled with its own images, over again.
+    """
+    images = criteria.images[:BATCH_SAMPLES]
+    smallest, largest = inference.limits(record)
+    wanted = {*criteria.batch_sizes, *(criteria.timed_batch_sizes if record.role == "exported" else ())}
+    sizes = [size for size in sorted(wanted) if smallest <= size <= largest] or [smallest]
+    results = []
+    for size in sizes:
+        filled = np.resize(images, (max(size, len(images)), *images.shape[1:]))
+        results.append(inference.infer(session, filled, size, (smallest, largest))[: len(images)])
+    max_abs = max(float(np.abs(result - results[0]).max()) for result in results)
+    tolerance = precisions.get(record.precision).tolerance
+    same = all(tolerance.holds(result, results[0]) for result in results)
+    return BatchInvariance(
+        batch_sizes=tuple(sizes),
+        samples=len(images),
+        max_abs=max_abs if np.isfinite(max_abs) else None,
+        verdict="pass" if same else "fail",
+        reason=f"results within {tolerance}" if same else f"results differ by more than {tolerance}",
+    )

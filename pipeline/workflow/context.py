@@ -1,0 +1,55 @@
+"""What a stage is given, and what it hands back."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from pipeline.artifacts.manifest import DatasetSummary, Manifest
+from pipeline.artifacts.record import Artifact
+from pipeline.artifacts.store import Published
+from pipeline.config import Config
+from pipeline.errors import ArtifactError, PipelineError
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage is given: what it declared, and nothing else.
+
+    It reads `published`, writes into `output`, and leaves the publishing to `workflow.run`.
+    """
+
+    config: Config
+    """The sections and keys it declared; others raise RuntimeError."""
+    published: Published
+    """The artifacts it declared, verified; others raise RuntimeError."""
+    output: Path
+    manifests: dict[str, Manifest]
+    console: Console
+    missing: dict[str, ArtifactError] = field(default_factory=dict)
+    """Why artifacts that the stage could do without are not there."""
+
+    def write(self, artifact: Artifact, name: str = "") -> None:
+        """Write one of the stage's artifacts; `name`, below the stage's folder, where its kind has several."""
+        artifact.write(self.output / (name or artifact.PATH.partition("/")[2]))
+
+    def say(self, text: str) -> None:
+        """Print a line for people."""
+        self.console.print(text, highlight=False, markup=False)
+
+    def warn(self, text: str) -> None:
+        """Print a line that cannot be missed."""
+        self.console.print(Text.assemble((" WARNING ", "black on yellow"), " ", (text, "bold yellow")))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage hands to `workflow.run`.
+
+    `failure` is raised after the artifacts, which record it, have been published. `dataset` is set by the stage that
+    chooses the data; every later manifest repeats it.
+    """
+
+    failure: PipelineError | None = None
+    dataset: DatasetSummary | None = None

@@ -1,10 +1,7 @@
 """Datasets in three disjoint splits: MNIST, the digits embedded in scikit-learn, the user's own."""
 
 import hashlib
-import importlib
-import importlib.util
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import config, digests, environment
+from pipeline import config, digests, user_code
 from pipeline.data import mnist
 from pipeline.errors import DataError
 
@@ -110,7 +107,7 @@ def reload(record: dict[str, Any], options: config.Data) -> Dataset:
 def identify(options: config.Data) -> str:
     """Tell cheaply, without a download, which data `load` would read: for deciding whether training is up to date."""
     if options.source:
-        return f"{options.source} {source_digest(options.source)}"
+        return f"{options.source} {user_code.source_digest(options.source)}"
     if options.name != "digits":
         if files := mnist.files(_folder(options)):
             return "mnist " + " ".join(digests.of_file(path)[:16] for path in files)
@@ -188,7 +185,7 @@ def _digits(substitute: str = "") -> Dataset:
 
 def _own(source: str) -> Dataset:
     """Call the user's function: it returns a Dataset, or ((train images, labels), (test images, labels)) as Keras."""
-    result = import_function(source, "data.source")()
+    result = user_code.import_function(source, "data.source")()
     try:
         if isinstance(result, Dataset):
             splits = {name: _checked(*vars(getattr(result, name)).values()) for name in ("train", "validation", "test")}
@@ -232,43 +229,3 @@ def _checked(images: Any, labels: Any) -> Split:
         raise ValueError(f"the smallest label is {labels.min()}; they count from 0")
     images = images[..., None] if images.ndim == 3 else images
     return Split(np.ascontiguousarray(images), labels.reshape(-1).astype(np.int64))
-
-
-def import_function(path: str, key: str) -> Callable[..., Any]:
-    """Return the function that `package.module:function` names; the working directory is importable.
-
-    Raises:
-        DataError: no such module or function.
-    """
-    module_name, _, name = path.partition(":")
-    environment.prepare_tensorflow()  # the user's module may import it
-    try:
-        with environment.native_log_hidden():
-            function = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise DataError(f"{key} = {path!r} cannot be imported: {error}", "Check the path, and PYTHONPATH.") from error
-    if not callable(function):
-        raise DataError(f"{key} = {path!r} is a {type(function).__name__}, not a function")
-    result: Callable[..., Any] = function
-    return result
-
-
-def register_layers(source: str) -> None:
-    """Import the module of a user's own model (`model.source`), which registers the layers that only it knows.
-
-    Raises:
-        DataError: it cannot be imported.
-    """
-    if source != "article-cnn":
-        import_function(source, "model.source")
-
-
-def source_digest(path: str) -> str:
-    """Return a digest of the file that an import path's function is written in, found without importing it."""
-    try:
-        spec = importlib.util.find_spec(path.partition(":")[0])
-    except ImportError:
-        spec = None
-    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
-        return "not found"
-    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from pipeline import backends, data, environment
+from pipeline import backends, environment, user_code
 from pipeline.backends import Bound, Session
 from pipeline.errors import BackendUnavailable, ConfigError, PipelineError
 from pipeline.measuring import harness
@@ -148,7 +148,7 @@ def serve(pipe: Connection, contender: "Contender", images: Path, batch: int) ->
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks; it ends this one
     try:
         if contender.source:
-            data.register_layers(contender.source)
+            user_code.register_layers(contender.source)
         backend = backends.module(contender.module)
         backend.probe(contender.variant)
         with backend.load(contender.path, contender.options) as session:

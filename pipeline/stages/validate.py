@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from pipeline import backends, data, graphs, precisions
+from pipeline import backends, data, graphs, precisions, user_code
 from pipeline.backends import LoadOptions, Session
 from pipeline.config import Validate
 from pipeline.errors import BackendUnavailable, ParityError
@@ -118,7 +118,7 @@ def _keep_images(context: Context, differing: list[dict[str, Any]], images: np.n
 
 def _chain(context: Context) -> list[Candidate]:
     """Return the candidates in order: Keras → SavedModel → ONNX → typed ONNX per precision → engine."""
-    data.register_layers(context.config.model.source)
+    user_code.register_layers(context.config.model.source)
     fp32 = precisions.get("fp32")
     chain = [
         Candidate(

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from pipeline import artifacts, data, digests, environment
+from pipeline import artifacts, data, digests, environment, user_code
 from pipeline.config import Config
 from pipeline.errors import ArtifactError, ParityError, PipelineError
 from pipeline.stages import Stage
@@ -160,7 +160,7 @@ def _fingerprint(stage: Stage, config: Config, manifests: dict[str, artifacts.Ma
         # Where the data are does not matter to the result, only what they are.
         sections["data"] = {key: value for key, value in sections["data"].items() if key in ("name", "source")}
     if config.model.source != "article-cnn" and "model" in sections:
-        found["model"] = data.source_digest(config.model.source)
+        found["model"] = user_code.source_digest(config.model.source)
     return found
 
 

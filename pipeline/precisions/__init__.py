@@ -15,6 +15,7 @@ from onnx import ModelProto
 
 from pipeline import graphs
 from pipeline.errors import BuildError, ConfigError
+from pipeline.graphs import arithmetic
 from pipeline.tensors import Tolerance
 
 NAMES: tuple[str, ...] = tuple(
@@ -86,7 +87,7 @@ class Precision:
 
     def _check_products(self, typed: ModelProto, keep_fp32: Collection[str]) -> None:
         """Raise BuildError unless every product not kept computes in this precision, and at least one does."""
-        products = list(graphs.typed_products(typed))
+        products = list(arithmetic.typed_products(typed))
         asked = Counter(kind for node, kind in products if node.name not in keep_fp32)
         if set(asked) != {self.compute_type}:
             kept = len(products) - asked.total()

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline import precisions
+from pipeline import registry
 from pipeline.errors import ConfigError
 
 
@@ -36,8 +36,8 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_from_commas)]
 BatchSizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_from_commas), Field(min_length=1)]
 ImportPath = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
-
 AUTO = "auto"
+PRECISIONS = registry.names("pipeline.precisions")
 
 
 class Section(BaseModel):
@@ -110,7 +110,7 @@ class Engine(Section):
     precisions: Names = Field(
         ("fp32", "tf32", "fp16"),
         min_length=1,
-        description=f"of {', '.join(precisions.NAMES)}; auto: all of them, and the best within the budget chosen",
+        description=f"of {', '.join(PRECISIONS)}; auto: all of them, and the best within the budget chosen",
     )
     keep_fp32: Names = Field(
         (), description="Keras layers to keep in FP32; auto: those that a precision outside its budget needs"
@@ -134,10 +134,8 @@ class Engine(Section):
         if names == (AUTO,):
             return names
         for name in names:
-            if name not in precisions.NAMES:
-                raise ValueError(
-                    f"unknown precision {name!r}; choose from {', '.join(precisions.NAMES)}, or auto alone"
-                )
+            if name not in PRECISIONS:
+                raise ValueError(f"unknown precision {name!r}; choose from {', '.join(PRECISIONS)}, or auto alone")
         return tuple(dict.fromkeys(names))
 
     @field_validator("keep_fp32")
@@ -215,8 +213,8 @@ class Localise(Section):
     @field_validator("precision")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in precisions.NAMES:
-            raise ValueError(f"unknown precision {name!r}; choose from {', '.join(precisions.NAMES)}")
+        if name not in PRECISIONS:
+            raise ValueError(f"unknown precision {name!r}; choose from {', '.join(PRECISIONS)}")
         return name
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from pipeline import data
+from pipeline import user_code
 from pipeline.errors import ArtifactError, DataError
 
 
@@ -40,7 +40,7 @@ def build(source: str, image_shape: tuple[int, int, int], classes: int) -> keras
     Raises:
         DataError: the function cannot be imported, or returns something else than one-input one-output probabilities.
     """
-    function = article_cnn if source == "article-cnn" else data.import_function(source, "model.source")
+    function = article_cnn if source == "article-cnn" else user_code.import_function(source, "model.source")
     model = function(image_shape, classes)
     if not isinstance(model, keras.Model):
         raise DataError(f"model.source {source} returned a {type(model).__name__}, not a keras.Model")
@@ -68,7 +68,7 @@ def load(path: Path, source: str = "article-cnn") -> keras.Model:
     Raises:
         ArtifactError: the file is none, or would run code, or needs a layer that is not registered.
     """
-    data.register_layers(source)
+    user_code.register_layers(source)
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # from Python 3.12 on, HDF5's way of reading passes over zip's checksums

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from pipeline import artifacts, backends, data, digests, graphs, precisions
+from pipeline import artifacts, backends, digests, graphs, precisions, user_code
 from pipeline.backends import LoadOptions, Session, Step
 from pipeline.config import AUTO, Config
 from pipeline.errors import BackendUnavailable, ConfigError, DataError
@@ -118,7 +118,7 @@ def _engine(store: artifacts.Store, precision: precisions.Precision, config: Con
 def _keras(store: artifacts.Store, precision: precisions.Precision, config: Config) -> Way:
     if precision.name != "fp32":
         raise ConfigError(f"backend tensorflow runs fp32, not {precision.name}", "Choose onnxruntime.")
-    data.register_layers(config.model.source)
+    user_code.register_layers(config.model.source)
     artifact = "train/model.keras"
     loading = backends.get("tensorflow").load(store.verified_file(artifact), LoadOptions("function"))
     return Way("tensorflow", "function", artifact, loading)

@@ -44,6 +44,16 @@ def test_help_imports_no_framework_and_not_even_numpy(pipeline: Run) -> None:
     assert all(stage in shown for stage in (*STAGES, "predict", "doctor", "config"))
 
 
+@pytest.mark.parametrize("statement", ["import pipeline.config", "sys.argv = ['pipeline', 'config']; cli.main()"])
+def test_the_configuration_is_read_without_the_libraries_of_what_it_names(statement: str) -> None:
+    code = (
+        f"import sys\nfrom pipeline import cli\ntry: {statement}\nexcept SystemExit as end: assert not end.code\n"
+        "assert 'pipeline.config' in sys.modules\n"
+        "assert not {'onnx', 'numpy', 'pipeline.precisions'} & set(sys.modules)"
+    )
+    assert imported(code) == set()
+
+
 @pytest.mark.parametrize(
     ("module", "allowed"),
     [

@@ -6,20 +6,19 @@ the benchmark stage owns the clock. Adding one is adding a file here.
 
 import hashlib
 import importlib
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
-from pipeline import environment
+from pipeline import environment, registry
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
 from pipeline.tensors import Feed, Outputs, TensorSpec
 
 Artifact = Literal["keras", "saved_model", "onnx", "engine"]
 
-NAMES: tuple[str, ...] = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+NAMES = registry.names(__name__)
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def get(name: str) -> Backend:
         BackendUnavailable: its library is not installed.
     """
     if name not in NAMES:
-        raise ConfigError(f"unknown backend {name!r}", f"Choose one of: {', '.join(NAMES)}.")
+        raise ConfigError(f"unknown backend {name!r}", f"Choose from: {', '.join(NAMES)}.")
     return module(f"{__name__}.{name}")
 
 

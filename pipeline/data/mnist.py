@@ -1,4 +1,4 @@
-"""MNIST as four arrays: from a folder with its IDX files, or from the copy that Keras downloads."""
+"""MNIST: from a folder with its IDX files, or from the copy that Keras downloads."""
 
 import contextlib
 import gzip
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.splits import Dataset, Split, three_splits
 from pipeline.errors import DataError
 
 Arrays = tuple[NDArray[np.uint8], ...]
@@ -23,6 +24,7 @@ Arrays = tuple[NDArray[np.uint8], ...]
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 IDX_IMAGES, IDX_LABELS = 0x00000803, 0x00000801
 SIDE = 28
+VALIDATION = 5_000
 
 # What keras.datasets.mnist.load_data() downloads, with the digest it checks. It offers no limit on the time.
 KERAS_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
@@ -31,6 +33,30 @@ KERAS_SHA256 = "731c5ac602752760c8e48fbffcb8c3b850d9dc2a2aedcf2cc48468fc17b673d1
 
 class NotAtHandError(DataError):
     """MNIST is neither in a folder nor to be downloaded; `auto` then takes the digits."""
+
+
+def load(folder: Path | None, *, download: bool, timeout_s: float) -> Dataset:
+    """Return MNIST in three splits: of its 60,000 training images, 5,000 are for validation.
+
+    Raises:
+        NotAtHandError: no folder is given, and there is no copy to be had.
+        DataError: what is there cannot be used.
+    """
+    train_images, train_labels, test_images, test_labels = read(folder, download=download, timeout_s=timeout_s)
+    if len(train_labels) <= VALIDATION or not len(test_labels):
+        raise DataError(
+            f"{folder or keras_cache()}: {len(train_labels)} training and {len(test_labels)} test images are too "
+            f"few: {VALIDATION} of the first are for validation",
+            "Use all of MNIST, or data.source=package.module:function.",
+        )
+    return three_splits(
+        "mnist",
+        "IDX files" if folder else "Keras download",
+        Split(train_images[..., None], train_labels.astype(np.int64)),
+        Split(test_images[..., None], test_labels.astype(np.int64)),
+        validation=VALIDATION,
+        class_names=tuple("0123456789"),
+    )
 
 
 def read(folder: Path | None, *, download: bool, timeout_s: float) -> Arrays:

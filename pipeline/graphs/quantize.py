@@ -17,6 +17,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from pipeline import graphs
 from pipeline.errors import BuildError
+from pipeline.graphs import arithmetic
 
 Floats = NDArray[np.float32]
 
@@ -55,7 +56,7 @@ def operands(node: NodeProto, types: Mapping[str, int]) -> tuple[int, ...]:
 
     `types` are the element types of the graph's tensors.
     """
-    return (0, 1) if node.op_type in graphs.COMPUTE_OPS and types[node.input[0]] == TensorProto.FLOAT else ()
+    return (0, 1) if node.op_type in arithmetic.COMPUTE_OPS and types[node.input[0]] == TensorProto.FLOAT else ()
 
 
 def activations(model: ModelProto) -> tuple[str, ...]:

@@ -4,8 +4,6 @@ TensorRT 11 takes a network's types as they stand in the graph, so a precision i
 ONNX Runtime can tell its accuracy on a CPU. Each module exposes one `PRECISION`. Adding a format is adding a file here.
 """
 
-import importlib
-import pkgutil
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -13,13 +11,12 @@ from typing import Any, cast
 
 from onnx import ModelProto
 
-from pipeline import graphs
-from pipeline.errors import BuildError, ConfigError
+from pipeline import graphs, registry
+from pipeline.errors import BuildError
+from pipeline.graphs import arithmetic
 from pipeline.tensors import Tolerance
 
-NAMES: tuple[str, ...] = tuple(
-    sorted(module.name for module in pkgutil.iter_modules(__path__)),
-)
+NAMES = registry.names(__name__)
 
 BITS = {"FLOAT": 32, "FLOAT16": 16, "BFLOAT16": 16, "INT8": 8, "FLOAT8E4M3FN": 8}
 """Bits of a product's operand, by the type in which a node computes; TF32 has 19 of FP32's."""
@@ -91,7 +88,7 @@ class Precision:
 
     def _check_products(self, typed: ModelProto, keep_fp32: Collection[str]) -> None:
         """Raise BuildError unless every product not kept computes in this precision, and at least one does."""
-        products = list(graphs.typed_products(typed))
+        products = list(arithmetic.typed_products(typed))
         asked = Counter(kind for node, kind in products if node.name not in keep_fp32)
         if set(asked) != {self.compute_type}:
             kept = len(products) - asked.total()
@@ -129,6 +126,4 @@ def get(name: str) -> Precision:
     Raises:
         ConfigError: there is no such precision.
     """
-    if name not in NAMES:
-        raise ConfigError(f"unknown precision {name!r}", f"Choose from: {', '.join(NAMES)}.")
-    return cast("Precision", importlib.import_module(f"{__name__}.{name}").PRECISION)
+    return cast("Precision", registry.load(__name__, name).PRECISION)

@@ -7,7 +7,7 @@ rounding both operands of every product in FP32; sums stay FP32, as on tensor co
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from pipeline import graphs
+from pipeline.graphs import arithmetic
 from pipeline.precisions import Precision
 from pipeline.tensors import Tolerance
 
@@ -38,7 +38,7 @@ def emulate(model: ModelProto) -> ModelProto:
     cache: dict[str, str] = {}
     nodes: list[NodeProto] = []
     for node in emulated.graph.node:
-        if node.op_type in graphs.COMPUTE_OPS:
+        if node.op_type in arithmetic.COMPUTE_OPS:
             node.input[0] = _rounded(node.input[0], cache, nodes, factor)
             node.input[1] = _rounded(node.input[1], cache, nodes, factor)
         nodes.append(node)

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
-from pipeline import graphs, precisions
+from pipeline import precisions
 from pipeline.errors import BuildError, ConfigError
+from pipeline.graphs import arithmetic
 from pipeline.graphs.keras_layers import Group, groups
 from pipeline.precisions import Precision
 from pipeline.quantization import divergence
@@ -116,7 +117,7 @@ class _Laboratory:
     def trial(self, kept: Iterable[Group] = ()) -> _Trial | None:
         """Judge the graph that keeps these layers in FP32; None where no product would be left to the precision."""
         keep = {node for group in kept for node in group.nodes}
-        if keep.issuperset(node.name for node in graphs.compute_nodes(self.model)):
+        if keep.issuperset(node.name for node in arithmetic.compute_nodes(self.model)):
             return None
         typed = self.precision.apply(self.model, keep, self.amax)
         scores = inference.scores(typed, self.precision, self.images, self.batch)
@@ -211,7 +212,7 @@ def _units(model: ModelProto, precision: Precision, found: list[Group], largest:
 
 def _rounds(node: NodeProto, precision: Precision) -> bool:
     """Tell whether a precision rounds in a node: a quantised one in products alone, a 16-bit one nearly everywhere."""
-    return node.op_type in graphs.COMPUTE_OPS if precision.calibrations else node.op_type not in EXACT
+    return node.op_type in arithmetic.COMPUTE_OPS if precision.calibrations else node.op_type not in EXACT
 
 
 def _ranked(laboratory: _Laboratory, units: list[_Unit], progress: Progress) -> list[_Unit]:

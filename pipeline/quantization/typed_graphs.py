@@ -14,7 +14,7 @@ import onnx
 from pipeline import data, graphs, precisions
 from pipeline.config import AUTO, Config
 from pipeline.data import Dataset
-from pipeline.graphs import keras_layers
+from pipeline.graphs import arithmetic, keras_layers
 from pipeline.precisions import Precision
 from pipeline.quantization import calibration, sensitivity
 from pipeline.runners import inference
@@ -116,7 +116,7 @@ class Rewriter:
                 precision.tolerance,
                 self._budget_pp,
             )
-        return TypedGraph(model, graphs.census(model), record, keep_layers, judgement)
+        return TypedGraph(model, arithmetic.census(model), record, keep_layers, judgement)
 
     def _ranges(
         self, precision: Precision, keep: frozenset[str]

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import pytest
 
-from pipeline import environment, graphs
+from pipeline import environment
 from pipeline.errors import ArtifactError, ConfigError
-from pipeline.graphs import keras_layers
+from pipeline.graphs import arithmetic, keras_layers
 
 environment.prepare_tensorflow()
 with environment.native_log_hidden():
@@ -106,7 +106,7 @@ def test_resolving_a_layer_gives_its_nodes(branched: Exported) -> None:
 
 def test_what_is_folded_or_nested_resolves_too(branched: Exported) -> None:
     graph, layers = branched
-    (convolution,) = (node.name for node in graphs.compute_nodes(graph) if "normalised" in node.name)
+    (convolution,) = (node.name for node in arithmetic.compute_nodes(graph) if "normalised" in node.name)
     assert convolution in keras_layers.resolve(graph, ["normalised"], layers)
     assert keras_layers.resolve(graph, ["further_up"], layers) <= keras_layers.resolve(graph, ["after"], layers)
     assert keras_layers.resolve(graph, ["block"], layers) == keras_layers.resolve(graph, ["block/conv2d"], layers)

@@ -11,7 +11,7 @@ from onnx import helper
 
 from pipeline import graphs, precisions
 from pipeline.errors import BuildError
-from pipeline.graphs import quantize
+from pipeline.graphs import arithmetic, quantize
 
 REWRITING = [name for name in precisions.NAMES if precisions.get(name).rewrite is not None]
 
@@ -69,7 +69,7 @@ def ranges(model: onnx.ModelProto) -> dict[str, float]:
 @settings(max_examples=60, deadline=None)
 @given(model=networks(), data=st.data())
 def test_a_rewrite_keeps_inputs_and_outputs_whatever_stays_in_fp32(model: onnx.ModelProto, data: st.DataObject) -> None:
-    products = [node.name for node in graphs.compute_nodes(model)]
+    products = [node.name for node in arithmetic.compute_nodes(model)]
     rest = [node.name for node in model.graph.node if node.name != products[-1]]
     keep = data.draw(st.sets(st.sampled_from(rest)))
     shape = [2, *(size or 1 for size in graphs.inputs(model)[0].shape[1:])]
@@ -80,7 +80,7 @@ def test_a_rewrite_keeps_inputs_and_outputs_whatever_stays_in_fp32(model: onnx.M
         typed = precision.apply(model, keep_fp32=keep, amax=ranges(model))
         assert graphs.inputs(typed) == graphs.inputs(model)
         assert graphs.outputs(typed) == graphs.outputs(model)
-        kinds = {node.name: kind for node, kind in graphs.typed_products(typed)}
+        kinds = {node.name: kind for node, kind in arithmetic.typed_products(typed)}
         assert kinds == {n: "FLOAT" if n in keep else precision.compute_type for n in products}
         result = run(typed if precision.emulate is None else precision.emulate(typed), image)
         assert result.shape == reference.shape
@@ -94,7 +94,7 @@ def test_a_rewrite_keeps_inputs_and_outputs_whatever_stays_in_fp32(model: onnx.M
 def test_tensorrt_for_rtx_takes_whatever_stays_in_fp32(
     build_rtx: Callable[[onnx.ModelProto, str], bytes], model: onnx.ModelProto, data: st.DataObject
 ) -> None:
-    products = [node.name for node in graphs.compute_nodes(model)]
+    products = [node.name for node in arithmetic.compute_nodes(model)]
     rest = [node.name for node in model.graph.node if node.name != products[-1]]
     keep = data.draw(st.sets(st.sampled_from(rest)))
     for name in REWRITING:

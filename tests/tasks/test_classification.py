@@ -1,99 +1,15 @@
-"""Comparing outputs: the statistics against published values and their definitions, and the verdicts."""
-
-import math
+"""Comparing the outputs of classifiers: the numbers and the verdicts."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import xlogy
 
-from pipeline.tasks import classification
+from pipeline.tasks import classification, paired_proportions
 from pipeline.tensors import Tolerance
 
 Z = 1.959963984540054
 STRICT = Tolerance(rtol=0, atol=1e-6)
 CLASSES = 10
-
-property_test = settings(deadline=None, database=None, derandomize=True, max_examples=60)
-
-
-@st.composite
-def counts(draw: st.DrawFn) -> tuple[int, int, int]:
-    """Draw lost, gained and the number of samples."""
-    n = draw(st.integers(1, 100_000))
-    lost = draw(st.integers(0, n))
-    return lost, draw(st.integers(0, n - lost)), n
-
-
-def test_the_interval_is_the_published_one() -> None:
-    # Airway hyper-responsiveness before and after stem cell transplantation, 21 children, 1 and 7 discordant: Tango's
-    # interval in M. W. Fagerland, S. Lydersen, P. Laake, Statistics in Medicine 33 (2014) 2850-2875.
-    assert classification.drop_interval(1, 7, 21) == pytest.approx((-0.517, -0.026), abs=5e-4)
-
-
-@pytest.mark.parametrize("n", [1, 21, 360, 10_000])
-def test_without_discordant_pairs_the_interval_is_not_empty(n: int) -> None:
-    width = Z**2 / (n + Z**2)
-    assert classification.drop_interval(0, 0, n) == pytest.approx((-width, width), rel=1e-9)
-
-
-def score_statistic(lost: int, gained: int, n: int, delta: float) -> float:
-    """Return Tango's statistic from its definition, the restricted likelihood maximised numerically.
-
-    Discordant cells have the probabilities p + delta (lost) and p (gained); the other samples share the rest.
-    """
-
-    def negative_log_likelihood(p: float) -> float:
-        rest = max(1 - 2 * p - delta, 0.0)
-        return -float(xlogy(lost, p + delta) + xlogy(gained, p) + xlogy(n - lost - gained, rest))
-
-    bounds = (max(0.0, -delta), (1 - delta) / 2)
-    p = minimize_scalar(negative_log_likelihood, bounds=bounds, method="bounded", options={"xatol": 1e-12}).x
-    return (lost - gained - n * delta) / math.sqrt(n * (2 * p + delta - delta**2))
-
-
-@pytest.mark.parametrize(
-    ("lost", "gained", "n"), [(1, 7, 21), (3, 3, 50), (9, 0, 100), (12, 5, 360), (40, 31, 10_000), (2, 1, 4)]
-)
-def test_at_its_ends_the_score_statistic_is_the_normal_quantile(lost: int, gained: int, n: int) -> None:
-    low, high = classification.drop_interval(lost, gained, n)
-    assert score_statistic(lost, gained, n, low) == pytest.approx(Z, abs=1e-4)
-    assert score_statistic(lost, gained, n, high) == pytest.approx(-Z, abs=1e-4)
-
-
-@property_test
-@given(counts())
-def test_the_interval_contains_the_estimate_and_is_a_difference_of_proportions(found: tuple[int, int, int]) -> None:
-    lost, gained, n = found
-    low, high = classification.drop_interval(lost, gained, n)
-    assert -1 <= low <= (lost - gained) / n <= high <= 1
-    assert low < high
-
-
-@property_test
-@given(counts())
-def test_exchanging_reference_and_candidate_changes_the_sign(found: tuple[int, int, int]) -> None:
-    lost, gained, n = found
-    low, high = classification.drop_interval(lost, gained, n)
-    assert classification.drop_interval(gained, lost, n) == pytest.approx((-high, -low), abs=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("lost", "gained", "p"),
-    [
-        (10, 3, 2 * (286 + 78 + 13 + 1) / 2**13),  # 0.0923: binomial coefficients 13 over 10 to 13
-        (3, 10, 2 * (286 + 78 + 13 + 1) / 2**13),
-        (5, 0, 2 / 2**5),
-        (1, 0, 1.0),
-        (4, 4, 1.0),
-        (0, 0, 1.0),
-    ],
-)
-def test_mcnemars_exact_p_is_the_binomial_sum(lost: int, gained: int, p: float) -> None:
-    assert classification.mcnemar_p(lost, gained) == pytest.approx(p, rel=1e-12)
 
 
 def scores(predicted: NDArray[np.int64], confidence: float = 0.9) -> NDArray[np.float32]:
@@ -138,9 +54,9 @@ def test_the_numbers_of_a_comparison_are_those_of_its_table() -> None:
     assert found.top1_agreement == 0.975
     assert found.accuracy_drop_pp == pytest.approx(1.5)
     assert found.accuracy_drop_ci95_pp == pytest.approx(
-        tuple(100 * x for x in classification.drop_interval(20, 5, 1000))
+        tuple(100 * x for x in paired_proportions.drop_interval(20, 5, 1000))
     )
-    assert found.mcnemar_p == classification.mcnemar_p(20, 5)
+    assert found.mcnemar_p == paired_proportions.mcnemar_p(20, 5)
 
 
 @pytest.mark.parametrize(
@@ -166,12 +82,12 @@ def test_beyond_the_tolerance_the_interval_of_the_drop_decides(
 
 @pytest.mark.parametrize(("lost", "gained", "n"), [(0, 0, 360), (1, 0, 360), (8, 0, 1000), (30, 12, 2000)])
 def test_the_samples_said_to_settle_do_and_notably_fewer_do_not(lost: int, gained: int, n: int) -> None:
-    needed = classification.samples_to_settle(lost, gained, n, budget_pp=0.5)
+    needed = paired_proportions.samples_to_settle(lost, gained, n, budget_pp=0.5)
     assert needed is not None
     assert f"about {needed:,} samples would settle it" in compared(n, lost, gained, 0.5).reason
 
     def settled(samples: float) -> bool:
-        low, high = classification.drop_interval(lost * samples / n, gained * samples / n, samples)
+        low, high = paired_proportions.drop_interval(lost * samples / n, gained * samples / n, samples)
         return 100 * high <= 0.5 or 100 * low > 0.5
 
     assert settled(needed)
@@ -179,7 +95,7 @@ def test_the_samples_said_to_settle_do_and_notably_fewer_do_not(lost: int, gaine
 
 
 def test_a_drop_as_large_as_the_budget_is_never_settled() -> None:
-    assert classification.samples_to_settle(10, 0, 2000, budget_pp=0.5) is None
+    assert paired_proportions.samples_to_settle(10, 0, 2000, budget_pp=0.5) is None
     found = compared(2000, 10, 0, 0.5)
     assert found.verdict == "inconclusive"
     assert "too near the budget" in found.reason

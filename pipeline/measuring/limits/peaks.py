@@ -19,6 +19,7 @@ from onnx import helper
 
 from pipeline import environment, graphs, precisions, tensors
 from pipeline.errors import first_line
+from pipeline.graphs import arithmetic
 from pipeline.measuring import harness
 from pipeline.measuring.limits import microbenchmarks
 
@@ -69,7 +70,7 @@ def work(model: onnx.ModelProto, *, allow_tf32: bool = False) -> Work:
     With `allow_tf32` the graph's FP32 products are done in TF32. A graph with a fixed batch is counted per sample too.
     """
     names = {(found.compute_type, found.allow_tf32): found.name for found in map(precisions.get, precisions.NAMES)}
-    shapes = graphs.shapes(model)
+    shapes = arithmetic.shapes(model)
     inputs, outputs = graphs.inputs(model), graphs.outputs(model)
     first = shapes[inputs[0].name] if inputs else None
     batch = first[0] if first else 1  # 1 where it is dynamic
@@ -80,7 +81,7 @@ def work(model: onnx.ModelProto, *, allow_tf32: bool = False) -> Work:
             return None
         return sum(prod(shape or ()) * itemsize for shape, itemsize in sizes) // batch
 
-    counted = graphs.multiply_accumulates(graphs.typed_products(model), shapes)
+    counted = arithmetic.multiply_accumulates(arithmetic.typed_products(model), shapes)
     macs: dict[str, int] = {}
     for kind, count in (counted or {}).items():
         name = names.get((kind, allow_tf32)) or names.get((kind, False)) or kind.lower()

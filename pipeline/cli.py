@@ -1,6 +1,5 @@
 """The commands. Errors become exit codes here; nothing heavy is imported before a command needs it."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,9 +8,12 @@ import typer
 
 from pipeline import __version__
 from pipeline.errors import PipelineError
-from pipeline.stages import LOADGEN, LOCALISE, STAGES, Stage
+from pipeline.stages import ON_DEMAND, STAGES
+from pipeline.workflow.stage import Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
 
     from pipeline.config import Config
@@ -33,16 +35,27 @@ Assignments = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Run even where the artifacts are up to date.")]
 
 
-def _load(config: Path | None, assignments: list[str] | None) -> "Config":
+def _load(
+    config: Path | None, assignments: list[str] | None, options: "Mapping[str, object] | None" = None
+) -> "Config":
+    """Return the configuration; `options` are what a command's own options set, by key, as `report.compare`."""
     from pipeline.config import load
 
-    return load(config, assignments or ())
+    return load(config, assignments or (), options or {})
 
 
-def _run(stage: Stage, config: Path | None, assignments: list[str] | None, force: bool) -> None:
+def _run(
+    stage: Stage,
+    config: Path | None,
+    assignments: list[str] | None,
+    force: bool,
+    options: "Mapping[str, object] | None" = None,
+) -> "Config":
     from pipeline.workflow import run
 
-    run.run(stage, _load(config, assignments), _console(), force=force)
+    loaded = _load(config, assignments, options)
+    run.run(stage, loaded, _console(), force=force)
+    return loaded
 
 
 def _console() -> "Console":
@@ -83,18 +96,17 @@ def benchmark(
         if compare is not None:
             raise typer.BadParameter("compares the cells of a plain run; leave --scenario out", param_hint="--compare")
         mode = "accuracy" if accuracy else "performance"
-        chosen = [*(assignments or ()), f"loadgen.scenario={scenario}", f"loadgen.mode={mode}"]
-        _run(LOADGEN, config, chosen, force)
+        chosen = {"loadgen.scenario": scenario, "loadgen.mode": mode}
+        _run(ON_DEMAND["loadgen"], config, assignments, force, chosen)
         return
-    old = None
-    if compare is not None:
-        from pipeline.measuring import comparison
+    from pipeline import compare as comparing
 
-        old = comparison.read(compare)  # before the run: it may be this run's own predecessor, about to be replaced
-    _run(STAGES["benchmark"], config, assignments, force)
+    # Before the run: it may be this run's own predecessor, about to be replaced.
+    old = comparing.read(compare) if compare is not None else None
+    loaded = _run(STAGES["benchmark"], config, assignments, force)
     if old is not None:
-        root = _load(config, assignments).artifacts
-        comparison.show(old, comparison.read(root / "benchmark/results.json"), _console(), fail=fail_on_regression)
+        new = comparing.read(loaded.artifacts / "benchmark/results.json")
+        comparing.show(old, new, _console(), fail=fail_on_regression)
 
 
 def report(
@@ -110,12 +122,10 @@ def report(
 ) -> None:
     if others and compare is None:
         raise typer.BadParameter(f"{others[0]}: name other runs after --compare", param_hint="RUN")
-    chosen = list(assignments or ())
-    if compare is not None:
-        chosen.append(f"report.compare={json.dumps([str(run) for run in (compare, *(others or ()))])}")
-    _run(STAGES["report"], config, chosen, force)
+    chosen = {} if compare is None else {"report.compare": [str(run) for run in (compare, *(others or ()))]}
+    loaded = _run(STAGES["report"], config, assignments, force, chosen)
     if open_page:
-        page = (_load(config, chosen).artifacts / "report/index.html").resolve()
+        page = (loaded.artifacts / "report/index.html").resolve()
         import webbrowser
 
         if not webbrowser.open(page.as_uri()):
@@ -127,27 +137,25 @@ for _stage in STAGES.values():
     app.command(_stage.name, help=_stage.help)(_COMMANDS.get(_stage.name) or _stage_command(_stage.name))
 
 
-@app.command(LOCALISE.name, help=LOCALISE.help)
+@app.command("localise", help=ON_DEMAND["localise"].help)
 def localise(
     precision: Annotated[str | None, typer.Option(help="The precision to look into; localise.precision.")] = None,
     config: ConfigFile = None,
     assignments: Assignments = None,
     force: Force = False,
 ) -> None:
-    _run(LOCALISE, config, [*(assignments or ()), *([f"localise.precision={precision}"] if precision else ())], force)
+    _run(ON_DEMAND["localise"], config, assignments, force, {"localise.precision": precision} if precision else {})
 
 
 @app.command()
 def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="PNG, JPEG or .npy files.")],
-    backend: Annotated[str, typer.Option(help="auto, or a backend's name.")] = "auto",
-    precision: Annotated[
-        str, typer.Option(help="Precision of the typed graph or engine; auto: the chosen one.")
-    ] = "fp32",
+    backend: Annotated[str, typer.Option(help="A backend's name; auto: the benchmark's recommendation.")] = "auto",
+    precision: Annotated[str, typer.Option(help="A precision; auto: the benchmark's recommendation.")] = "auto",
     config: ConfigFile = None,
     assignments: Assignments = None,
 ) -> None:
-    """Tell what images show, by the exported model or an engine."""
+    """Tell what images show, by the fastest runner that passed validation."""
     from pipeline import predict
 
     for line in predict.predict(images, backend, precision, _load(config, assignments)):
@@ -157,14 +165,23 @@ def predict(
 @app.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    artifacts: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Check a run instead: is what was timed what was judged?")
+    ] = None,
     config: ConfigFile = None,
     assignments: Assignments = None,
 ) -> None:
-    """Tell what this machine has, and what each stage will therefore use."""
-    from pipeline import doctor
+    """Tell what this machine has, and what each stage will therefore use; or check a run's folder."""
+    if artifacts is not None:
+        from pipeline import checkup
 
-    found = doctor.examine(_load(config, assignments))
-    typer.echo(doctor.to_json(found) if as_json else doctor.to_text(found))
+        for line in checkup.check(artifacts):
+            typer.echo(line)
+        return
+    from pipeline import doctor as diagnosis
+
+    found = diagnosis.examine(_load(config, assignments))
+    typer.echo(diagnosis.to_json(found) if as_json else diagnosis.to_text(found))
 
 
 @app.command("config")

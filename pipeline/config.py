@@ -6,7 +6,7 @@
 import difflib
 import json
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,6 +37,7 @@ BatchSizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(
 ImportPath = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
 AUTO = "auto"
+ARTICLE_CNN = "article-cnn"
 PRECISIONS = registry.names("pipeline.precisions")
 
 
@@ -78,9 +79,9 @@ class Model(Section):
     """Which network."""
 
     source: str = Field(
-        "article-cnn",
-        pattern=f"^article-cnn$|{ImportPath}",
-        description="article-cnn, or package.module:function that builds one (docs/own-models.md)",
+        ARTICLE_CNN,
+        pattern=f"^{ARTICLE_CNN}$|{ImportPath}",
+        description=f"{ARTICLE_CNN}, or package.module:function that builds one (docs/own-models.md)",
     )
 
 
@@ -194,8 +195,8 @@ class Loadgen(Section):
 
     scenario: Literal["singlestream", "multistream", "server", "offline"] = "singlestream"
     mode: Literal["performance", "accuracy"] = "performance"
-    backend: str = Field("auto", description="what runs the model; auto: the engine where it runs, else ONNX Runtime")
-    precision: str = Field("fp32", description="of the typed graph or engine; auto: the chosen one")
+    backend: str = Field("auto", description="what runs the model; auto: the fastest that passed, by the benchmark")
+    precision: str = Field("fp32", description="of the typed graph or engine; auto: the recommended one")
     server_qps: float | None = Field(
         None, gt=0, description="queries per second of `server`; none: half of what it can"
     )
@@ -253,12 +254,15 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
             yield info.alias or field, info.annotation
 
 
-def load(file: Path | None = None, assignments: Iterable[str] = ()) -> Config:
+def load(
+    file: Path | None = None, assignments: Iterable[str] = (), options: Mapping[str, object] | None = None
+) -> Config:
     """Read the configuration.
 
     Args:
         file: a TOML file with any of the keys.
         assignments: `section.key=value`, each value in TOML, or a bare word, or words with commas for a list.
+        options: values by `section.key`, as a command's own options set them; they win.
 
     Raises:
         ConfigError: names the key, the value received, and what is allowed.
@@ -277,6 +281,8 @@ def load(file: Path | None = None, assignments: Iterable[str] = ()) -> Config:
             ) from error
     for assignment in assignments:
         _assign(tree, assignment)
+    for key, value in (options or {}).items():
+        _put(tree, key.split("."), value, key)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -295,10 +301,15 @@ def _assign(tree: dict[str, Any], assignment: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text  # a bare word, as in --set data.name=mnist
+    _put(tree, [*parents, last], value, f"--set {assignment!r}")
+
+
+def _put(tree: dict[str, Any], keys: list[str], value: object, what: str) -> None:
+    *parents, last = keys
     for parent in parents:
         child = tree.setdefault(parent, {})
         if not isinstance(child, dict):
-            raise ConfigError(f"--set {assignment!r}: {parent!r} is a value, not a section")
+            raise ConfigError(f"{what}: {parent!r} is a value, not a section")
         tree = child
     tree[last] = value
 
@@ -316,7 +327,7 @@ def _explain(detail: Any) -> str:
         meant = f" (did you mean {close[0]!r}?)" if close else ""
         return f"unknown key {'.'.join(loc)!r}{meant}; allowed: {', '.join(allowed)}"
     if detail["type"] == "string_pattern_mismatch":
-        built_in = "'article-cnn' or " if loc[0] == "model" else ""
+        built_in = f"'{ARTICLE_CNN}' or " if loc[0] == "model" else ""
         return f"{'.'.join(loc)} = {detail['input']!r}: must be {built_in}an import path like package.module:function"
     key = ".".join(loc[:2])  # what follows names pydantic's branches, not the user's keys
     shown = "" if len(loc) == 1 and isinstance(detail["input"], dict | BaseModel) else f" = {detail['input']!r}"

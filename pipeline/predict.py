@@ -1,161 +1,42 @@
-"""What images show, told by an exported model or an engine: for trying a model out, one image at a time."""
+"""What images show, told by the fastest runner that passed validation, or by the one asked for."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from pipeline import artifacts, backends, digests, graphs, precisions, user_code
-from pipeline.backends import LoadOptions, Session, Step
-from pipeline.config import AUTO, Config
-from pipeline.errors import BackendUnavailable, ConfigError, DataError
-from pipeline.runners import inference, tuning_record
-
-BACKENDS = ("auto", "onnxruntime", "tensorflow", "tensorrt")
+from pipeline.artifacts.dataset import DatasetRecord
+from pipeline.artifacts.store import Store
+from pipeline.config import Config
+from pipeline.errors import DataError
+from pipeline.runners import inference, serving
+from pipeline.runners.serving import Wanted
 
 
 def predict(images: Sequence[Path], backend: str, precision: str, config: Config) -> list[str]:
-    """Return a line for each image: its label and the probability.
+    """Return a line about who answers, and one for each image: its label and the probability.
 
-    `backend` auto takes the engine where it runs on this machine, else ONNX Runtime. `precision` auto is the one that
-    `engine.precisions=auto` has chosen.
+    Where `backend` and `precision` are auto, the benchmark's recommendation is followed.
 
     Raises:
-        PipelineError: an unknown name, an unreadable image, no artifact, or a backend this machine does not offer.
+        PipelineError: an unknown name, an unreadable image, no artifact, or nothing that runs on this machine.
     """
-    check_backend(backend)
-    store = artifacts.Store(config.artifacts)
-    chosen = choose(store, precision)
-    record = artifacts.read_json(store.verified_file("train/dataset.json"))
-    arrays = [read_image(path, tuple(record["image_shape"])) for path in images]
-    with open_session(store, backend, chosen, config) as (_, session):
+    wanted = Wanted(backend, precision)
+    serving.check(wanted)
+    published = Store(config.artifacts).published()
+    record = published.read(DatasetRecord)
+    arrays = [read_image(path, record.image_shape) for path in images]
+    offered = serving.candidates(published, wanted, source=config.model.source, threads=config.benchmark.threads)
+    with serving.opened(offered) as (served, session):
         # One at a time: a static batch or a small profile takes them too, and no image can depend on another.
-        scores = inference.infer(session, np.stack(arrays), 1)
-    lines = [f"{chosen.name} on {session.device}"]
+        scores = inference.infer(session, np.stack(arrays), 1, inference.limits(served.runner.record))
+        lines = [f"{served.runner.record.name} on {session.device}: {served.why}; {served.verdict}"]
     for path, probabilities in zip(images, scores, strict=True):
         top = int(probabilities.argmax())
-        lines.append(f"{path}: {record['class_names'][top]} ({probabilities[top]:.4f})")
+        lines.append(f"{path}: {record.class_names[top]} ({probabilities[top]:.4f})")
     return lines
-
-
-def check_backend(name: str) -> None:
-    """Raise ConfigError unless `open_session` knows this backend."""
-    if name not in BACKENDS:
-        raise ConfigError(f"unknown backend {name!r}", f"Choose one of: {', '.join(BACKENDS)}.")
-
-
-def choose(store: artifacts.Store, precision: str) -> precisions.Precision:
-    """Return the precision of that name; auto is the one that `engine.precisions=auto` has chosen."""
-    if precision == AUTO:
-        precision = artifacts.read_json(store.verified_file("engine/selection.json"))["chosen"]
-    return precisions.get(precision)
-
-
-@dataclass(frozen=True)
-class Way:
-    """One way to run a precision: which published file is loaded by what, with the limits of its batch."""
-
-    backend: str
-    variant: str
-    artifact: str
-    loading: AbstractContextManager[Session]
-    emulated: bool = False
-    batches: tuple[int, int] = inference.ANY_BATCH
-
-
-@contextmanager
-def open_session(
-    store: artifacts.Store, backend: str, precision: precisions.Precision, config: Config, *, exact: bool = True
-) -> Iterator[tuple[Way, Session]]:
-    """Load the model in the first way that this machine offers, of those that `backend` allows.
-
-    On the CPU, `exact` runs the arithmetic by which accuracy is judged, emulated where a CPU lacks it. Without it the
-    model runs as fast as it can, to be timed.
-
-    Raises:
-        BackendUnavailable: no way is offered here; or the model is to be timed, and a CPU could only emulate it.
-        ConfigError: there is no such backend, or it does not run this precision.
-    """
-    check_backend(backend)
-    cpu = _cpu_exact if exact else _cpu
-    ways = {
-        "tensorrt": [_engine],
-        "tensorflow": [_keras],
-        "onnxruntime": [_cuda, cpu],
-        "auto": [_engine, _cuda, cpu],
-    }
-    with ExitStack() as stack:
-        for open_way in ways[backend]:
-            try:
-                way = open_way(store, precision, config)
-                session = stack.enter_context(way.loading)
-                break
-            except BackendUnavailable:
-                if open_way is ways[backend][-1]:
-                    raise
-        yield way, session
-
-
-def _engine(store: artifacts.Store, precision: precisions.Precision, config: Config) -> Way:
-    folder = f"engine/{precision.name}"
-    sidecar: dict[str, Any] = artifacts.read_json(store.verified_file(f"{folder}/engine.json"))
-    if sidecar["status"] != "built":
-        raise BackendUnavailable(f"there is no {precision.name} engine: {sidecar['reason']}", "Run `make engine`.")
-    runtime = backends.get("tensorrt")
-    flavour, artifact = sidecar["flavour"], f"{folder}/model.engine"
-    runtime.probe(flavour)
-    options = LoadOptions(flavour, sha256=sidecar["engine"]["sha256"], plan=_steps(store, precision, flavour))
-    loading = runtime.load(store.verified_file(artifact), options)
-    profile = sidecar["profile"]
-    return Way("tensorrt", flavour, artifact, loading, batches=(profile["min"], profile["max"]))
-
-
-def _keras(store: artifacts.Store, precision: precisions.Precision, config: Config) -> Way:
-    if precision.name != "fp32":
-        raise ConfigError(f"backend tensorflow runs fp32, not {precision.name}", "Choose onnxruntime.")
-    user_code.register_layers(config.model.source)
-    artifact = "train/model.keras"
-    loading = backends.get("tensorflow").load(store.verified_file(artifact), LoadOptions("function"))
-    return Way("tensorflow", "function", artifact, loading)
-
-
-def _cuda(store: artifacts.Store, precision: precisions.Precision, config: Config) -> Way:
-    runtime = backends.get("onnxruntime")
-    runtime.probe("cuda")
-    options = LoadOptions("cuda", allow_tf32=precision.allow_tf32, plan=_steps(store, precision, "cuda"))
-    return Way("onnxruntime", "cuda", _typed(precision), runtime.load(store.verified_file(_typed(precision)), options))
-
-
-def _cpu_exact(store: artifacts.Store, precision: precisions.Precision, config: Config) -> Way:
-    typed = graphs.load(store.verified_file(_typed(precision)))
-    emulated = precision.emulate is not None
-    return Way("onnxruntime", "cpu", _typed(precision), inference.loaded(typed, precision), emulated)
-
-
-def _cpu(store: artifacts.Store, precision: precisions.Precision, config: Config) -> Way:
-    if not precision.cpu_computes:
-        raise BackendUnavailable(
-            f"ONNX Runtime has no {precision.name} arithmetic on a CPU: timing a stand-in would say nothing",
-            "Time another precision, or run this where a GPU is.",
-        )
-    path, steps = store.verified_file(_typed(precision)), _steps(store, precision, "cpu")
-    options = LoadOptions("cpu", sha256=digests.of_file(path), threads=config.benchmark.threads, plan=steps)
-    return Way("onnxruntime", "cpu", _typed(precision), backends.get("onnxruntime").load(path, options))
-
-
-def _steps(store: artifacts.Store, precision: precisions.Precision, variant: str) -> tuple[Step, ...]:
-    """Return how the engine stage found this machine to run the graph, or the engine made of it, best."""
-    graph = store.root / _typed(precision)
-    return tuning_record.steps(graph.with_name(tuning_record.FILE), variant, digests.of_file(graph))
-
-
-def _typed(precision: precisions.Precision) -> str:
-    return f"engine/{precision.name}/model.onnx"
 
 
 def read_image(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:

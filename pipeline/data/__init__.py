@@ -2,11 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 from pipeline import config, digests, user_code
+from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.data import digits, mnist, own
-from pipeline.data.splits import Dataset, Split, digest
+from pipeline.data.splits import Dataset, Split
 from pipeline.errors import DataError
 
 __all__ = ["DIR_VARIABLE", "Dataset", "Split", "identify", "load", "reload"]
@@ -35,20 +35,21 @@ def load(options: config.Data, *, download: bool = True) -> Dataset:
         return digits.load(substitute=f"MNIST could not be had: {error.message}")
 
 
-def reload(record: dict[str, Any], options: config.Data) -> Dataset:
+def reload(record: DatasetRecord, options: config.Data) -> Dataset:
     """Load again the very data that a model was trained on, whatever `data.name` says now.
 
     Raises:
         DataError: they cannot be had, or are not the same.
     """
-    if record["name"] in ("mnist", "digits"):
-        dataset = load(options.model_copy(update={"name": record["name"], "source": ""}))
+    if record.name in ("mnist", "digits"):
+        dataset = load(options.model_copy(update={"name": record.name, "source": ""}))
     else:
-        dataset = own.load(record["name"])
-    for split, expected in record["sha256"].items():
-        if digest(getattr(dataset, split)) != expected:
+        dataset = own.load(record.name)
+    found = dataset.record().sha256
+    for split in ("train", "validation", "test"):
+        if getattr(found, split) != getattr(record.sha256, split):
             raise DataError(
-                f"the {split} split of {record['name']} from {dataset.origin} is not the one the model was trained on",
+                f"the {split} split of {record.name} from {dataset.origin} is not the one the model was trained on",
                 "Run `make train` with this data, or point data.dir to the data of the training.",
             )
     return dataset

@@ -2,10 +2,10 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline.artifacts.dataset import DatasetRecord, PerSplit
 
 SPLIT_SEED = 0
 """Fixed, and not the training seed: the test set must not move when a user tries another seed."""
@@ -34,17 +34,17 @@ class Dataset:
     class_names: tuple[str, ...]
     substitute: str = ""
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> DatasetRecord:
         """Return what later stages and readers need to know, and to recognise this very data again."""
-        return {
-            "name": self.name,
-            "origin": self.origin,
-            "substitute": self.substitute,
-            "samples": {split: len(getattr(self, split)) for split in ("train", "validation", "test")},
-            "image_shape": list(self.test.images.shape[1:]),
-            "class_names": list(self.class_names),
-            "sha256": {split: digest(getattr(self, split)) for split in ("train", "validation", "test")},
-        }
+        return DatasetRecord(
+            name=self.name,
+            origin=self.origin,
+            substitute=self.substitute,
+            samples=PerSplit(train=len(self.train), validation=len(self.validation), test=len(self.test)),
+            image_shape=self.test.images.shape[1:],
+            class_names=self.class_names,
+            sha256=PerSplit(train=digest(self.train), validation=digest(self.validation), test=digest(self.test)),
+        )
 
 
 def digest(split: Split) -> str:

@@ -24,6 +24,18 @@ def load(path: Path) -> onnx.ModelProto:
         raise ArtifactError(f"{path} is not a readable ONNX model: {error}", "Run `make export engine`.") from error
 
 
+def parse(content: bytes, path: Path) -> onnx.ModelProto:
+    """Return the ONNX model that a file's bytes are; `path` is where they were read.
+
+    Raises:
+        ArtifactError: they are none.
+    """
+    try:
+        return onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf's DecodeError, of which each protobuf implementation has its own
+        raise ArtifactError(f"{path} is not a readable ONNX model: {error}", "Run `make export engine`.") from error
+
+
 def check(model: onnx.ModelProto, what: str) -> None:
     """Run the ONNX checker in full, with strict shape inference.
 

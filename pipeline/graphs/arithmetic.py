@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from math import prod
-from typing import Any
 
 import onnx
 from onnx import NodeProto, TensorProto
 
 from pipeline import graphs
+from pipeline.artifacts.engine import GraphArithmetic
 
 COMPUTE_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """The operators that do multiply-accumulates, and so decide a graph's precision."""
@@ -33,7 +33,7 @@ def typed_products(model: onnx.ModelProto) -> Iterator[tuple[NodeProto, str]]:
         yield node, TensorProto.DataType.Name(kind)
 
 
-def census(model: onnx.ModelProto) -> dict[str, Any]:
+def summary(model: onnx.ModelProto) -> GraphArithmetic:
     """Tell how much of a graph computes in which type.
 
     `compute_nodes` counts the multiply-accumulating nodes by type, `mac_share` the share of their multiply-accumulates
@@ -43,14 +43,14 @@ def census(model: onnx.ModelProto) -> dict[str, Any]:
     products = list(typed_products(model))
     macs = multiply_accumulates(products, shapes(model))
     operators = Counter(node.op_type for node in model.graph.node)
-    return {
-        "nodes": len(model.graph.node),
-        "compute_nodes": dict(Counter(kind for _, kind in products)),
-        "mac_share": None if macs is None else {kind: count / macs.total() for kind, count in macs.items()},
-        "casts": operators["Cast"],
-        "quantize": operators["QuantizeLinear"],
-        "dequantize": operators["DequantizeLinear"],
-    }
+    return GraphArithmetic(
+        nodes=len(model.graph.node),
+        compute_nodes=dict(Counter(kind for _, kind in products)),
+        mac_share=None if macs is None else {kind: count / macs.total() for kind, count in macs.items()},
+        casts=operators["Cast"],
+        quantize=operators["QuantizeLinear"],
+        dequantize=operators["DequantizeLinear"],
+    )
 
 
 def multiply_accumulates(

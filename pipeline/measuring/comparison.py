@@ -4,21 +4,22 @@ Within a run cells are timed in turn, and drift of the machine cancels in each r
 cancels: rounds are unpaired, and the machine, or the process a cell runs in, may be at another level.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from pipeline.artifacts.results import Cell, Environment, Results, read
-from pipeline.errors import RegressionError
+from pipeline.artifacts.results import BenchmarkResults, Cell, Mode, Peaks, RunEnvironment, Timing
+from pipeline.environment import Machine
 from pipeline.measuring import statistics
 
-__all__ = ["Comparison", "Row", "compare", "read", "show"]
+class Timed(NamedTuple):
+    """A cell that was timed, with its timing."""
+
+    cell: Cell
+    timing: Timing
+
 
 MIN_ROUNDS = 6
 """Of each run: the least and the greatest of n rounds hold the median between them with 1 − 2^(1 − n), which is 95 %
@@ -28,25 +29,23 @@ GONE, NEW, NOT_RUN, NO_VERDICT = "gone", "new", "not run", "no verdict"
 
 
 class Key(NamedTuple):
-    """What makes cells of two runs the same one; `kind` is "cpu" or "cuda"."""
+    """What makes cells of two runs the same one."""
 
-    backend: str
-    variant: str
-    precision: str
+    runner: str
     batch: int
-    mode: str
-    kind: str
+    mode: Mode
+    device: str
 
     def __str__(self) -> str:
-        return f"{self.backend} {self.variant}, {self.precision}, batch {self.batch}, {self.mode}, {self.kind}"
+        return f"{self.runner}, batch {self.batch}, {self.mode}, {self.device}"
 
 
 @dataclass(frozen=True)
 class Row:
     """A cell of both runs; `ratio` is old over new, so above 1 the new run is faster.
 
-    `verdict` is "faster", "slower" or latency.UNTOLD; NO_VERDICT where the runs are not comparable; GONE where the new
-    run has no such timing, NOT_RUN where it has none of that batch size, NEW where the old run has none.
+    `verdict` is "faster", "slower" or statistics.NOT_SIGNIFICANT; NO_VERDICT where the runs are not comparable; GONE
+    where the new run has no such timing, NOT_RUN where it has none of that batch size, NEW where the old run has none.
     """
 
     key: Key
@@ -72,11 +71,11 @@ class Comparison:
         return [] if self.incomparable else [row for row in self.rows if row.verdict in ("slower", GONE)]
 
 
-def compare(old: Results, new: Results) -> Comparison:
-    """Compare two runs, cell by cell; twins, and the `null` backend, which is the harness itself, are left out.
+def compare(old: BenchmarkResults, new: BenchmarkResults) -> Comparison:
+    """Compare two runs, cell by cell; A/A repeats and the harness itself are left out.
 
     A cell is faster or slower where the whole 95 % interval of the ratio of its medians lies beyond the floor: the
-    larger of both runs' noise floors at that batch size on that kind of device, and on top of it the change of the
+    larger of both runs' noise floors at that batch size on that device, and on top of it the change of the
     machine's own peaks between the runs, where both have measured them. They add up, as the shifts do.
     A cell that was timed and no longer is, is a regression too.
 
@@ -102,66 +101,37 @@ def compare(old: Results, new: Results) -> Comparison:
     return Comparison(rows, list(_differences(old.environment, new.environment)), incomparable)
 
 
-def show(old: Results, new: Results, console: Console, *, fail: bool = False) -> Comparison:
-    """Compare two runs and print the result: medians in µs, their ratio with its 95 % interval, the floor, the verdict.
-
-    Raises:
-        RegressionError: `fail` is set, and a cell became slower or is gone.
-    """
-    found = compare(old, new)
-    console.print(_table(found.rows))
-    for difference in found.differences:
-        console.print(f"differs: {difference}", markup=False)
-    if found.incomparable:
-        console.print(f"no verdicts, and no regressions: {found.incomparable}", markup=False)
-    counts = Counter(row.verdict for row in found.rows)
-    console.print(", ".join(f"{verdict}: {count}" for verdict, count in counts.items()) or "no cell in either run")
-    if fail and found.regressions:
-        lines = "\n".join(f"  {row.key}: {_explained(row)}" for row in found.regressions)
-        raise RegressionError(
-            f"worse than in the old results, {len(found.regressions)} of {len(found.rows)} cells:\n{lines}",
-            "Run the benchmark again: what a machine's mood made is not there twice.",
-        )
-    return found
-
-
-def _kind(device: str | None) -> str:
-    return "cpu" if device in (None, "cpu") else "cuda"
-
-
-def _timed(results: Results) -> dict[Key, Cell]:
+def _timed(results: BenchmarkResults) -> dict[Key, Timed]:
     return {
-        Key(cell.backend, cell.variant, cell.precision, cell.batch, cell.mode, _kind(cell.device)): cell
+        Key(cell.runner.name, cell.batch, cell.mode, str(cell.device)): Timed(cell, cell.timing)
         for cell in results.cells
-        if cell.status == "ok" and cell.round_p50_us and not cell.twin and cell.backend != "null"
+        if cell.timing and not cell.repeat and cell.runner.role != "harness"
     }
 
 
-def _p50(cell: Cell) -> float:
-    return float(np.median(cell.round_p50_us or ()))
+def _p50(timed: Timed) -> float:
+    return float(np.median(timed.timing.round_p50_us))
 
 
-def _gone(key: Key, new: Results) -> Row:
+def _gone(key: Key, new: BenchmarkResults) -> Row:
     """Return the row of a cell that the new run has no timing of, with the new run's reason."""
     if key.batch not in {cell.batch for cell in new.cells}:
         return Row(key, NOT_RUN, "the new run has no such batch size")
     if new.interrupted:
         return Row(key, NOT_RUN, "the new run was interrupted")
-    same = [
-        cell for cell in new.cells if (cell.backend, cell.variant, cell.precision, cell.batch, cell.mode) == key[:5]
-    ]
+    same = [cell for cell in new.cells if (cell.runner.name, cell.batch, cell.mode) == key[:3]]
     told = [f"ran on {cell.device}" if cell.status == "ok" else f"{cell.status}: {cell.reason}" for cell in same]
     return Row(key, GONE, told[0] if told else "not among the new run's cells")
 
 
-def _judged(key: Key, old: Cell, new: Cell, floor: float | None, incomparable: str) -> Row:
-    before, after = old.round_p50_us or [], new.round_p50_us or []
+def _judged(key: Key, old: Timed, new: Timed, floor: float | None, incomparable: str) -> Row:
+    before, after = old.timing.round_p50_us, new.timing.round_p50_us
     ratio = _ratio(before, after)
-    verdict, reason = statistics.UNTOLD, ""
+    verdict, reason = statistics.NOT_SIGNIFICANT, ""
     if incomparable:
         verdict = NO_VERDICT
-    elif old.clock != new.clock:
-        reason = f"timed by {old.clock}, and then by {new.clock}"
+    elif old.cell.clock != new.cell.clock:
+        reason = f"timed by {old.cell.clock}, and then by {new.cell.clock}"
     elif min(len(before), len(after)) < MIN_ROUNDS:
         reason = f"fewer than {MIN_ROUNDS} rounds"
     elif floor is None:
@@ -171,7 +141,7 @@ def _judged(key: Key, old: Cell, new: Cell, floor: float | None, incomparable: s
     return Row(key, verdict, reason, _p50(old), _p50(new), ratio, floor)
 
 
-def _ratio(old_us: list[float], new_us: list[float]) -> statistics.Ratio:
+def _ratio(old_us: Sequence[float], new_us: Sequence[float]) -> statistics.Ratio:
     """Return old median over new median, with the bootstrap interval over both runs' rounds, which are unpaired."""
 
     def statistic(old: Any, new: Any, axis: int = -1) -> Any:
@@ -183,35 +153,34 @@ def _ratio(old_us: list[float], new_us: list[float]) -> statistics.Ratio:
     return statistics.Ratio(point, statistics.bootstrap(statistic, old_us, new_us))
 
 
-def _floor(key: Key, old: Results, new: Results) -> float | None:
+def _floor(key: Key, old: BenchmarkResults, new: BenchmarkResults) -> float | None:
     """Return the smallest difference between the runs that may be called one, as a fraction; None where unmeasured."""
     noise = [
         row.floor
         for results in (old, new)
         for row in results.noise_floor
-        if (row.batch, _kind(row.device)) == (key.batch, key.kind)
+        if (row.batch, row.device) == (key.batch, key.device)
     ]
-    before, after = (dict(_peaks((results.limits or {}).get(key.kind))) for results in (old, new))
+    before, after = (_rates(results.limits.get(key.device)) for results in (old, new))
     drift = [max(before[name] / after[name], after[name] / before[name]) - 1 for name in before.keys() & after.keys()]
     return max(noise) + max(drift, default=0.0) if noise else None
 
 
-def _peaks(limits: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    """Yield a device's measured peaks: its rates, things per second, at any depth."""
-    if isinstance(limits, Mapping):
-        for inner, value in limits.items():
-            yield from _peaks(value, f"{name}/{inner}")
-    elif "_per_s" in name and isinstance(limits, int | float) and limits > 0:
-        yield name, float(limits)
+def _rates(peaks: Peaks | None) -> dict[str, float]:
+    """Return a device's measured peaks: its rates, things per second."""
+    if peaks is None:
+        return {}
+    found = {f"macs/{name}": rate for name, rate in peaks.macs_per_s.items()}
+    found |= {"bytes": peaks.bytes_per_s or 0.0, "pcie": peaks.pcie_bytes_per_s or 0.0}
+    return {name: rate for name, rate in found.items() if rate > 0}
 
 
-def _identity(machine: Mapping[str, Any]) -> dict[str, Any]:
+def _identity(machine: Machine) -> tuple[object, ...]:
     """Return what makes a machine this one: not its system and drivers, which are versions."""
-    gpus = [{name: gpu[name] for name in gpu if name != "driver"} for gpu in machine.get("gpus") or ()]
-    return {"cpu": machine.get("cpu"), "cores": machine.get("cores"), "gpus": gpus}
+    return machine.cpu, machine.cores, tuple(replace(gpu, driver="") for gpu in machine.gpus)
 
 
-def _incomparable(old: Environment, new: Environment) -> str:
+def _incomparable(old: RunEnvironment, new: RunEnvironment) -> str:
     if _identity(old.machine) != _identity(new.machine):
         return "the runs were made on different machines"
     if old.dataset != new.dataset:
@@ -219,41 +188,15 @@ def _incomparable(old: Environment, new: Environment) -> str:
     return ""
 
 
-def _differences(old: Environment, new: Environment) -> Iterator[str]:
+def _differences(old: RunEnvironment, new: RunEnvironment) -> Iterator[str]:
     for before, after in zip(_flat(old), _flat(new), strict=True):
         for name in dict.fromkeys([*before, *after]):
             if before.get(name) != after.get(name):
                 yield f"{name}: {before.get(name, 'none')} → {after.get(name, 'none')}"
 
 
-def _flat(environment: Environment) -> list[dict[str, Any]]:
+def _flat(environment: RunEnvironment) -> list[Mapping[str, object]]:
+    machine = {"machine": str(environment.machine), "system": environment.machine.system}
     named = {"dataset": environment.dataset, "threads": environment.threads}
     settings = {f"benchmark.{name}": value for name, value in environment.settings.items()}
-    return [environment.machine, named, settings, environment.versions]
-
-
-def _table(rows: list[Row]) -> Table:
-    table = Table(title="Old over new: above 1 is faster now", title_justify="left")
-    for column in ("batch", "mode", "model run by", "device", "old µs", "new µs", "times as fast", "floor", "verdict"):
-        table.add_column(column, overflow="fold")  # on a narrow terminal nothing is cut off
-    for row in rows:
-        key = row.key
-        table.add_row(
-            *(str(key.batch), key.mode, f"{key.backend} {key.variant} {key.precision}", key.kind),
-            *("" if value is None else f"{value:,.1f}" for value in (row.old_us, row.new_us)),
-            _times(row.ratio) if row.ratio else "",
-            "" if row.floor is None else f"{row.floor:.1%}",
-            Text(f"{row.verdict}: {row.reason}" if row.reason else row.verdict),
-        )
-    return table
-
-
-def _times(ratio: statistics.Ratio) -> str:
-    interval = f" ({ratio.ratio_ci95[0]:.3f}–{ratio.ratio_ci95[1]:.3f})" if ratio.ratio_ci95 else ""
-    return f"{ratio.ratio:.3f}{interval}"
-
-
-def _explained(row: Row) -> str:
-    if row.ratio is None:
-        return f"{row.verdict}, {row.reason}"
-    return f"{_times(row.ratio)} times as fast, beyond the floor of {row.floor:.1%}"
+    return [machine, named, settings, environment.versions]

@@ -7,12 +7,13 @@ where this was written. A test holds the names it uses against the installed nvi
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pipeline import environment
+from pipeline.artifacts.conditions import Conditions, GpuConditions
 
 PROC, SYS = Path("/proc"), Path("/sys")
 
@@ -32,89 +33,84 @@ REASONS = {
 """Why a GPU's clocks are not higher, by the bits of nvmlClocksEventReasons in nvml.h."""
 
 HARMLESS = {"idle", "application clocks", "display clocks", "sync boost"}
-"""Reasons that hold no timed work back against its owner's will."""
+"""Reasons that slow no timed work down, unless its owner asked for that."""
 
 LOAD, WAIT, STEAL, DROP, WARMER_C, BUSY_PERCENT = 0.25, 0.10, 0.01, 0.10, 10, 5
 """When `changes` speaks: load per core; shares of time waited, time stolen, frequency lost; °C; a GPU's load."""
 
 
-def read() -> dict[str, Any]:
-    """Return the state of the machine now, as plain data.
-
-    `at_s` is a monotonic clock's. `load_1min` counts this process too. `cpu_quota_cores` is how many cores' time the
-    container may use, None without a limit; `quota_throttled_s`, `steal_s` (time that the hypervisor gave to others,
-    over all cores) and `cpu_wait_s` (time in which something that could run waited for a core, by the kernel's pressure
-    information) only grow: their differences tell. `nvml` says why `gpus` is empty.
-    """
+def read() -> Conditions:
+    """Return the state of the machine now."""
     quota, throttled_s = _quota()
     gpus, driver, nvml = _gpus()
-    return {
-        "at_s": time.monotonic(),
-        "load_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "cores": environment.cpu_count(),
-        "governor": _governor(),
-        "cpu_mhz": _cpu_mhz(),
-        "cpu_quota_cores": quota,
-        "quota_throttled_s": throttled_s,
-        "steal_s": _steal_s(),
-        "cpu_wait_s": _cpu_wait_s(),
-        "driver": driver,
-        "nvml": nvml,
-        "gpus": gpus,
-    }
+    return Conditions(
+        at_s=time.monotonic(),
+        load_1min=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        cores=environment.cpu_count(),
+        governor=_governor(),
+        cpu_mhz=_cpu_mhz(),
+        cpu_quota_cores=quota,
+        quota_throttled_s=throttled_s,
+        steal_s=_steal_s(),
+        cpu_wait_s=_cpu_wait_s(),
+        driver=driver,
+        nvml=nvml,
+        gpus=gpus,
+    )
 
 
-def changes(start: Mapping[str, Any], end: Mapping[str, Any]) -> list[str]:
+def changes(start: Conditions, end: Conditions) -> list[str]:
     """Return what a reader of timings taken between two readings must know, in plain words; empty where all was well.
 
     The load is judged by the first reading, taken before anything was timed: later it is the benchmark's own.
     """
     found = []
-    elapsed_s, cores = end["at_s"] - start["at_s"], start["cores"]
-
-    def grown(key: str) -> float:
-        return 0.0 if start[key] is None or end[key] is None else float(end[key] - start[key])
-
-    if start["load_1min"] is not None and start["load_1min"] > LOAD * cores:
-        found.append(f"the load average was {start['load_1min']:.1f} on {cores} cores before the timing began")
-    if elapsed_s > 0 and grown("cpu_wait_s") > WAIT * elapsed_s:
-        found.append(f"in {grown('cpu_wait_s') / elapsed_s:.0%} of the time something waited for a core")
-    if elapsed_s > 0 and grown("steal_s") > STEAL * elapsed_s * cores:
-        found.append(f"the hypervisor gave {grown('steal_s') / elapsed_s / cores:.1%} of the CPU time to others")
-    if grown("quota_throttled_s") > 0:
-        found.append(f"the container's CPU quota held its processes back for {grown('quota_throttled_s'):.2f} s")
-    if start["cpu_mhz"] and end["cpu_mhz"] and end["cpu_mhz"] < (1 - DROP) * start["cpu_mhz"]:
-        found.append(f"the CPU's frequency fell from {start['cpu_mhz']:.0f} to {end['cpu_mhz']:.0f} MHz")
-    if end["governor"] not in ("performance", "unknown"):
-        found.append(f"the CPU governor is {end['governor']}: the frequency follows the load")
+    elapsed_s, cores = end.at_s - start.at_s, start.cores
+    waited_s, stolen_s = _grown(start.cpu_wait_s, end.cpu_wait_s), _grown(start.steal_s, end.steal_s)
+    throttled_s = _grown(start.quota_throttled_s, end.quota_throttled_s)
+    if start.load_1min is not None and start.load_1min > LOAD * cores:
+        found.append(f"the load average was {start.load_1min:.1f} on {cores} cores before the timing began")
+    if elapsed_s > 0 and waited_s > WAIT * elapsed_s:
+        found.append(f"in {waited_s / elapsed_s:.0%} of the time something waited for a core")
+    if elapsed_s > 0 and stolen_s > STEAL * elapsed_s * cores:
+        found.append(f"the hypervisor gave {stolen_s / elapsed_s / cores:.1%} of the CPU time to others")
+    if throttled_s > 0:
+        found.append(f"the container's CPU quota held its processes back for {throttled_s:.2f} s")
+    if start.cpu_mhz and end.cpu_mhz and end.cpu_mhz < (1 - DROP) * start.cpu_mhz:
+        found.append(f"the CPU's frequency fell from {start.cpu_mhz:.0f} to {end.cpu_mhz:.0f} MHz")
+    if end.governor not in ("performance", "unknown"):
+        found.append(f"the CPU governor is {end.governor}: the frequency follows the load")
     return found + gpu_changes(start, end)
 
 
-def gpu_changes(start: Mapping[str, Any], end: Mapping[str, Any]) -> list[str]:
+def _grown(start: float | None, end: float | None) -> float:
+    return 0.0 if start is None or end is None else end - start
+
+
+def gpu_changes(start: Conditions, end: Conditions) -> list[str]:
     """Return what of `changes` is about the GPUs."""
-    before = {gpu["uuid"]: gpu for gpu in start["gpus"]}
+    before = {gpu.uuid: gpu for gpu in start.gpus}
     return [
-        f"GPU {gpu['index']} ({gpu['name']}) {what}"
-        for gpu in end["gpus"]
-        for what in _gpu_changes(before.get(gpu["uuid"]), gpu)
+        f"GPU {gpu.index} ({gpu.name}) {what}" for gpu in end.gpus for what in _gpu_changes(before.get(gpu.uuid), gpu)
     ]
 
 
-def _gpu_changes(start: Mapping[str, Any] | None, end: Mapping[str, Any]) -> Iterator[str]:
-    reasons = {reason for gpu in (start, end) if gpu for reason in gpu["throttle_reasons"] or ()} - HARMLESS
+def _gpu_changes(start: GpuConditions | None, end: GpuConditions) -> Iterator[str]:
+    reasons = {reason for gpu in (start, end) if gpu for reason in gpu.throttle_reasons or ()} - HARMLESS
     if reasons:
         yield f"was held back: {', '.join(sorted(reasons))}"
-    if end["pcie_width"] and end["pcie_width_max"] and end["pcie_width"] < end["pcie_width_max"]:
-        yield f"is connected by {end['pcie_width']} of {end['pcie_width_max']} PCIe lanes"
+    if end.pcie_width and end.pcie_width_max and end.pcie_width < end.pcie_width_max:
+        yield f"is connected by {end.pcie_width} of {end.pcie_width_max} PCIe lanes"
     if start is None:
         return
-    if start["utilisation_percent"] is not None and start["utilisation_percent"] > BUSY_PERCENT:
-        yield f"was {start['utilisation_percent']} % busy before the timing began"
-    if not any("idle" in (gpu["throttle_reasons"] or ()) for gpu in (start, end)):  # an idle GPU clocks down by itself
-        for key, name in (("sm_mhz", "SM"), ("memory_mhz", "memory")):
-            if start[key] and end[key] and end[key] < (1 - DROP) * start[key]:
-                yield f"{name} clock fell from {start[key]} to {end[key]} MHz"
-    before_c, after_c = start["temperature_c"], end["temperature_c"]
+    if start.utilisation_percent is not None and start.utilisation_percent > BUSY_PERCENT:
+        yield f"was {start.utilisation_percent} % busy before the timing began"
+    if not any("idle" in (gpu.throttle_reasons or ()) for gpu in (start, end)):  # an idle GPU clocks down by itself
+        clocks = (("SM", start.sm_mhz, end.sm_mhz), ("memory", start.memory_mhz, end.memory_mhz))
+        for name, before_mhz, after_mhz in clocks:
+            if before_mhz and after_mhz and after_mhz < (1 - DROP) * before_mhz:
+                yield f"{name} clock fell from {before_mhz} to {after_mhz} MHz"
+    before_c, after_c = start.temperature_c, end.temperature_c
     if before_c is not None and after_c is not None and after_c - before_c > WARMER_C:
         yield f"warmed from {before_c} to {after_c} °C"
 
@@ -219,11 +215,11 @@ def _nvml() -> tuple[Any, str | None]:
     return pynvml, None
 
 
-def _gpus() -> tuple[list[dict[str, Any]], str | None, str | None]:
+def _gpus() -> tuple[tuple[GpuConditions, ...], str | None, str | None]:
     """Return what NVML tells of every GPU, the driver's version, and why there is nothing to tell."""
     nvml, reason = _nvml()
     if nvml is None:
-        return [], None, reason
+        return (), None, reason
 
     def ask(name: str, *arguments: Any) -> Any:
         try:
@@ -240,26 +236,26 @@ def _gpus() -> tuple[list[dict[str, Any]], str | None, str | None]:
         if bits is None:  # drivers before 535 have the older name only
             bits = ask("nvmlDeviceGetCurrentClocksThrottleReasons", handle)
         gpus.append(
-            {
-                "index": index,
-                "name": _decoded(ask("nvmlDeviceGetName", handle)),
-                "uuid": _decoded(ask("nvmlDeviceGetUUID", handle)),
-                "sm_mhz": ask("nvmlDeviceGetClockInfo", handle, nvml.NVML_CLOCK_SM),
-                "sm_mhz_max": ask("nvmlDeviceGetMaxClockInfo", handle, nvml.NVML_CLOCK_SM),
-                "memory_mhz": ask("nvmlDeviceGetClockInfo", handle, nvml.NVML_CLOCK_MEM),
-                "memory_mhz_max": ask("nvmlDeviceGetMaxClockInfo", handle, nvml.NVML_CLOCK_MEM),
-                "temperature_c": ask("nvmlDeviceGetTemperature", handle, nvml.NVML_TEMPERATURE_GPU),
-                "power_w": None if power_mw is None else power_mw / 1000,
-                "throttle_reasons": None if bits is None else _reasons(bits),
-                "utilisation_percent": None if utilisation is None else utilisation.gpu,
-                "persistence_mode": None if (on := ask("nvmlDeviceGetPersistenceMode", handle)) is None else bool(on),
-                "pcie_generation": ask("nvmlDeviceGetCurrPcieLinkGeneration", handle),
-                "pcie_generation_max": ask("nvmlDeviceGetMaxPcieLinkGeneration", handle),
-                "pcie_width": ask("nvmlDeviceGetCurrPcieLinkWidth", handle),
-                "pcie_width_max": ask("nvmlDeviceGetMaxPcieLinkWidth", handle),
-            }
+            GpuConditions(
+                index=index,
+                name=_decoded(ask("nvmlDeviceGetName", handle)),
+                uuid=_decoded(ask("nvmlDeviceGetUUID", handle)),
+                sm_mhz=ask("nvmlDeviceGetClockInfo", handle, nvml.NVML_CLOCK_SM),
+                sm_mhz_max=ask("nvmlDeviceGetMaxClockInfo", handle, nvml.NVML_CLOCK_SM),
+                memory_mhz=ask("nvmlDeviceGetClockInfo", handle, nvml.NVML_CLOCK_MEM),
+                memory_mhz_max=ask("nvmlDeviceGetMaxClockInfo", handle, nvml.NVML_CLOCK_MEM),
+                temperature_c=ask("nvmlDeviceGetTemperature", handle, nvml.NVML_TEMPERATURE_GPU),
+                power_w=None if power_mw is None else power_mw / 1000,
+                throttle_reasons=None if bits is None else tuple(_reasons(bits)),
+                utilisation_percent=None if utilisation is None else utilisation.gpu,
+                persistence_mode=None if (on := ask("nvmlDeviceGetPersistenceMode", handle)) is None else bool(on),
+                pcie_generation=ask("nvmlDeviceGetCurrPcieLinkGeneration", handle),
+                pcie_generation_max=ask("nvmlDeviceGetMaxPcieLinkGeneration", handle),
+                pcie_width=ask("nvmlDeviceGetCurrPcieLinkWidth", handle),
+                pcie_width_max=ask("nvmlDeviceGetMaxPcieLinkWidth", handle),
+            )
         )
-    return gpus, _decoded(ask("nvmlSystemGetDriverVersion")), None
+    return tuple(gpus), _decoded(ask("nvmlSystemGetDriverVersion")), None
 
 
 def _decoded(text: Any) -> str | None:

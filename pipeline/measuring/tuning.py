@@ -1,7 +1,7 @@
-"""How this machine runs a graph best: ways are tried, and the fastest that computes the same goes into the plan.
+"""How this machine runs a graph best: ways are tried, and the fastest that computes the same goes into the tuning record.
 
 A large batch fed whole pushes its own activations out of the cache, and threads help only where there is enough to
-share. Only what was faster than the library's own way by more than the noise is taken, so that a plan never makes
+share. Only what was faster than the library's own way by more than the noise is taken, so that a tuning record never makes
 anything slower. Tuning engines and CUDA's provider was never run: there was no GPU where this was written.
 """
 
@@ -9,16 +9,18 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from pipeline import backends, environment, tensors
-from pipeline.backends import LoadOptions, Session, Step
-from pipeline.errors import BackendUnavailable, ConfigError
-from pipeline.measuring import harness
-from pipeline.tensors import Outputs, TensorSpec, Tolerance
+from pipeline import environment, precisions
+from pipeline.artifacts.engine import TriedWay, TunedBatch
+from pipeline.artifacts.runner import Step
+from pipeline.backends import Session
+from pipeline.errors import BackendUnavailable, InputError
+from pipeline.measuring import clock
+from pipeline.runners import Runner
+from pipeline.tensors import Array, Outputs, TensorSpec, Tolerance
 
 BATCHES = (1, 8, 64, 256, 1024)
 CHUNKS = (16, 32, 64, 128, 256)
@@ -38,66 +40,46 @@ ONE_THREAD_US = 200
 ones it would win only on a machine that is busy with something else while it tunes."""
 
 
-DEFAULT = Step(1)
+DEFAULT = Step(batch=1)
 """The library's own way: whole, with the threads it chooses."""
 
 
 @runtime_checkable
 class Follows(Protocol):
-    """A session that can change its plan.
+    """A session that can change its steps.
 
     Else one is loaded for each way, and their threads get in each other's way: on two cores, the first calls after
     another session's took 1.6 times as long.
     """
 
-    def follow(self, plan: Sequence[Step]) -> None:
-        """Run batches by this plan from now on."""
+    def follow(self, steps: Sequence[Step]) -> None:
+        """Run batches by these steps from now on."""
         ...
 
 
 class Tuned(NamedTuple):
-    """What `tune` found: the steps, and what it measured, as it stands in `plan.json`."""
+    """What `tune` found: the steps, and what it measured."""
 
     steps: tuple[Step, ...]
-    measured: list[dict[str, Any]]
+    measured: tuple[TunedBatch, ...]
 
 
-def tune(
-    backend: str,
-    model: Path,
-    options: LoadOptions,
-    tolerance: Tolerance,
-    batches: Sequence[int] = BATCHES,
-    budget_s: float = BUDGET_S,
-) -> Tuned:
-    """Measure how `model` is run best, at each of these batch sizes.
+def tune(runner: Runner, batches: Sequence[int] = BATCHES, budget_s: float = BUDGET_S) -> Tuned:
+    """Measure how a runner's model is run fastest, at each of these batch sizes.
 
-    A way must compute what the library's own way computes, within `tolerance`: a graph may mix the samples of a batch,
-    and then it cannot be run in pieces. There are no steps where the batch is fixed, or nothing is faster.
+    A way must compute what the library's own way computes, within the precision's tolerance: a graph may mix the
+    samples of a batch, and then it cannot be run in pieces. There are no steps where the batch is fixed, or nothing is
+    faster.
+
+    Raises:
+        BackendUnavailable: the runner is not available on this machine.
     """
     end = time.monotonic() + budget_s
-    options = replace(options, plan=())
-    with ExitStack() as stack:
-        sessions: dict[Step, Session] = {}
-        following = DEFAULT
-
-        def session(way: Step) -> Session:
-            nonlocal following
-            plan = () if way == DEFAULT else (way,)
-            first: Any = sessions.get(DEFAULT)
-            if isinstance(first, Follows):
-                if way is not following:
-                    first.follow(plan)
-                    following = way
-                return sessions[DEFAULT]
-            if way not in sessions:
-                loading = backends.get(backend).load(model, replace(options, plan=plan))
-                sessions[way] = stack.enter_context(loading)
-            return sessions[way]
-
-        inputs = session(DEFAULT).inputs
+    tolerance = precisions.get(runner.record.precision).tolerance
+    with _Sessions(runner) as sessions:
+        inputs = sessions.of(DEFAULT).inputs
         if any(not spec.shape or spec.shape[0] is not None or None in spec.shape[1:] for spec in inputs):
-            return Tuned((), [])
+            return Tuned((), ())
         trials: list[_Trial] = []
         for batch in sorted(batches):
             if trials:
@@ -108,26 +90,57 @@ def tune(
             feed = {spec.name: _values(spec, batch) for spec in inputs}
             before = trials[-1].way if trials else DEFAULT
 
-            def run(way: Step, feed: dict[str, tensors.Array] = feed) -> Outputs:
-                return session(way).run(feed)
+            def run(way: Step, feed: dict[str, Array] = feed) -> Outputs:
+                return sessions.of(way).run(feed)
 
             try:
-                trials.append(_try(run, options.variant, batch, before, tolerance))
-            except (BackendUnavailable, ConfigError):
+                trials.append(_try(run, runner, batch, before, tolerance))
+            except (BackendUnavailable, InputError):
                 break  # more than the graph or the memory takes
-    return Tuned(_steps(trials), [trial.record() for trial in trials])
+    return Tuned(_steps(trials), tuple(trial.record() for trial in trials))
 
 
-def candidates(variant: str, batch: int, default_us: float) -> list[Step]:
+class _Sessions:
+    """The sessions by which ways are tried: one that changes its steps, or else one for each way."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._sessions: dict[Step, Session] = {}
+        self._following = DEFAULT
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "_Sessions":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def of(self, way: Step) -> Session:
+        """Return a session that runs batches this way."""
+        first = self._sessions.get(DEFAULT)
+        if isinstance(first, Follows):
+            if way is not self._following:
+                first.follow(() if way == DEFAULT else (way,))
+                self._following = way
+            return self._sessions[DEFAULT]
+        if way not in self._sessions:
+            record = self._runner.record
+            options = record.options.model_copy(update={"steps": () if way == DEFAULT else (way,)})
+            one = replace(self._runner, record=record.model_copy(update={"options": options}))
+            self._sessions[way] = self._stack.enter_context(one.open())
+        return self._sessions[way]
+
+
+def candidates(runner: Runner, batch: int, default_us: float) -> list[Step]:
     """Return the ways to run a batch of this size other than the library's own, which takes `default_us`.
 
     They are steps from batch 1 on.
     """
     chunks = [chunk for chunk in CHUNKS if chunk < batch]
-    streams = (1,) if variant in ("cpu", "cuda") else STREAMS
-    ways = [Step(1, chunk=chunk, streams=count) for count in streams for chunk in chunks]
-    if variant == "cpu" and environment.cpu_count() > 1 and default_us < ONE_THREAD_US:
-        ways.append(Step(1, threads=1))
+    streams = STREAMS if runner.record.batches else (1,)  # only an engine, which has a profile, goes over several
+    ways = [Step(batch=1, chunk=chunk, streams=count) for count in streams for chunk in chunks]
+    if runner.device == "cpu" and environment.cpu_count() > 1 and default_us < ONE_THREAD_US:
+        ways.append(Step(batch=1, threads=1))
     return ways
 
 
@@ -154,25 +167,33 @@ class _Trial(NamedTuple):
     def no_slower(self, way: Step) -> bool:
         return way in self.rounds_us and (self.gain(way) >= 1 or self.faster_in_most_rounds(way))
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> TunedBatch:
         ways = {DEFAULT: self.default_us} | self.screened_us
-        return {
-            "batch": self.batch,
-            "ways": [
-                {"threads": way.threads, "chunk": way.chunk, "streams": way.streams, "taken": way == self.way}
-                | {"us": us, "rounds_us": self.rounds_us.get(way, [])}
+        return TunedBatch(
+            batch=self.batch,
+            ways=tuple(
+                TriedWay(
+                    threads=way.threads,
+                    chunk=way.chunk,
+                    streams=way.streams,
+                    taken=way == self.way,
+                    us=us,
+                    rounds_us=tuple(self.rounds_us.get(way, ())),
+                )
                 for way, us in ways.items()
-            ],
-        }
+            ),
+        )
 
 
-def _try(run: Callable[[Step], Outputs], variant: str, batch: int, before: Step, tolerance: Tolerance) -> _Trial:
+def _try(
+    run: Callable[[Step], Outputs], runner: Runner, batch: int, before: Step, tolerance: Tolerance
+) -> _Trial:
     """Time every way once, and then the fastest in rounds with the default, and `before`: the smaller batch's way."""
     expected = {name: array.copy() for name, array in run(DEFAULT).items()}
     default_us = _least_us(lambda: run(DEFAULT))
     screened = {}
-    for way in candidates(variant, batch, default_us):
-        with suppress(BackendUnavailable, ConfigError):  # an engine's profile may have no room for so small a piece
+    for way in candidates(runner, batch, default_us):
+        with suppress(BackendUnavailable, InputError):  # an engine's profile may have no room for so small a piece
             if all(tolerance.holds(array, expected[name]) for name, array in run(way).items()):
                 screened[way] = _least_us(lambda way=way: run(way))  # type: ignore[misc]
     finalists = sorted(screened, key=lambda way: screened[way])[:FINALISTS]
@@ -191,7 +212,7 @@ def _least_us(call: Callable[[], object]) -> float:
 
     By medians, a machine that is busy while it tunes would be told to use one thread for ever.
     """
-    samples = harness.measure(call, warmup_s=0, min_duration_s=MEASURE_S, min_samples=2)
+    samples = clock.measure(call, warmup_s=0, min_duration_s=MEASURE_S, min_samples=2)
     return float(np.min(samples)) / 1e3
 
 
@@ -200,8 +221,8 @@ def _steps(trials: Sequence[_Trial]) -> tuple[Step, ...]:
     steps: list[Step] = []
 
     def emit(batch: int, way: Step) -> None:
-        if replace(way, batch=1) != (replace(steps[-1], batch=1) if steps else DEFAULT):
-            steps.append(replace(way, batch=batch))
+        if way.model_copy(update={"batch": 1}) != (steps[-1].model_copy(update={"batch": 1}) if steps else DEFAULT):
+            steps.append(way.model_copy(update={"batch": batch}))
 
     for i, trial in enumerate(trials):
         emit(trial.batch, trial.way)
@@ -214,7 +235,7 @@ def _steps(trials: Sequence[_Trial]) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _values(spec: TensorSpec, batch: int) -> tensors.Array:
+def _values(spec: TensorSpec, batch: int) -> Array:
     """Return random values for an input, as pixels are: 0 to 255 in an integer type, 0 to 1 in another."""
     random = np.random.default_rng(0)
     shape = [batch, *(size for size in spec.shape[1:] if size is not None)]

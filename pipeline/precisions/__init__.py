@@ -7,11 +7,12 @@ ONNX Runtime can tell its accuracy on a CPU. Each module exposes one `PRECISION`
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 from onnx import ModelProto
 
 from pipeline import graphs, registry
+from pipeline.artifacts.engine import GraphArithmetic
 from pipeline.errors import BuildError
 from pipeline.graphs import arithmetic
 from pipeline.tensors import Tolerance
@@ -55,10 +56,10 @@ class Precision:
         """The bits of a product's operand where everything computes in this precision."""
         return 19 if self.allow_tf32 else BITS[self.compute_type]
 
-    def mean_bits(self, census: Mapping[str, Any]) -> float:
-        """Return the bits of an operand, on average over the multiply-accumulates of a typed graph's census."""
+    def mean_bits(self, arithmetic: GraphArithmetic) -> float:
+        """Return the bits of an operand, on average over the multiply-accumulates of a typed graph."""
         # Where a dynamic dimension hides how many there are, nodes are counted instead.
-        counts = census["mac_share"] or census["compute_nodes"]
+        counts: dict[str, float] = dict(arithmetic.mac_share or arithmetic.compute_nodes)
         bits = {kind: 19 if kind == "FLOAT" and self.allow_tf32 else BITS[kind] for kind in counts}
         return float(sum(bits[kind] * count for kind, count in counts.items()) / sum(counts.values()))
 

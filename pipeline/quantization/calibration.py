@@ -22,6 +22,7 @@ from onnx import ModelProto, TensorProto, helper
 from onnxruntime.quantization.calibrate import HistogramCollector
 
 from pipeline import graphs
+from pipeline.artifacts.engine import ActivationRange, CalibrationRecord
 from pipeline.data import Dataset, Split
 from pipeline.errors import BuildError, DataError
 from pipeline.graphs import quantize
@@ -214,19 +215,19 @@ def relative_error(reference: Array, candidate: Array) -> float:
 
 def record(
     samples: Samples, seen: Mapping[str, Activation], seed: int, method: str, errors: Mapping[str, float]
-) -> dict[str, Any]:
-    """Return what the engine's sidecar says of a calibration."""
+) -> CalibrationRecord:
+    """Return what the engine record says of a calibration."""
     amax = ranges(seen, method)
-    return {
-        "method": method,
-        "validation_error": dict(errors),
-        "seed": seed,
-        "samples": len(samples.split),
-        "samples_sha256": hashlib.sha256("".join(samples.digests).encode()).hexdigest(),
-        "sample_sha256": list(samples.digests),
-        "classes": {str(label): count for label, count in sorted(Counter(samples.split.labels.tolist()).items())},
-        "activations": {
-            name: {"lowest": activation.lowest, "highest": activation.highest, "amax": amax[name]}
-            for name, activation in seen.items()
+    classes = sorted(Counter(samples.split.labels.tolist()).items())
+    return CalibrationRecord(
+        method=method,
+        validation_error=dict(errors),
+        seed=seed,
+        samples=len(samples.split),
+        samples_sha256=hashlib.sha256("".join(samples.digests).encode()).hexdigest(),
+        sample_sha256=samples.digests,
+        classes={str(label): count for label, count in classes},
+        activations={
+            name: ActivationRange(lowest=one.lowest, highest=one.highest, amax=amax[name]) for name, one in seen.items()
         },
-    }
+    )

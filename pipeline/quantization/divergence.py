@@ -1,13 +1,13 @@
 """How far every tensor of a typed graph is from FP32's, found in bounded memory."""
 
 from collections.abc import Callable, Collection
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from pipeline import graphs, precisions
+from pipeline.artifacts.sensitivity import TensorDifference
 from pipeline.runners import inference
 from pipeline.tensors import Array
 
@@ -35,13 +35,15 @@ class Difference:
         self._sum += float(off.sum(dtype=np.float64, where=both))
         self._magnitude += float(size.sum(dtype=np.float64, where=both))
 
-    def record(self) -> dict[str, Any]:
+    def record(self, name: str, layer: str) -> TensorDifference:
         """Return the largest difference, the mean one over FP32's mean magnitude, and how many NaN and Inf there are.
 
         The relative error is None where FP32 has zeros alone and the candidate does not.
         """
         relative = self._sum / self._magnitude if self._magnitude else None if self._sum else 0.0
-        return {"max_abs": self.max_abs, "relative_error": relative, "non_finite": self.non_finite}
+        return TensorDifference(
+            name=name, layer=layer, max_abs=self.max_abs, relative_error=relative, non_finite=self.non_finite
+        )
 
 
 def measure(

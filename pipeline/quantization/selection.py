@@ -1,9 +1,9 @@
 """Choosing a precision among candidates that keep within the accuracy budget: the Pareto set, and the fastest of it."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from pipeline.tasks import classification
+from pipeline.artifacts.parity import Comparison
+from pipeline.artifacts.selection import CandidatePrecision, SelectedOn, Selection
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,7 @@ class Candidate:
     """One precision as built. `cost` orders them: the median latency in µs on the GPU, or bits where none was timed."""
 
     precision: str
-    judgement: classification.Comparison | None
+    comparison: Comparison | None
     cost: float
     mean_bits: float
     onnx_bytes: int
@@ -25,41 +25,43 @@ class Candidate:
 
         Candidates that pass differ in accuracy by a few samples, which is chance; how near they stay to FP32 is not.
         """
-        return float("inf") if self.judgement is None or self.judgement.mean_abs is None else self.judgement.mean_abs
+        return float("inf") if self.comparison is None or self.comparison.mean_abs is None else self.comparison.mean_abs
 
     @property
     def eligible(self) -> bool:
         """Whether it may be chosen: there, and proven to be within the budget."""
-        return not self.failure and self.judgement is not None and self.judgement.verdict == "pass"
+        return not self.failure and self.comparison is not None and self.comparison.verdict == "pass"
 
 
-def select(candidates: list[Candidate], basis: str) -> dict[str, Any]:
-    """Return the choice as plain data for `selection.json`.
+def select(candidates: list[Candidate], basis: str, dataset: SelectedOn, budget_pp: float) -> Selection:
+    """Return the choice.
 
     Chosen is the candidate of the least cost among those that pass; among equals, the one whose outputs are nearest to
     FP32's, then the smaller one. `pareto` holds those that no other passing candidate beats in both cost and error.
+    `basis` says what the cost is, `dataset` and `budget_pp` (percentage points) by what they were judged.
     """
     eligible = [candidate for candidate in candidates if candidate.eligible]
     pareto = [one for one in eligible if not any(_dominates(other, one) for other in eligible)]
     chosen = min(eligible, key=lambda one: (one.cost, one.error, one.onnx_bytes), default=None)
-    return {
-        "schema": 1,
-        "chosen": chosen.precision if chosen else None,
-        "basis": basis,
-        "pareto": [one.precision for one in pareto],
-        "candidates": [
-            {
-                "precision": one.precision,
-                "cost": None if one.failure else one.cost,
-                "mean_bits": one.mean_bits,
-                "onnx_bytes": one.onnx_bytes,
-                "engine_bytes": one.engine_bytes,
-                "judgement": asdict(one.judgement) if one.judgement else None,
-                "rejected": "" if one is chosen else _why_not(one, chosen),
-            }
+    return Selection(
+        chosen=chosen.precision if chosen else None,
+        basis=basis,
+        pareto=tuple(one.precision for one in pareto),
+        candidates=tuple(
+            CandidatePrecision(
+                precision=one.precision,
+                cost=None if one.failure else one.cost,
+                mean_bits=one.mean_bits,
+                onnx_bytes=one.onnx_bytes,
+                engine_bytes=one.engine_bytes,
+                comparison=one.comparison,
+                rejected="" if one is chosen else _why_not(one, chosen),
+            )
             for one in candidates
-        ],
-    }
+        ),
+        dataset=dataset,
+        accuracy_budget_pp=budget_pp,
+    )
 
 
 def _dominates(one: Candidate, other: Candidate) -> bool:
@@ -70,8 +72,8 @@ def _dominates(one: Candidate, other: Candidate) -> bool:
 def _why_not(one: Candidate, chosen: Candidate | None) -> str:
     if one.failure:
         return one.failure
-    if one.judgement is None or one.judgement.verdict != "pass":
-        return one.judgement.reason if one.judgement else "not judged"
+    if one.comparison is None or one.comparison.verdict != "pass":
+        return one.comparison.reason if one.comparison else "not judged"
     assert chosen is not None
     if one.cost > chosen.cost:
         return f"within the budget; {chosen.precision} costs less ({chosen.cost:g} against {one.cost:g})"

@@ -8,13 +8,14 @@ stays so are dropped. The samples are run once a layer for the ranking, and at m
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
 from pipeline import precisions
+from pipeline.artifacts.parity import Comparison
+from pipeline.artifacts.sensitivity import LayerGroup, LayerSensitivity, Trial
 from pipeline.errors import BuildError, ConfigError
 from pipeline.graphs import arithmetic
 from pipeline.graphs.keras_layers import Group, groups
@@ -57,20 +58,20 @@ class _Trial:
 
     error: float
     non_finite: int
-    judgement: classification.Comparison
+    comparison: Comparison
 
     @property
     def passed(self) -> bool:
-        return self.judgement.verdict == "pass"
+        return self.comparison.verdict == "pass"
 
-    def record(self) -> dict[str, Any]:
-        return {
-            "verdict": self.judgement.verdict,
-            "error": self.error,
-            "accuracy_drop_pp": self.judgement.accuracy_drop_pp,
-            "non_finite": self.non_finite,
-            "reason": self.judgement.reason,
-        }
+    def record(self, reason: str = "") -> Trial:
+        return Trial(
+            verdict=self.comparison.verdict,
+            error=self.error,
+            accuracy_drop_pp=self.comparison.accuracy_drop_pp,
+            non_finite=self.non_finite,
+            reason=reason or self.comparison.reason,
+        )
 
 
 @dataclass(frozen=True)
@@ -81,22 +82,27 @@ class _Unit:
     overflows: bool
     trial: _Trial | None = None
 
-    def record(self, baseline: _Trial) -> dict[str, Any]:
+    def record(self, baseline: _Trial) -> LayerGroup:
         error = self.trial.error if self.trial else None
         won = 1 - error / baseline.error if error is not None and baseline.error else 0.0
-        return {
-            "layers": [group.name for group in self.groups],
-            "nodes": [node for group in self.groups for node in group.nodes],
-            "overflows": self.overflows,
-            "error_alone": error,
-            "won_back": max(won, 0.0),
-            "verdict": self.trial.judgement.verdict if self.trial else "skipped",
-        }
+        return LayerGroup(
+            layers=tuple(group.name for group in self.groups),
+            nodes=tuple(node for group in self.groups for node in group.nodes),
+            overflows=self.overflows,
+            error_alone=error,
+            won_back=max(won, 0.0),
+            verdict=self.trial.comparison.verdict if self.trial else "skipped",
+        )
 
 
 @dataclass(frozen=True)
-class _Laboratory:
-    """Judges one model's typed graphs, whatever they keep in FP32, on the same samples."""
+class Evaluator:
+    """Judges one model's typed graphs, whatever they keep in FP32, on the same samples.
+
+    `model` is the exported FP32 graph, left as it is; `amax` the ranges of its activations, where the precision needs
+    calibration; `images` uint8 [samples, height, width, channels] with `labels` [samples]; `budget_pp` accuracy that may
+    be lost, in percentage points; `batch` samples per inference.
+    """
 
     model: ModelProto
     precision: Precision
@@ -104,7 +110,7 @@ class _Laboratory:
     images: Array
     labels: NDArray[np.integer]
     budget_pp: float
-    batch: int
+    batch: int = 64
 
     @cached_property
     def reference(self) -> Array:
@@ -121,70 +127,58 @@ class _Laboratory:
             return None
         typed = self.precision.apply(self.model, keep, self.amax)
         scores = inference.scores(typed, self.precision, self.images, self.batch)
-        judgement = classification.compare(
+        comparison = classification.compare(
             self.reference, scores, self.labels, self.precision.tolerance, self.budget_pp
         )
-        return _Trial(output_error(self.reference, scores), int((~np.isfinite(scores).all(axis=1)).sum()), judgement)
+        return _Trial(output_error(self.reference, scores), int((~np.isfinite(scores).all(axis=1)).sum()), comparison)
 
 
 def localise(
-    model: ModelProto,
-    precision: Precision,
-    amax: Mapping[str, float] | None,
-    images: Array,
-    labels: NDArray[np.integer],
-    *,
-    layers: Collection[str],
-    budget_pp: float,
-    batch: int = 64,
-    progress: Progress = lambda *_: None,
-) -> dict[str, Any]:
-    """Find where a precision loses accuracy on these samples, and the layers to keep in FP32 that bring it back.
+    evaluator: Evaluator, *, layers: Collection[str], model_sha256: str, progress: Progress = lambda *_: None
+) -> LayerSensitivity:
+    """Find where a precision loses accuracy on some samples, and the layers to keep in FP32 that bring it back.
 
     Args:
-        model: the exported FP32 graph; it is left as it was.
-        precision: one that rewrites the graph.
-        amax: the ranges of its activations, where it needs calibration.
-        images: uint8 [samples, height, width, channels].
-        labels: integers [samples].
-        layers: the model's, by `layer_names.keras_layer_names`.
-        budget_pp: accuracy that may be lost, in percentage points.
-        batch: samples per inference.
+        evaluator: of the model, its precision and the samples.
+        layers: the model's, by `keras_layers.keras_layer_names`.
+        model_sha256: of the exported FP32 graph, for the record.
         progress: see `Progress`.
 
     Returns:
-        What `artifacts/localise/<precision>.json` holds. `keep_fp32` lists the layers: none where the precision is
-        within its budget as it is, and None itself where no set of layers found brings it there; `result` says why.
+        `keep_fp32` lists the layers: none where the precision is within its budget as it is, and None itself where no
+        set of layers found brings it there; `result` says why.
 
     Raises:
         ConfigError: the precision computes FP32's own graph.
-        BuildError: the graph cannot be had in this precision, or computes NaN or Inf in FP32.
+        BuildError: the graph cannot be made in this precision, or computes NaN or Inf in FP32.
     """
+    model, precision = evaluator.model, evaluator.precision
     if precision.rewrite is None:
         raise ConfigError(f"{precision.name} computes FP32's own graph: no layer of it can be kept apart")
-    laboratory = _Laboratory(model, precision, amax, images, labels, budget_pp, batch)
-    typed = precision.apply(model, (), amax)
-    baseline = laboratory.trial()
+    typed = precision.apply(model, (), evaluator.amax)
+    baseline = evaluator.trial()
     assert baseline is not None, "apply found a product"
     runnable = precision.emulate(typed) if precision.emulate else typed
-    differences = divergence.measure(model, runnable, images, lambda done, total: progress(done, total, "tensors"))
+    differences = divergence.measure(
+        model, runnable, evaluator.images, lambda done, total: progress(done, total, "tensors")
+    )
     found = groups(model, layers)
     units = _units(model, precision, found, {name: one.largest for name, one in differences.items()})
-    ranked = _ranked(laboratory, units, progress)
-    kept, result = _search(laboratory, baseline, ranked, progress)
+    ranked = _ranked(evaluator, units, progress)
+    kept, result = _search(evaluator, baseline, ranked, progress)
     layer_of = {node: group.name for group in found for node in group.nodes}
     home = {name: layer_of[node.name] for node in model.graph.node for name in node.output}
-    return {
-        "schema": 1,
-        "precision": precision.name,
-        "samples": len(images),
-        "accuracy_budget_pp": budget_pp,
-        "baseline": baseline.record(),
-        "tensors": [{"name": name, "layer": home[name]} | one.record() for name, one in differences.items()],
-        "groups": [unit.record(baseline) for unit in ranked],
-        "keep_fp32": None if kept is None else [group.name for group in kept],
-        "result": result,
-    }
+    return LayerSensitivity(
+        model_sha256=model_sha256,
+        precision=precision.name,
+        samples=len(evaluator.images),
+        accuracy_budget_pp=evaluator.budget_pp,
+        baseline=baseline.record(),
+        tensors=tuple(one.record(name, home[name]) for name, one in differences.items()),
+        groups=tuple(unit.record(baseline) for unit in ranked),
+        keep_fp32=None if kept is None else tuple(group.name for group in kept),
+        result=result,
+    )
 
 
 def _units(model: ModelProto, precision: Precision, found: list[Group], largest: Mapping[str, float]) -> list[_Unit]:
@@ -215,21 +209,21 @@ def _rounds(node: NodeProto, precision: Precision) -> bool:
     return node.op_type in arithmetic.COMPUTE_OPS if precision.calibrations else node.op_type not in EXACT
 
 
-def _ranked(laboratory: _Laboratory, units: list[_Unit], progress: Progress) -> list[_Unit]:
+def _ranked(evaluator: Evaluator, units: list[_Unit], progress: Progress) -> list[_Unit]:
     """Try each unit alone, and return them by their error, the least first.
 
     Where two overflow, neither wins anything alone: among equals these come first, and then the graph's order holds.
     """
     tried = []
     for i, unit in enumerate(units, 1):
-        tried.append(replace(unit, trial=laboratory.trial(unit.groups)))
+        tried.append(replace(unit, trial=evaluator.trial(unit.groups)))
         progress(i, len(units), "layers")
     return sorted(tried, key=lambda unit: (unit.trial.error if unit.trial else np.inf, not unit.overflows))
 
 
 def _search(
-    laboratory: _Laboratory, baseline: _Trial, ranked: list[_Unit], progress: Progress
-) -> tuple[list[Group] | None, dict[str, Any]]:
+    evaluator: Evaluator, baseline: _Trial, ranked: list[_Unit], progress: Progress
+) -> tuple[list[Group] | None, Trial]:
     """Add units in their order until the verdict is `pass`, then drop every layer without which it stays so.
 
     Returns the layers in the order they were added, or None, and what they come to.
@@ -239,17 +233,17 @@ def _search(
     for i, unit in enumerate(ranked, 1):
         if best.passed:
             break
-        trial = laboratory.trial([*kept, *unit.groups]) if kept else unit.trial
+        trial = evaluator.trial([*kept, *unit.groups]) if kept else unit.trial
         if trial:  # else the last product would leave the precision: the next unit may do without it
             kept, best = [*kept, *unit.groups], trial
         progress(i, len(ranked), "search")
     if not best.passed:
-        reason = f"no set of layers found is enough; with {len(kept)} in FP32: {best.judgement.reason}"
-        return None, best.record() | {"reason": reason}
+        reason = f"no set of layers found is enough; with {len(kept)} in FP32: {best.comparison.reason}"
+        return None, best.record(reason)
     added = tuple(kept)
     for i, group in enumerate(reversed(added), 1):
         rest = [one for one in kept if one is not group]
-        trial = laboratory.trial(rest) if rest else None
+        trial = evaluator.trial(rest) if rest else None
         if trial and trial.passed:
             kept, best = rest, trial
         progress(i, len(added), "search")

@@ -7,20 +7,24 @@ otherwise report the accuracy of what was chosen for its accuracy there.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import onnx
 
 from pipeline import data, graphs, precisions
+from pipeline.artifacts.dataset import DatasetRecord
+from pipeline.artifacts.engine import CalibrationRecord, GraphArithmetic
+from pipeline.artifacts.parity import Comparison
+from pipeline.artifacts.sensitivity import LayerSensitivity
+from pipeline.artifacts.store import Published
 from pipeline.config import AUTO, Config
 from pipeline.data import Dataset
-from pipeline.graphs import arithmetic, keras_layers
+from pipeline.graphs import arithmetic as graph_arithmetic
+from pipeline.graphs import keras_layers
 from pipeline.precisions import Precision
 from pipeline.quantization import calibration, sensitivity
 from pipeline.runners import inference
 from pipeline.tasks import classification
 from pipeline.tensors import Array
-from pipeline.workflow.run import Context
 
 METHOD_SAMPLES = 1000
 """Validation images by which calibration methods are compared: their errors differ by factors, not by percents."""
@@ -30,14 +34,14 @@ JUDGE_BATCH = 64
 
 @dataclass(frozen=True)
 class TypedGraph:
-    """A precision's graph, and what the sidecar says of it."""
+    """A precision's graph, and what the engine record says of it."""
 
     model: onnx.ModelProto
-    census: dict[str, Any]
-    calibration: dict[str, Any] | None
+    arithmetic: GraphArithmetic
+    calibration: CalibrationRecord | None
     keep_fp32: tuple[str, ...]
     """Keras layers kept in FP32."""
-    judgement: classification.Comparison | None
+    comparison: Comparison | None
     """Against FP32 on the validation split, where the configuration has the engine stage judge."""
 
 
@@ -51,10 +55,23 @@ class Rewriter:
         layers: list[str],
         config: Config,
         say: Callable[[str], None],
+        exported_sha256: str = "",
     ) -> None:
-        self.exported, self.layers = exported, layers
+        self.exported, self.layers, self._sha256 = exported, layers, exported_sha256
         self._load, self._say = dataset, say
         self._options, self._budget_pp = config.engine, config.validate_.accuracy_budget_pp
+
+    @classmethod
+    def of(cls, published: Published, config: Config, say: Callable[[str], None]) -> "Rewriter":
+        """Return what makes the typed graphs of the published model."""
+        return cls(
+            graphs.load(published.path("export/model.onnx")),
+            lambda: data.reload(published.read(DatasetRecord), config.data),
+            keras_layers.keras_layer_names(published.path("train/model.keras")),
+            config,
+            say,
+            published.sha256("export/model.onnx"),
+        )
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -94,33 +111,33 @@ class Rewriter:
             self._say(f"{precision.name}: engine.keep_fp32 is without effect, TF32 is one flag for the whole engine")
         keep = () if auto or precision.rewrite is None else self._options.keep_fp32
         typed = self._typed(precision, keep)
-        if auto and precision.rewrite is not None and typed.judgement and typed.judgement.verdict == "fail":
-            self._say(f"{precision.name}: {typed.judgement.reason}; looking for the layers to keep in FP32")
+        if auto and precision.rewrite is not None and typed.comparison and typed.comparison.verdict == "fail":
+            self._say(f"{precision.name}: {typed.comparison.reason}; looking for the layers to keep in FP32")
             found = self.localise(precision)
-            if found["keep_fp32"]:
-                self._say(f"{precision.name}: keeps {', '.join(found['keep_fp32'])} in FP32")
-                return self._typed(precision, tuple(found["keep_fp32"]))
-            self._say(f"{precision.name}: {found['result']['reason']}")
+            if found.keep_fp32:
+                self._say(f"{precision.name}: keeps {', '.join(found.keep_fp32)} in FP32")
+                return self._typed(precision, tuple(found.keep_fp32))
+            self._say(f"{precision.name}: {found.result.reason}")
         return typed
 
     def _typed(self, precision: Precision, keep_layers: tuple[str, ...]) -> TypedGraph:
         keep = keras_layers.resolve(self.exported, keep_layers, self.layers) if keep_layers else frozenset()
         amax, record = self._ranges(precision, keep)
         model = precision.apply(self.exported, keep, amax)
-        judgement = None
+        comparison = None
         if self._options.judges:
-            judgement = classification.compare(
+            comparison = classification.compare(
                 self._reference,
                 self._scores(model, precision),
                 self.dataset.validation.labels,
                 precision.tolerance,
                 self._budget_pp,
             )
-        return TypedGraph(model, arithmetic.census(model), record, keep_layers, judgement)
+        return TypedGraph(model, graph_arithmetic.summary(model), record, keep_layers, comparison)
 
     def _ranges(
         self, precision: Precision, keep: frozenset[str]
-    ) -> tuple[dict[str, float] | None, dict[str, Any] | None]:
+    ) -> tuple[dict[str, float] | None, CalibrationRecord | None]:
         """Return the range of each activation by the method that errs least, and the record of the choice."""
         if not precision.calibrations:
             return None, None
@@ -145,31 +162,19 @@ class Rewriter:
         precision: Precision,
         samples: int | None = None,
         progress: Callable[[int, int, str], None] = lambda *_: None,
-    ) -> dict[str, Any]:
+    ) -> LayerSensitivity:
         """Find where the precision loses accuracy, by Keras layer, and the smallest set of layers that brings it back.
 
         Looks at all validation images, or the first `samples` of them. See `pipeline.quantization.sensitivity`.
         """
         amax, _ = self._ranges(precision, frozenset())
-        return sensitivity.localise(
-            self.exported,
-            precision,
-            amax,
-            self.dataset.validation.images[:samples],
-            self.dataset.validation.labels[:samples],
-            layers=self.layers,
+        evaluator = sensitivity.Evaluator(
+            model=self.exported,
+            precision=precision,
+            amax=amax,
+            images=self.dataset.validation.images[:samples],
+            labels=self.dataset.validation.labels[:samples],
             budget_pp=self._budget_pp,
             batch=JUDGE_BATCH,
-            progress=progress,
         )
-
-
-def of(context: Context) -> Rewriter:
-    """Return what makes the typed graphs of the model that a stage was given."""
-    return Rewriter(
-        graphs.load(context.artifact("export/model.onnx")),
-        lambda: data.reload(context.read_json("train/dataset.json"), context.config.data),
-        keras_layers.keras_layer_names(context.artifact("train/model.keras")),
-        context.config,
-        context.say,
-    )
+        return sensitivity.localise(evaluator, layers=self.layers, model_sha256=self._sha256, progress=progress)

@@ -12,7 +12,7 @@ from pipeline import backends, graphs, models
 from pipeline.backends import LoadOptions
 from pipeline.errors import BuildError
 from pipeline.graphs import simplify
-from pipeline.workflow.run import Context, Outcome
+from pipeline.workflow.context import Context, Outcome
 
 INPUT, OUTPUT = "image", "probabilities"
 SAMPLES = 8
@@ -21,7 +21,7 @@ SAMPLES = 8
 
 def run(context: Context) -> Outcome:
     """Publish `saved_model/` and `model.onnx`."""
-    model = models.load(context.artifact("train/model.keras"), context.config.model.source)
+    model = models.load(context.published.path("train/model.keras"), context.config.model.source)
     image_shape = tuple(model.inputs[0].shape[1:])  # [height, width, channels]
     signature = tf.TensorSpec((None, *image_shape), tf.uint8, name=INPUT)
 

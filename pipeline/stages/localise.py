@@ -1,52 +1,57 @@
 """Beside the main line: where a precision loses accuracy, by Keras layer, and what brings it back."""
 
 import shutil
-from typing import Any
 
 from rich.progress import Progress
-from rich.table import Table
 
-from pipeline import artifacts, precisions
-from pipeline.quantization import typed_graphs
-from pipeline.workflow.run import Context, Outcome
+from pipeline import precisions, tables
+from pipeline.artifacts.sensitivity import LayerSensitivity
+from pipeline.artifacts.store import MANIFEST
+from pipeline.errors import ArtifactError
+from pipeline.quantization.typed_graphs import Rewriter
+from pipeline.tables import sensitivity
+from pipeline.workflow.context import Context, Outcome
 
 
 def run(context: Context) -> Outcome:
     """Publish `<precision>.json`; what was published on other precisions of the same model stays beside it."""
-    name = context.config.localise.precision
-    model = context.sha256("export/model.onnx")
-    for file in sorted((context.root / "localise").glob("*.json")):
-        if file.name != artifacts.MANIFEST and artifacts.read_json(file)["model_sha256"] == model:
-            shutil.copy2(file, context.output)
+    options = context.config.localise
+    _keep_others(context, f"{options.precision}.json")
     with Progress(console=context.console, disable=not context.console.is_terminal) as progress:
-        task = progress.add_task(f"localising {name}")
+        task = progress.add_task(f"localising {options.precision}")
 
         def show(done: int, total: int, what: str) -> None:
             progress.update(task, completed=done, total=total, description=what)
 
-        found = typed_graphs.of(context).localise(precisions.get(name), context.config.localise.samples, show)
-    context.write_json(f"{name}.json", {"model_sha256": model} | found)
-    _show(context, name, found)
+        rewriter = Rewriter.of(context.published, context.config, context.say)
+        found = rewriter.localise(precisions.get(options.precision), options.samples, show)
+    context.write(found, f"{options.precision}.json")
+    _show(context, found)
     return Outcome()
 
 
-def _show(context: Context, name: str, found: dict[str, Any]) -> None:
-    table = Table(title=f"{name}: what returning each to FP32 wins back, on {found['samples']:,} images")
-    table.title_justify = "left"
-    for column in ("Keras layer", "error left", "won back", "verdict"):
-        table.add_column(column)
-    for group in found["groups"]:
-        # Where these layers have the last product, nothing of the precision would be left to try.
-        error = "no product left" if group["error_alone"] is None else f"{group['error_alone']:.2e}"
-        table.add_row(", ".join(group["layers"]), error, f"{group['won_back']:.0%}", group["verdict"])
-    context.console.print(table)
-    baseline, result = found["baseline"], found["result"]
-    context.say(f"{name} as it is: {baseline['verdict']}, error {baseline['error']:.2e}, {baseline['reason']}")
-    if found["keep_fp32"]:
-        names = ",".join(found["keep_fp32"])
-        context.say(f"smallest set found: {names}: {result['verdict']}, {result['reason']}")
+def _keep_others(context: Context, name: str) -> None:
+    """Copy what was published on other precisions of this very model."""
+    model = context.published.sha256("export/model.onnx")
+    for file in sorted((context.published.root / "localise").glob("*.json")):
+        if file.name in (MANIFEST, name):
+            continue
+        try:
+            if LayerSensitivity.read(file).model_sha256 == model:
+                shutil.copy2(file, context.output)
+        except ArtifactError:
+            continue  # of another version of the pipeline
+
+
+def _show(context: Context, found: LayerSensitivity) -> None:
+    context.console.print(tables.terminal(sensitivity.layers(found)))
+    baseline, result, name = found.baseline, found.result, found.precision
+    context.say(f"{name} as it is: {baseline.verdict}, error {baseline.error:.2e}, {baseline.reason}")
+    if found.keep_fp32:
+        names = ",".join(found.keep_fp32)
+        context.say(f"smallest set found: {names}: {result.verdict}, {result.reason}")
         context.say(f"to build so: --set engine.keep_fp32={names}")
-    elif found["keep_fp32"] is None:
-        context.warn(result["reason"])
+    elif found.keep_fp32 is None:
+        context.warn(result.reason)
     else:
         context.say("no layer has to be kept in FP32")

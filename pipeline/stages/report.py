@@ -2,9 +2,9 @@
 
 from pipeline.report import markdown, page
 from pipeline.report import run as runs
-from pipeline.report.numbers import written
 from pipeline.report.run import Run
-from pipeline.workflow.run import Context, Outcome
+from pipeline.tables.numbers import written
+from pipeline.workflow.context import Context, Outcome
 
 
 def run(context: Context) -> Outcome:
@@ -13,7 +13,7 @@ def run(context: Context) -> Outcome:
     Raises:
         ArtifactError: the model passed validation and was not timed, or what it is to be compared with cannot be read.
     """
-    own = runs.read(context.root, context.manifests, context.missing)
+    own = runs.read(context.published.root, context.manifests, context.missing)
     others = runs.read_others(context.config.report.compare)
     (context.output / "index.html").write_text(page.render(own, others), encoding="utf-8")
     (context.output / "report.md").write_text(markdown.render(own), encoding="utf-8")
@@ -23,26 +23,25 @@ def run(context: Context) -> Outcome:
 
 def _summary(context: Context, own: Run) -> None:
     """Print the few lines that a newcomer reads after `make all`."""
-    if own.dataset["substitute"]:
-        context.warn(f"the figures below are of {own.dataset['origin']}, NOT of MNIST")
-    history = own.history.plain
-    context.say(f"  trained    accuracy {history['test_accuracy']:.4f} on {history['test_samples']:,} test images")
+    dataset, history, parity = own.dataset.plain, own.history.plain, own.parity.plain
+    if dataset.substitute:
+        context.warn(f"the figures below are of {dataset.origin}, NOT of MNIST")
+    context.say(f"  trained    accuracy {history.test_accuracy:.4f} on {history.test_samples:,} test images")
+    records = [record.plain for record in own.engines]
     built = [
-        sidecar.plain["precision"] + ("" if sidecar.plain["runs_here"] else " (not run here)")
-        for sidecar in own.sidecars
-        if sidecar.plain["status"] == "built"
+        record.precision + ("" if record.runs_here else " (not run here)")
+        for record in records
+        if record.status == "built"
     ]
     context.say(f"  engines    {', '.join(built) or 'none'}")
-    hops = own.parity.plain["hops"]
-    executed = sum(row["executed"] for row in hops)
-    context.say(f"  accuracy   {own.parity['verdict']} ({executed} of {len(hops)} hops ran)")
+    ran = [row for row in parity.runners if row.verdict != "skipped"]
+    context.say(f"  accuracy   {parity.verdict} ({len(ran)} of {len(parity.runners)} runners ran)")
     for row in runs.headlines(own):
         best = row.plain
         context.say(
-            f"  batch {best['batch']:<5} {best['backend']} {best['variant']} {best['precision']} on {best['device']}: "
-            f"{written(row['ratio'], 'ratio')} the strongest original ({best['over']} on {best['over_device']})"
-            f"{'' if best['verdict'] == 'faster' else ', ' + best['verdict']}"
+            f"  batch {best.batch:<5} {best.runner} on {best.device}: {written(best.ratio, 'ratio')} the strongest "
+            f"original ({best.over} on {best.over_device}){'' if best.verdict == 'faster' else ', ' + best.verdict}"
         )
     if own.results is None:
         context.say("  speed      not timed: the model failed validation")
-    context.say(f"  report     {context.root / 'report' / 'index.html'}")
+    context.say(f"  report     {context.published.root / 'report' / 'index.html'}")

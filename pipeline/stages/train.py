@@ -2,7 +2,6 @@
 
 import math
 import time
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -11,7 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pipeline import data, environment, models
 from pipeline.config import Train
 from pipeline.errors import DataError
-from pipeline.workflow.run import Context, Outcome
+from pipeline.artifacts.dataset import DatasetRecord
+from pipeline.artifacts.history import TrainingHistory
+from pipeline.artifacts.manifest import DatasetSummary
+from pipeline.workflow.context import Context, Outcome
 
 ARTICLE_EPOCHS = 5
 MIN_STEPS = 1_000
@@ -27,8 +29,7 @@ def run(context: Context) -> Outcome:
     _say_data(context, record)
 
     keras.utils.set_random_seed(options.seed)
-    image_shape = record["image_shape"]
-    model = models.build(context.config.model.source, tuple(image_shape), len(dataset.class_names))
+        model = models.build(context.config.model.source, dataset.test.images.shape[1:], len(dataset.class_names))
     epochs = _epochs(options, len(dataset.train))
     steps = math.ceil(len(dataset.train) / options.batch_size)
     if not model.compiled:
@@ -61,24 +62,26 @@ def run(context: Context) -> Outcome:
     accuracy = float((predicted == dataset.test.labels).mean())
     context.say(f"test accuracy {accuracy:.4f} on {len(dataset.test):,} images of {dataset.name}")
 
-    context.write_json("dataset.json", {"schema": 1} | record)
-    context.write_json(
-        "history.json",
-        {
-            "schema": 1,
-            "dataset": dataset.name,
-            "device": device,
-            "epochs": epochs,
-            "steps_per_epoch": steps,
-            "seconds": round(seconds, 2),
-            "images_per_s": round(epochs * len(dataset.train) / seconds, 1),
-            "epoch_seconds": progress.epoch_seconds,
-            "history": {key: [float(value) for value in values] for key, values in history.history.items()},
-            "test_accuracy": accuracy,
-            "test_samples": len(dataset.test),
-        },
+    context.write(record)
+    context.write(
+        TrainingHistory(
+            dataset=dataset.name,
+            device=device,
+            epochs=epochs,
+            steps_per_epoch=steps,
+            seconds=round(seconds, 2),
+            images_per_s=round(epochs * len(dataset.train) / seconds, 1),
+            epoch_seconds=tuple(progress.epoch_seconds),
+            history={key: tuple(float(value) for value in values) for key, values in history.history.items()},
+            test_accuracy=accuracy,
+            test_samples=len(dataset.test),
+        )
     )
-    return Outcome(dataset={key: record[key] for key in ("name", "origin", "substitute", "samples")})
+    return Outcome(
+        dataset=DatasetSummary(
+            name=record.name, origin=record.origin, substitute=record.substitute, samples=record.samples
+        )
+    )
 
 
 def _device(context: Context) -> str:
@@ -95,15 +98,15 @@ def _device(context: Context) -> str:
     return "cpu"
 
 
-def _say_data(context: Context, record: dict[str, Any]) -> None:
-    if record["substitute"]:
+def _say_data(context: Context, record: DatasetRecord) -> None:
+    if record.substitute:
         context.warn(
-            f"{record['substitute']}\n          Training on {record['origin']} INSTEAD: no figure below is MNIST's."
+            f"{record.substitute}\n          Training on {record.origin} INSTEAD: no figure below is MNIST's."
         )
-    samples = record["samples"]
+    samples = record.samples
     context.say(
-        f"data: {record['name']} ({record['origin']}), {samples['train']:,} training, {samples['validation']:,} "
-        f"validation and {samples['test']:,} test images"
+        f"data: {record.name} ({record.origin}), {samples.train:,} training, {samples.validation:,} "
+        f"validation and {samples.test:,} test images"
     )
 
 

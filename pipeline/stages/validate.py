@@ -9,6 +9,7 @@ from pipeline.artifacts.parity import JudgedOn, ParityReport
 from pipeline.errors import ParityError
 from pipeline.runners import judge, runners
 from pipeline.runners.judge import Criteria
+from pipeline.tables import accuracy
 from pipeline.tensors import Array
 from pipeline.workflow.context import Context, Outcome
 
@@ -72,7 +73,7 @@ def _failure(report: ParityReport) -> ParityError | None:
 
 
 def _show(context: Context, report: ParityReport) -> None:
-    context.console.print(tables.terminal(tables.hops(report)))
+    context.console.print(tables.terminal(accuracy.hops(report)))
     skipped: dict[str, list[str]] = {}
     for row in report.runners:
         if row.verdict == "skipped":

@@ -1,37 +1,23 @@
 """Comparing a candidate's outputs with a reference's on the same samples: numbers, statistics and a verdict."""
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.artifacts.disagreements import Answer, DifferingSample
+from pipeline.artifacts.parity import Comparison
 from pipeline.tasks.paired_proportions import drop_interval, mcnemar_p, samples_to_settle
 from pipeline.tensors import Tolerance
 
-Verdict = Literal["pass", "fail", "inconclusive", "skipped"]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """What differs between two sets of outputs on the same samples.
+class Differing(NamedTuple):
+    """How many samples get another answer, and the gravest of them."""
 
-    Differences are absolute, over all elements. Accuracies are fractions of the samples; the drop is in percentage
-    points, positive where the candidate is worse.
-    """
-
-    samples: int
-    max_abs: float | None
-    mean_abs: float | None
-    top1_agreement: float
-    accuracy_reference: float
-    accuracy_candidate: float
-    accuracy_drop_pp: float
-    accuracy_drop_ci95_pp: tuple[float, float]
-    mcnemar_p: float
-    verdict: Verdict
-    reason: str
+    count: int
+    samples: tuple[DifferingSample, ...]
 
 
 def compare(
@@ -61,7 +47,7 @@ def compare(
     low, high = (100 * bound for bound in drop_interval(lost, gained, n))
     drop = 100 * (lost - gained) / n
     if not finite:
-        verdict: Verdict = "fail"
+        verdict: Literal["pass", "fail", "inconclusive"] = "fail"
         reason = f"NaN or Inf in the outputs of {int(infinite.sum())} of {n} samples"
     elif np.allclose(candidate, reference, rtol=tolerance.rtol, atol=tolerance.atol):
         verdict, reason = "pass", f"outputs within {tolerance} on every sample"
@@ -91,8 +77,8 @@ def compare(
 
 def disagreements(
     reference: NDArray[np.floating], candidate: NDArray[np.floating], labels: NDArray[np.integer], limit: int
-) -> dict[str, Any]:
-    """Return how many samples get another answer from the candidate, and the `limit` gravest of them as plain data.
+) -> Differing:
+    """Return how many samples get another answer from the candidate, and the `limit` gravest of them.
 
     Both are class scores [samples, classes]. The gravest are those whose old answer lost most of its score. A score
     that is no number is None.
@@ -103,19 +89,19 @@ def disagreements(
     lost = before - candidate[differing, top_reference[differing]].astype(np.float64)
     gravest = differing[np.argsort(-np.nan_to_num(lost, nan=np.inf), kind="stable")[:limit]]
 
-    def answer(scores: NDArray[np.floating], best: int) -> dict[str, Any]:
+    def answer(scores: NDArray[np.floating], best: int) -> Answer:
         score = float(scores[best])
-        return {"class": int(best), "score": score if math.isfinite(score) else None}
+        return Answer(class_index=int(best), score=score if math.isfinite(score) else None)
 
-    return {
-        "count": len(differing),
-        "samples": [
-            {
-                "index": int(index),
-                "label": int(labels[index]),
-                "reference": answer(reference[index], top_reference[index]),
-                "candidate": answer(candidate[index], top_candidate[index]),
-            }
+    return Differing(
+        count=len(differing),
+        samples=tuple(
+            DifferingSample(
+                index=int(index),
+                label=int(labels[index]),
+                reference=answer(reference[index], top_reference[index]),
+                candidate=answer(candidate[index], top_candidate[index]),
+            )
             for index in gravest
-        ],
-    }
+        ),
+    )

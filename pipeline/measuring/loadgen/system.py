@@ -9,16 +9,16 @@ import itertools
 import math
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.backends import Session
+from pipeline.artifacts.loadgen import Expected
 from pipeline.config import Loadgen
 from pipeline.errors import BackendUnavailable, ConfigError
-from pipeline.measuring import harness
+from pipeline.measuring import clock
 from pipeline.measuring.loadgen.process import Fail
 from pipeline.tensors import Array
 
@@ -124,7 +124,7 @@ class SystemUnderTest:
             for size, start in self._pieces(count):
                 self.infer(indices[start : start + size])
 
-        return harness.measure(call, warmup_s=0.3, min_duration_s=0.5, min_samples=3)
+        return clock.measure(call, warmup_s=0.3, min_duration_s=0.5, min_samples=3)
 
     def warm_up(self, limit_s: float) -> None:
         """Infer every size of batch that can come, the small ones first, for about `limit_s` at most."""
@@ -145,16 +145,6 @@ class SystemUnderTest:
             pieces.append((size, start))
             start += size
         return pieces
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What a test will come to, by a short measurement: it is told beforehand."""
-
-    seconds: float
-    queries: int
-    samples_per_query: int
-    samples_per_s: float
 
 
 def configure(system: SystemUnderTest, options: Loadgen, seconds: float | None) -> tuple[Any, Expected]:
@@ -191,21 +181,31 @@ def configure(system: SystemUnderTest, options: Loadgen, seconds: float | None) 
     if options.mode == "accuracy":
         queries = math.ceil(system.samples / size)
         rate = settings.server_target_qps if options.scenario == "server" else size * 1e9 / mean_ns
-        expected = Expected(system.samples / rate, queries, size, rate)
+        expected = Expected(
+            seconds=system.samples / rate, queries=queries, samples_per_query=size, samples_per_s=rate
+        )
     elif options.scenario == "offline":
         # LoadGen adds a tenth to what is expected to fill the time.
         samples = max(settings.min_query_count, int(1.1 * least_s * settings.offline_expected_qps))
-        expected = Expected(samples * mean_ns / (size * 1e9), 1, samples, size * 1e9 / mean_ns)
+        expected = Expected(
+            seconds=samples * mean_ns / (size * 1e9),
+            queries=1,
+            samples_per_query=samples,
+            samples_per_s=size * 1e9 / mean_ns,
+        )
     elif options.scenario == "server":
         settings.min_query_count = max(settings.min_query_count, EARLY_STOPPING_P99)
         queries = max(settings.min_query_count, int(least_s * settings.server_target_qps))
-        expected = Expected(queries / settings.server_target_qps, queries, 1, settings.server_target_qps)
+        rate = settings.server_target_qps
+        expected = Expected(seconds=queries / rate, queries=queries, samples_per_query=1, samples_per_s=rate)
         # A rate beyond the model's would otherwise run for as long as its queue takes.
         settings.max_duration_ms = round(2000 * expected.seconds) + 1000
     else:
         queries = max(settings.min_query_count, int(2 * least_s * 1e9 / spacing_ns))
         seconds_needed = max(least_s, settings.min_query_count * mean_ns / 1e9)
-        expected = Expected(seconds_needed, queries, size, size * 1e9 / mean_ns)
+        expected = Expected(
+            seconds=seconds_needed, queries=queries, samples_per_query=size, samples_per_s=size * 1e9 / mean_ns
+        )
     _check_memory(expected, least_s)
     return settings, expected
 

@@ -72,17 +72,13 @@ def write(network: Network, folder: Path) -> dict[str, object]:
     """Write `model.keras` and, exported as the pipeline exports, `model.onnx`; return what there is to know of them."""
     environment.prepare_tensorflow()
     with environment.native_log_hidden():
-        import onnx
-        import tensorflow as tf
-
-        from pipeline.stages import export
+        from pipeline.exporters import tf2onnx
 
     folder.mkdir(parents=True, exist_ok=True)
     with environment.native_log_hidden():
         model = build(network)
         model.save(folder / "model.keras")
-        signature = tf.TensorSpec((None, *network.image_shape), tf.uint8, name=export.INPUT)
-        onnx.save(export.convert(model, signature, 18), folder / "model.onnx")
+        tf2onnx.write(model, folder / "model.onnx", opset=18)
     return {
         "parameters": model.count_params(),
         "onnx_bytes": (folder / "model.onnx").stat().st_size,

@@ -1,13 +1,18 @@
 """Keras models: the article's CNN, how a user's own is built, and how a saved one is loaded."""
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from pipeline import user_code
 from pipeline.errors import ArtifactError, DataError
+
+INPUT, OUTPUT = "image", "probabilities"
+"""The input, uint8 [batch, height, width, channels], and the output, float32 [batch, classes], of every export."""
 
 
 def article_cnn(image_shape: tuple[int, int, int], classes: int) -> keras.Model:
@@ -18,12 +23,12 @@ def article_cnn(image_shape: tuple[int, int, int], classes: int) -> keras.Model:
     """
     return keras.Sequential(
         [
-            keras.Input(image_shape, dtype="uint8", name="image"),
+            keras.Input(image_shape, dtype="uint8", name=INPUT),
             keras.layers.Rescaling(1 / 255),
             keras.layers.Conv2D(32, (3, 3), activation="relu"),
             keras.layers.MaxPooling2D((2, 2)),
             keras.layers.Flatten(),
-            keras.layers.Dense(classes, activation="softmax", name="probabilities"),
+            keras.layers.Dense(classes, activation="softmax", name=OUTPUT),
         ],
         name="article_cnn",
     )
@@ -58,6 +63,15 @@ def build(source: str, image_shape: tuple[int, int, int], classes: int) -> keras
             f"It must take one image batch and return one batch of probabilities, [None, {classes}].",
         )
     return model
+
+
+def serving(model: keras.Model) -> tuple[Callable[[tf.Tensor], dict[str, tf.Tensor]], tf.TensorSpec]:
+    """Return what an exporter traces: the model's inference as a function of tensors, and the signature it takes.
+
+    The function takes `INPUT`, uint8 [batch, height, width, channels] with any batch, and returns {`OUTPUT`: …}.
+    """
+    signature = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.uint8, name=INPUT)
+    return lambda image: {OUTPUT: model(image, training=False)}, signature
 
 
 def load(path: Path, source: str = "article-cnn") -> keras.Model:

@@ -59,6 +59,7 @@ def test_the_configuration_is_read_without_the_libraries_of_what_it_names(statem
     [
         ("pipeline.workflow.run", set()),
         ("pipeline.config", set()),
+        ("pipeline.exporters", set()),
         ("pipeline.data", set()),
         ("pipeline.artifacts", set()),
         ("pipeline.doctor", set()),

@@ -10,6 +10,7 @@ import tensorflow as tf
 from pipeline import models
 from pipeline.backends import Artifact, Bound, Closable, LoadOptions, check_variant
 from pipeline.errors import ArtifactError, BackendUnavailable
+from pipeline.models import INPUT, OUTPUT
 from pipeline.tensors import Array, Feed, Outputs, TensorSpec
 
 VARIANTS: dict[str, Artifact] = {
@@ -20,8 +21,6 @@ VARIANTS: dict[str, Artifact] = {
     "saved_model": "saved_model",
 }
 """`model.predict`, `model(x)`, `tf.function`, `tf.function(jit_compile=True)`, and the SavedModel's signature."""
-
-INPUT, OUTPUT = "image", "probabilities"
 
 
 class TensorFlowSession(Closable):

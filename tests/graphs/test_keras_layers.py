@@ -15,10 +15,9 @@ from pipeline.graphs import arithmetic, keras_layers
 environment.prepare_tensorflow()
 with environment.native_log_hidden():
     import keras
-    import tensorflow as tf
 
     from pipeline import models
-    from pipeline.stages import export
+    from pipeline.exporters import tf2onnx
 
 # Keras 3.15 copies TensorFlow 2.21's variables in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -29,8 +28,7 @@ Exported = tuple[onnx.ModelProto, list[str]]
 def exported(model: keras.Model, folder: Path) -> Exported:
     """Return the graph that the export stage makes of a model, and the layers its file names."""
     model.save(folder / "model.keras")
-    signature = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.uint8, name="image")
-    return export.convert(model, signature, 18), keras_layers.keras_layer_names(folder / "model.keras")
+    return tf2onnx.convert(model, 18), keras_layers.keras_layer_names(folder / "model.keras")
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,9 @@ from pipeline.graphs import simplify
 environment.prepare_tensorflow()
 with environment.native_log_hidden():
     import keras
-    import tensorflow as tf
 
     from pipeline import models
-    from pipeline.stages import export
+    from pipeline.exporters import tf2onnx
 
 # Keras 3.15 copies TensorFlow 2.21's variables in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -49,7 +48,7 @@ def network(name: str) -> keras.Model:
 
 
 def exported(model: keras.Model) -> onnx.ModelProto:
-    return export.convert(model, tf.TensorSpec((None, 28, 28, 1), tf.uint8, name="image"), 18)
+    return tf2onnx.convert(model, 18)
 
 
 def slow_nodes(model: onnx.ModelProto) -> list[str]:

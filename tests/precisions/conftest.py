@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -14,20 +13,7 @@ from onnx import ModelProto
 from pipeline import config, data, precisions
 from pipeline.backends.tensorrt import build
 from pipeline.errors import BackendUnavailable
-from pipeline.graphs import simplify
 from pipeline.quantization import calibration
-
-
-def _export(keras_model: Any, shape: tuple[int, ...]) -> ModelProto:
-    import tensorflow as tf
-    import tf2onnx
-
-    @tf.function(input_signature=[tf.TensorSpec((None, *shape), tf.uint8, name="image")])
-    def serve(image: Any) -> dict[str, Any]:
-        return {"probabilities": keras_model(image, training=False)}
-
-    model, _ = tf2onnx.convert.from_function(serve, input_signature=serve.input_signature, opset=18)
-    return simplify.simplify(model)
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +22,7 @@ def article() -> Article:
     import keras
 
     from pipeline import models
+    from pipeline.exporters import tf2onnx
 
     dataset = data.load(config.Data(name="mnist" if os.environ.get(data.DIR_VARIABLE) else "digits"))
     keras.utils.set_random_seed(0)
@@ -43,7 +30,7 @@ def article() -> Article:
     network.compile(keras.optimizers.Adam(5e-3), "sparse_categorical_crossentropy", steps_per_execution=10)
     batch, epochs = (256, 2) if dataset.name == "mnist" else (64, 12)
     network.fit(dataset.train.images, dataset.train.labels, batch_size=batch, epochs=epochs, verbose=0)
-    model = _export(network, (28, 28, 1))
+    model = tf2onnx.convert(network, 18)
     seen = calibration.observe(model, calibration.draw(dataset, 512, seed=0))
     return Article(model, dataset, calibration.ranges(seen, "minmax"))
 
@@ -52,6 +39,8 @@ def article() -> Article:
 def network(request: pytest.FixtureRequest) -> tuple[ModelProto, Array, dict[str, float]]:
     """A keras.applications network with random weights: its graph, images [8, 96, 96, 3], its activations' ranges."""
     import keras
+
+    from pipeline.exporters import tf2onnx
 
     keras.utils.set_random_seed(0)
     # Coarse patches: noise by the pixel looks all alike after some layers, and what differs would be rounding.
@@ -66,7 +55,7 @@ def network(request: pytest.FixtureRequest) -> tuple[ModelProto, Array, dict[str
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
     model(images, training=True)
-    graph = _export(model, (96, 96, 3))
+    graph = tf2onnx.convert(model, 18)
     split = data.Split(images, np.zeros(len(images), np.int64))
     none = data.Split(images[:0], split.labels[:0])
     dataset = data.Dataset("patches", "random", train=split, validation=none, test=none, class_names=("0",))

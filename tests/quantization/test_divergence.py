@@ -19,9 +19,8 @@ from pipeline.tensors import Feed, Outputs
 environment.prepare_tensorflow()
 with environment.native_log_hidden():
     import keras
-    import tensorflow as tf
 
-    from pipeline.stages import export
+    from pipeline.exporters import tf2onnx
 
 # Keras 3.15 copies TensorFlow 2.21's variables in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -72,7 +71,7 @@ def test_resnet50_has_its_layers_names_and_is_compared_in_bounded_memory(
     network.save(tmp_path / "model.keras")
     layers = keras_layers.keras_layer_names(tmp_path / "model.keras")
     assert layers == [layer.name for layer in network.layers]
-    graph = export.convert(network, tf.TensorSpec((None, 96, 96, 3), tf.uint8, name="image"), 18)
+    graph = tf2onnx.convert(network, 18)
     groups = keras_layers.groups(graph, layers)
     home = {node: group.name for group in groups for node in group.nodes}
     convolutions = [home[node.name] for node in graph.graph.node if node.op_type == "Conv"]

@@ -24,10 +24,9 @@ environment.prepare_tensorflow()
 with environment.native_log_hidden():
     import keras
     import own_models
-    import tensorflow as tf
 
     from pipeline import models
-    from pipeline.stages import export
+    from pipeline.exporters import tf2onnx
 
 # Keras 3.15 copies TensorFlow 2.21's variables in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -65,8 +64,7 @@ class Planted(NamedTuple):
 def planted(model: keras.Model, folder: Path, labels: Array | None = None) -> Planted:
     """Export a model as the export stage does. Without labels, FP32's own predictions are the truth."""
     model.save(folder / "model.keras")
-    signature = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.uint8, name="image")
-    graph = export.convert(model, signature, 18)
+    graph = tf2onnx.convert(model, 18)
     if labels is None:
         labels = inference.scores(graph, precisions.get("fp32"), DIGITS.train.images, 64).argmax(axis=1)
     return Planted(graph, keras_layers.keras_layer_names(folder / "model.keras"), labels)

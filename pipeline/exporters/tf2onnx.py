@@ -1,0 +1,65 @@
+"""ONNX by tf2onnx, which converts the TensorFlow graph of the model; the result is simplified."""
+
+from pathlib import Path
+from typing import Literal
+
+import keras
+import numpy as np
+import onnx
+import tensorflow as tf
+import tf2onnx
+
+from pipeline import graphs, models
+from pipeline.errors import BuildError
+from pipeline.graphs import simplify
+
+FILE = "model.onnx"
+ARTIFACT: Literal["onnx"] = "onnx"
+
+
+def write(model: keras.Model, path: Path, opset: int) -> str:
+    """Write an ONNX file that the ONNX checker has passed in full.
+
+    Raises:
+        BuildError: as `convert`.
+    """
+    graph = convert(model, opset)
+    onnx.save(graph, path)
+    nodes, size = len(graph.graph.node), path.stat().st_size
+    return f"ONNX: opset {graphs.opset(graph)}, {nodes} nodes, {size:,} bytes, checked in full"
+
+
+def convert(model: keras.Model, opset: int) -> onnx.ModelProto:
+    """Convert with tf2onnx, and simplify.
+
+    Raises:
+        BuildError: tf2onnx cannot convert the model, or wrote a graph that is not what was asked for.
+    """
+    serving, signature = models.serving(model)
+    function = tf.function(serving, input_signature=[signature])
+    try:
+        converted, _ = tf2onnx.convert.from_function(function, input_signature=[signature], opset=opset)
+    except Exception as error:  # whatever tf2onnx meets: it has no exception of its own
+        raise BuildError(
+            f"tf2onnx cannot convert {model.name}: {type(error).__name__}: {error}",
+            "An operator that ONNX lacks (Keras's exact GELU is one) has to be replaced in the model.",
+        ) from error
+    graph = simplify.simplify(converted)
+    _check(graph, model.name)
+    return graph
+
+
+def _check(graph: onnx.ModelProto, name: str) -> None:
+    """Raise BuildError unless this is a valid graph of ONNX's own operators, with the names asked for."""
+    graphs.check(graph, f"tf2onnx's conversion of {name}")
+    foreign = sorted({node.op_type for node in graph.graph.node if node.domain not in ("", "ai.onnx")})
+    if foreign:
+        raise BuildError(
+            f"tf2onnx left operators of TensorFlow in the graph: {', '.join(foreign)}",
+            "Replace the layers they come from by ones that ONNX has operators for.",
+        )
+    names = [spec.name for spec in (*graphs.inputs(graph), *graphs.outputs(graph))]
+    if names != [models.INPUT, models.OUTPUT] or graphs.inputs(graph)[0].dtype != np.uint8:
+        raise BuildError(
+            f"tf2onnx gave the graph the inputs and outputs {names}, not {models.INPUT} (uint8) and {models.OUTPUT}"
+        )

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 

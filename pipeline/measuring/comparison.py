@@ -14,6 +14,7 @@ from pipeline.artifacts.results import BenchmarkResults, Cell, Mode, Peaks, RunE
 from pipeline.environment import Machine
 from pipeline.measuring import statistics
 
+
 class Timed(NamedTuple):
     """A cell that was timed, with its timing."""
 

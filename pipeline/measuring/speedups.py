@@ -35,7 +35,7 @@ def with_repeats(runners: Sequence[Runner], may: Callable[[Runner], bool]) -> li
 
 
 def noise_floors(cells: Sequence[Measurement]) -> list[NoiseFloor]:
-    """Return the ratio of each A/A repeat to the cell it repeats, and the smallest difference that may be called one."""
+    """Return the ratio of each A/A repeat to what it repeats, and the smallest difference that may be called one."""
     found = []
     for repeat in cells:
         if repeat.status != "ok" or not repeat.timed.repeat:

@@ -120,7 +120,7 @@ def speedup(baseline_us: Sequence[float], candidate_us: Sequence[float]) -> Rati
 
 
 def noise_floor(first: Ratio) -> float:
-    """Return the smallest difference, as a fraction, that may be called one, by the ratio of a cell to its own A/A repeat."""
+    """Return the smallest difference, as a fraction, that may be called one, by a cell's ratio to its A/A repeat."""
     ends = first.ratio_ci95 or (first.ratio, first.ratio)
     return max(abs(1 - end) for end in (*ends, first.ratio))
 

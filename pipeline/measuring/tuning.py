@@ -1,8 +1,8 @@
-"""How this machine runs a graph best: ways are tried, and the fastest that computes the same goes into the tuning record.
+"""How this machine runs a graph fastest: ways are tried, and the fastest that computes the same is recorded.
 
 A large batch fed whole pushes its own activations out of the cache, and threads help only where there is enough to
-share. Only what was faster than the library's own way by more than the noise is taken, so that a tuning record never makes
-anything slower. Tuning engines and CUDA's provider was never run: there was no GPU where this was written.
+share. Only what was faster than the library's own way by more than the noise is taken, so that a tuning record never
+makes anything slower. Tuning engines and CUDA's provider was never run: there was no GPU where this was written.
 """
 
 import time
@@ -185,9 +185,7 @@ class _Trial(NamedTuple):
         )
 
 
-def _try(
-    run: Callable[[Step], Outputs], runner: Runner, batch: int, before: Step, tolerance: Tolerance
-) -> _Trial:
+def _try(run: Callable[[Step], Outputs], runner: Runner, batch: int, before: Step, tolerance: Tolerance) -> _Trial:
     """Time every way once, and then the fastest in rounds with the default, and `before`: the smaller batch's way."""
     expected = {name: array.copy() for name, array in run(DEFAULT).items()}
     default_us = _least_us(lambda: run(DEFAULT))

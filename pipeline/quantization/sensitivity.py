@@ -100,8 +100,8 @@ class Evaluator:
     """Judges one model's typed graphs, whatever they keep in FP32, on the same samples.
 
     `model` is the exported FP32 graph, left as it is; `amax` the ranges of its activations, where the precision needs
-    calibration; `images` uint8 [samples, height, width, channels] with `labels` [samples]; `budget_pp` accuracy that may
-    be lost, in percentage points; `batch` samples per inference.
+    calibration; `images` uint8 [samples, height, width, channels] with `labels` [samples]; `budget_pp` accuracy that
+    may be lost, in percentage points; `batch` samples per inference.
     """
 
     model: ModelProto

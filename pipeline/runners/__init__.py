@@ -3,7 +3,7 @@
 So what is timed is what was judged, and what is served is the fastest that passed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path

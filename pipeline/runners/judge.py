@@ -74,7 +74,13 @@ def judge(runners: Sequence[Runner], criteria: Criteria) -> Judgement:
             judged.append(_skipped(record, error.message))
             if reference:
                 hops.append(
-                    Hop(reference=reference, candidate=record.name, verdict="skipped", reason=error.message, comparison=None)
+                    Hop(
+                        reference=reference,
+                        candidate=record.name,
+                        verdict="skipped",
+                        reason=error.message,
+                        comparison=None,
+                    )
                 )
             continue
         judged.append(_against_keras(record, device, outputs, criteria, invariance))
@@ -106,9 +112,7 @@ def worst(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def _skipped(record: RunnerRecord, reason: str) -> JudgedRunner:
-    return JudgedRunner(
-        runner=record, device=None, verdict="skipped", reason=reason, total=None, batch_invariance=None
-    )
+    return JudgedRunner(runner=record, device=None, verdict="skipped", reason=reason, total=None, batch_invariance=None)
 
 
 def _against_keras(
@@ -118,7 +122,9 @@ def _against_keras(
     total = _compared(record, KERAS, outputs, criteria) if record.name != KERAS and KERAS in outputs else None
     if total is None:
         verdict: Verdict = invariance.verdict
-        reason = "the original model, which the others are held against" if record.name == KERAS else f"{KERAS} did not run"
+        reason = (
+            "the original model, which the others are held against" if record.name == KERAS else f"{KERAS} did not run"
+        )
     else:
         verdict, reason = total.verdict, total.reason
     if invariance.verdict == "fail":

@@ -1,4 +1,4 @@
-"""Stage 5: time every runner, under one clock and in turn, against the original, and recommend the fastest that passed."""
+"""Stage 5: time every runner, in turn and under one clock, against the original; recommend the fastest that passed."""
 
 import tempfile
 from contextlib import suppress

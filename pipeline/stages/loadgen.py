@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipeline import data, precisions, tables
+from pipeline import data, tables
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.loadgen import Expected, LoadgenAccuracy, LoadgenResult, Metric
 from pipeline.artifacts.parity import ParityReport

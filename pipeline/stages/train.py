@@ -8,11 +8,11 @@ import tensorflow as tf
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pipeline import data, environment, models
-from pipeline.config import Train
-from pipeline.errors import DataError
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.history import TrainingHistory
 from pipeline.artifacts.manifest import DatasetSummary
+from pipeline.config import Train
+from pipeline.errors import DataError
 from pipeline.workflow.context import Context, Outcome
 
 ARTICLE_EPOCHS = 5
@@ -29,7 +29,7 @@ def run(context: Context) -> Outcome:
     _say_data(context, record)
 
     keras.utils.set_random_seed(options.seed)
-        model = models.build(context.config.model.source, dataset.test.images.shape[1:], len(dataset.class_names))
+    model = models.build(context.config.model.source, dataset.test.images.shape[1:], len(dataset.class_names))
     epochs = _epochs(options, len(dataset.train))
     steps = math.ceil(len(dataset.train) / options.batch_size)
     if not model.compiled:
@@ -100,9 +100,7 @@ def _device(context: Context) -> str:
 
 def _say_data(context: Context, record: DatasetRecord) -> None:
     if record.substitute:
-        context.warn(
-            f"{record.substitute}\n          Training on {record.origin} INSTEAD: no figure below is MNIST's."
-        )
+        context.warn(f"{record.substitute}\n          Training on {record.origin} INSTEAD: no figure below is MNIST's.")
     samples = record.samples
     context.say(
         f"data: {record.name} ({record.origin}), {samples.train:,} training, {samples.validation:,} "

@@ -12,7 +12,6 @@ from pipeline.tasks.paired_proportions import drop_interval, mcnemar_p, samples_
 from pipeline.tensors import Tolerance
 
 
-
 class Differing(NamedTuple):
     """How many samples get another answer, and the gravest of them."""
 

@@ -124,9 +124,9 @@ def share(work: Work, batch: int, p50_us: float, peaks: Peaks, mode: str) -> Lim
 def measure(device: str, types: Iterable[str], threads: int | None = None, seconds: float = 1.0) -> Peaks:
     """Measure this machine's peaks, for `seconds` and the setting up; the fastest call of each counts.
 
-    `device` is an address, `cpu` or `cuda:0`, `types` are the precisions wanted, `threads` those of a CPU (None: ONNX Runtime's
-    choice, and one a core to copy). Matrix products run through the `onnxruntime` backend, as the models do. What
-    cannot be measured has its reason in the result; nothing is raised.
+    `device` is an address, `cpu` or `cuda:0`, `types` are the precisions wanted, `threads` those of a CPU (None: ONNX
+    Runtime's choice, and one a core to copy). Matrix products run through the `onnxruntime` backend, as the models do.
+    What cannot be measured has its reason in the result; nothing is raised.
     """
     calls: dict[str, list[microbenchmarks.Amount]] = {}
     reasons: dict[str, str] = {}

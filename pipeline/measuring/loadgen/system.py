@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.backends import Session
 from pipeline.artifacts.loadgen import Expected
+from pipeline.backends import Session
 from pipeline.config import Loadgen
 from pipeline.errors import BackendUnavailable, ConfigError
 from pipeline.measuring import clock
@@ -181,9 +181,7 @@ def configure(system: SystemUnderTest, options: Loadgen, seconds: float | None) 
     if options.mode == "accuracy":
         queries = math.ceil(system.samples / size)
         rate = settings.server_target_qps if options.scenario == "server" else size * 1e9 / mean_ns
-        expected = Expected(
-            seconds=system.samples / rate, queries=queries, samples_per_query=size, samples_per_s=rate
-        )
+        expected = Expected(seconds=system.samples / rate, queries=queries, samples_per_query=size, samples_per_s=rate)
     elif options.scenario == "offline":
         # LoadGen adds a tenth to what is expected to fill the time.
         samples = max(settings.min_query_count, int(1.1 * least_s * settings.offline_expected_qps))

@@ -1,66 +1,70 @@
-"""What has to be there before anything is timed: the graph, the engine, and how this machine runs both best."""
+"""What has to be there before anything is timed: the graph, the engine, and how this machine runs both fastest."""
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from benchmarks import networks
-from benchmarks.contenders import Files
-from benchmarks.networks import Network
-from pipeline import digests, environment, precisions
-from pipeline.backends import LoadOptions, Step
+from benchmarks import networks, runners
+from benchmarks.networks import Network, Written
+from benchmarks.runners import Files
+from pipeline import digests, environment
+from pipeline.artifacts.engine import TunedRunner, TuningRecord
 from pipeline.errors import BackendUnavailable, BuildError
-from pipeline.runners import tuning_record
 
 
-def prepare(network: Network, folder: Path, threads: int) -> tuple[Files, dict[str, Any]]:
-    """Write a network's files into `folder`; return them, and what there is to know of them as plain data.
+class Prepared(NamedTuple):
+    """What there is to know of a network's files."""
+
+    written: Written
+    engine_sha256: str | None
+    no_engine: str
+    tuning: TuningRecord
+    tuned_in_words: dict[str, str]
+
+
+def prepare(network: Network, folder: Path, threads: int) -> tuple[Files, Prepared]:
+    """Write a network's files into `folder`; return them, and what there is to know of them.
 
     In processes of their own: the one that times keeps neither TensorFlow nor threads of anybody's.
     """
     anew = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=anew, max_tasks_per_child=1) as pool:
-        described: dict[str, Any] = dict(pool.submit(networks.write, network, folder).result())
-        described |= pool.submit(_tune, network, folder, threads).result()
-    engine, sha256 = folder / "model.engine", described["engine_sha256"]
-    plans = {
-        variant: tuple(Step(**step) for step in found["steps"])
-        for variant, found in described["plan"]["variants"].items()
-    }
-    onnx, onnx_sha256 = folder / "model.onnx", str(described["onnx_sha256"])
-    files = Files(
-        folder / "model.keras", onnx, onnx_sha256, engine if sha256 else None, sha256, described["no_engine"], plans
-    )
-    return files, described
+        written = pool.submit(networks.write, network, folder).result()
+        prepared = pool.submit(_tune, network, written, folder, threads).result()
+    steps = {one.variant: one.steps for one in prepared.tuning.runners}
+    return _files(written, folder, prepared.engine_sha256, prepared.no_engine)._replace(steps=steps), prepared
 
 
-def _tune(network: Network, folder: Path, threads: int) -> dict[str, Any]:
+def _files(written: Written, folder: Path, engine_sha256: str | None, no_engine: str) -> Files:
+    engine = folder / "model.engine" if engine_sha256 else None
+    keras, onnx = folder / "model.keras", folder / "model.onnx"
+    return Files(keras, onnx, written.onnx_sha256, engine, engine_sha256, no_engine, {})
+
+
+def _tune(network: Network, written: Written, folder: Path, threads: int) -> Prepared:
     """Build the engine where there is a GPU, and tune what can be run here with the engine stage's function."""
     from pipeline.measuring import tuning
+    from pipeline.runners import tuning_record
 
-    onnx, engine = folder / "model.onnx", folder / "model.engine"
-    onnx_sha256, engine_sha256, no_engine = digests.of_file(onnx), None, "no NVIDIA GPU here"
-    ways = [("onnxruntime", onnx, LoadOptions("cpu", sha256=onnx_sha256, threads=threads))]
+    engine_sha256, no_engine = None, "no NVIDIA GPU here"
     if environment.gpus():
-        ways.append(("onnxruntime", onnx, LoadOptions("cuda", sha256=onnx_sha256)))
         try:
-            engine_sha256, no_engine = _build(network, onnx, engine), ""
-            ways.append(("tensorrt", engine, LoadOptions("tensorrt", sha256=engine_sha256)))
+            engine_sha256, no_engine = _build(network, folder / "model.onnx", folder / "model.engine"), ""
         except (BackendUnavailable, BuildError) as error:
             no_engine = error.message
-    tuned = {}
-    for backend, path, options in ways:
+    files = _files(written, folder, engine_sha256, no_engine)
+    found, words = [], {}
+    for runner in filter(runners.ours, runners.runners(files, threads)):
+        backend, variant = runner.record.backend, runner.record.variant
         try:
-            tuned[options.variant] = tuning.tune(backend, path, options, precisions.get("fp32").tolerance)
+            steps, measured = tuning.tune(runner)
         except BackendUnavailable:
             continue  # its cell will say why
-    return {
-        "engine_sha256": engine_sha256,
-        "no_engine": no_engine,
-        "plan": tuning_record.describe(onnx_sha256, tuned),
-        "plan_in_words": {variant: tuning_record.describe_steps(found.steps) for variant, found in tuned.items()},
-    }
+        versions = tuning_record.versions(backend)
+        found.append(TunedRunner(backend=backend, variant=variant, versions=versions, steps=steps, measured=measured))
+        words[variant] = tuning_record.describe(steps)
+    return Prepared(written, engine_sha256, no_engine, tuning_record.record(written.onnx_sha256, found), words)
 
 
 def _build(network: Network, onnx: Path, engine: Path) -> str:

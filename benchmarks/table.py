@@ -1,20 +1,21 @@
 """What was timed, as tables for the terminal and for markdown, and whether what we claim of our runner holds."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 from rich.table import Table
 
-from benchmarks.contenders import LOOP, ONNXRUNTIME, TENSORRT, label, ours
+from benchmarks.runners import LOOP, ONNXRUNTIME, TENSORRT, ours
 from pipeline.measuring import speedups, statistics
-from pipeline.measuring.harness import MODES, Cell
+from pipeline.artifacts.results import Mode, NoiseFloor
+from pipeline.measuring.cells import MODES, Measurement
+from pipeline.tables.numbers import microseconds
 
 BATCH_1, CNN_1024 = 1.05, 1.8
 """What is claimed: at batch 1 at most so many times the bare loop's time; at batch 1,024 of the article's CNN at least
 so many times its items per second."""
 
-HOLDS, FAILS, UNTOLD = "holds", "does not hold", "cannot be told"
+HOLDS, FAILS, UNTOLD = "holds", "does not hold", "too noisy to tell"
 
 WIDE = 0.10
 """A noise floor beyond which a single ratio proves nothing."""
@@ -26,60 +27,59 @@ class Timed(NamedTuple):
     """All cells of one network."""
 
     network: str
-    cells: Sequence[Cell]
+    cells: Sequence[Measurement]
 
-    def ok(self, mode: str) -> list[Cell]:
+    def ok(self, mode: Mode) -> list[Measurement]:
         """Return those that were timed in this mode."""
         return [cell for cell in self.cells if cell.mode == mode and cell.status == "ok"]
 
-    def floors(self) -> list[dict[str, Any]]:
-        """Return what our runner's twins show of the noise."""
+    def floors(self) -> list[NoiseFloor]:
+        """Return what our runner's A/A repeats show of the noise."""
         return speedups.noise_floors(self.cells)
 
-    def find(self, module: str, batch: int, mode: str = MODES[0], device: str = "cpu") -> Cell | None:
+    def find(self, module: str, batch: int, mode: Mode = MODES[0], device: str = "cpu") -> Measurement | None:
         """Return the cell of a module, or None."""
         return next(
             (
                 cell
                 for cell in self.ok(mode)
-                if (cell.contender.module, cell.batch, cell.device) == (module, batch, device)
-                and not cell.contender.twin
+                if (cell.runner.module, cell.batch, cell.device) == (module, batch, device) and not cell.timed.repeat
             ),
             None,
         )
 
-    def our_rival(self, cell: Cell) -> Cell | None:
+    def our_rival(self, cell: Measurement) -> Measurement | None:
         """Return our runner's cell that a cell is to be compared with: on the same device, the fastest kind there."""
         for module in (TENSORRT, ONNXRUNTIME):
             found = self.find(module, cell.batch, cell.mode, str(cell.device))
-            if found is not None and (not ours(cell.contender) or cell.contender.twin):
+            if found is not None and (not ours(cell.runner) or cell.timed.repeat):
                 return found
         return None
 
 
-def rows(timed: Timed, mode: str) -> list[tuple[str, ...]]:
+def rows(timed: Timed, mode: Mode) -> list[tuple[str, ...]]:
     """Return the rows of the table of one mode, ready to be printed, under `COLUMNS`."""
     found = []
     floors = timed.floors()
     for cell in timed.ok(mode):
-        summary, rival = cell.summary, timed.our_rival(cell)
+        summary, rival = cell.timing, timed.our_rival(cell)
         row = [
             str(cell.batch),
-            label(cell.contender),
-            statistics.microseconds(summary.p50_us),
+            str(cell.timed),
+            microseconds(summary.p50_us),
             span(summary.p50_ci95_us),
         ]
         row.append(f"{summary.items_per_s:,.0f}")
         if rival is None:
             row += ["", "", ""]
         else:
-            ratio = statistics.speedup(summary.round_p50_us, rival.summary.round_p50_us)
+            ratio = statistics.speedup(summary.round_p50_us, rival.timing.round_p50_us)
             floor = speedups.floor_of(cell.batch, mode, floors)
             verdict = statistics.verdict(ratio, floor)
             row += [
                 f"{ratio.ratio:.2f}×",
                 span(ratio.ratio_ci95, ".2f"),
-                "" if verdict == statistics.UNTOLD else verdict,
+                "" if verdict == statistics.NOT_SIGNIFICANT else verdict,
             ]
         found.append(tuple(row))
     return found
@@ -90,7 +90,7 @@ def missing(timed: Timed) -> list[str]:
     reasons: dict[str, dict[str, None]] = {}
     for cell in timed.cells:
         if cell.status != "ok":
-            who = label(cell.contender)
+            who = str(cell.timed)
             reasons.setdefault(f"{cell.status}: {cell.reason}", {})[who] = None
     return [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
 
@@ -111,13 +111,13 @@ def checks(everything: Sequence[Timed]) -> Iterator[Claim]:
             if mine is None or bare is None:
                 continue
             where, floor = f"{timed.network}, batch {batch:,}", speedups.floor_of(batch, MODES[0], floors)
-            ours_us, bare_us = mine.summary.round_p50_us, bare.summary.round_p50_us
+            ours_us, bare_us = mine.timing.round_p50_us, bare.timing.round_p50_us
             if batch == 1:
                 ratio = statistics.speedup(ours_us, bare_us)
                 words = f"{where}: our p50 is {_told(ratio)} of the bare loop's, at most {BATCH_1}"
                 yield Claim(words, _judge(ratio, floor, lambda value: value <= BATCH_1))
             if (timed.network, batch) == ("article_cnn", 1024):
-                ratio = statistics.speedup(_means(bare), _means(mine))
+                ratio = statistics.speedup(bare.timing.round_mean_us, mine.timing.round_mean_us)
                 words = f"{where}: {_told(ratio)} times the bare loop's items per second, at least {CNN_1024}"
                 yield Claim(words, _judge(ratio, floor, lambda value: value >= CNN_1024))
             ratio = statistics.speedup(bare_us, ours_us)
@@ -125,9 +125,9 @@ def checks(everything: Sequence[Timed]) -> Iterator[Claim]:
             margin = 1 / (1 + min(floor, WIDE))
             yield Claim(words, _judge(ratio, floor, lambda value, margin=margin: value >= margin))  # type: ignore[misc]
         for row in floors:
-            low, high = row["ratio_ci95"]
-            where = f"{timed.network}, batch {row['batch']:,}, {row['mode']}"
-            words = f"{where}: A/A {row['ratio']:.3f} ({low:.3f} – {high:.3f}) contains 1"
+            low, high = row.ratio_ci95 or (row.ratio, row.ratio)
+            where = f"{timed.network}, batch {row.batch:,}, {row.mode}"
+            words = f"{where}: A/A {row.ratio:.3f} ({low:.3f} – {high:.3f}) contains 1"
             yield Claim(words, HOLDS if low <= 1 <= high else FAILS)
 
 
@@ -137,11 +137,6 @@ def _judge(ratio: statistics.Ratio, floor: float, is_so: Callable[[float], bool]
     if floor > WIDE and len(judged) > 1:
         return UNTOLD
     return HOLDS if is_so(ratio.ratio) else FAILS
-
-
-def _means(cell: Cell) -> list[float]:
-    """Return each round's mean in µs: what the items per second come from."""
-    return [float(np.mean(round_ns)) / 1e3 for round_ns in cell.rounds]
 
 
 def _told(ratio: statistics.Ratio) -> str:
@@ -173,5 +168,5 @@ def span(interval: tuple[float, float] | None, form: str = "") -> str:
     return (
         "n/a"
         if interval is None
-        else " – ".join(format(end, form) if form else statistics.microseconds(end) for end in interval)
+        else " – ".join(format(end, form) if form else microseconds(end) for end in interval)
     )

@@ -72,7 +72,7 @@ def run(context: Context) -> Outcome:
         "interrupted": interrupted,
         "environment": {
             "machine": environment.machine(),
-            "versions": environment.versions(),
+            "versions": environment.versions(backends.distributions()),
             "dataset": dataset.name,
             "settings": options.model_dump(),
             "threads": threads,
@@ -117,8 +117,8 @@ def _contenders(context: Context, threads: int) -> list[Contender]:
         found.append(Contender(module, variant, precision, context.artifact(path), options, source=own, skip=skip))
 
     places: dict[str, str] = {"keras": "train/model.keras", "saved_model": "export/saved_model"}
-    for variant, kind in backends.get(ORIGINAL).VARIANTS.items():
-        add(ORIGINAL, variant, "fp32", places[kind], LoadOptions(variant, threads=threads))
+    for variant, offered in backends.get(ORIGINAL).VARIANTS.items():
+        add(ORIGINAL, variant, "fp32", places[offered.consumes], LoadOptions(variant, threads=threads))
     add(NULL, "harness", "fp32", "export/model.onnx", LoadOptions("harness"))
     runners = _runners()
     for sidecar in context.engine_sidecars():
@@ -156,7 +156,7 @@ def _runners() -> list[tuple[str, str, str]]:
         if name in (ORIGINAL, NULL):
             continue
         try:
-            found += [(name, variant, consumes) for variant, consumes in backends.get(name).VARIANTS.items()]
+            found += [(name, variant, offered.consumes) for variant, offered in backends.get(name).VARIANTS.items()]
         except BackendUnavailable:
             found.append((name, "cpu", "onnx"))  # its library is absent; the probe will say so
     return sorted(found, key=lambda one: one[0] != "onnxruntime")

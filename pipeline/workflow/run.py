@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from pipeline import artifacts, data, digests, environment, user_code
+from pipeline import artifacts, backends, data, digests, environment, user_code
 from pipeline.config import Config
 from pipeline.errors import ArtifactError, ParityError, PipelineError
 from pipeline.stages import Stage
@@ -115,7 +115,7 @@ def run(stage: Stage, config: Config, console: Console, *, force: bool = False) 
                 # Taken again: training may just have downloaded the data that it will find at hand next time.
                 fingerprint=_fingerprint(stage, config, manifests),
                 machine=environment.machine(),
-                versions=environment.versions(),
+                versions=environment.versions(backends.distributions()),
                 outputs=artifacts.records(output),
             )
             (output / artifacts.MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
@@ -144,7 +144,7 @@ def _fingerprint(stage: Stage, config: Config, manifests: dict[str, artifacts.Ma
     found: dict[str, Any] = {
         "inputs": inputs,
         "configuration": sections,
-        "versions": {"pipeline": digests.of_code()} | environment.versions(),
+        "versions": {"pipeline": digests.of_code()} | environment.versions(backends.distributions()),
     }
     if stage.hardware:
         found["hardware"] = {

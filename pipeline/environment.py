@@ -103,9 +103,12 @@ def version(distribution: str) -> str | None:
 
 
 @cache
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of every installed package that can change a result."""
-    found = {name: version(name) for name in DISTRIBUTIONS}
+def versions(more: tuple[str, ...] = ()) -> dict[str, str]:
+    """Return the versions of Python and of every installed package that can change a result.
+
+    `more` are packages beside those of `DISTRIBUTIONS`: the backends know their own (`backends.distributions`).
+    """
+    found = {name: version(name) for name in dict.fromkeys((*DISTRIBUTIONS, *more))}
     return {"python": platform.python_version()} | {name: text for name, text in found.items() if text}
 
 

@@ -74,11 +74,20 @@ def test_the_configuration_is_read_without_the_libraries_of_what_it_names(statem
         ("pipeline.precisions.fp16", set()),
         ("pipeline.precisions.int8", set()),
         ("pipeline.quantization.calibration", {"onnxruntime"}),
-        ("pipeline.backends.onnxruntime", {"onnxruntime"}),
+        ("pipeline.backends.onnxruntime", set()),
+        ("pipeline.backends.onnxruntime.session", {"onnxruntime"}),
     ],
 )
 def test_heavy_imports_stay_in_the_modules_that_may_have_them(module: str, allowed: set[str]) -> None:
     assert imported(f"import {module}") <= allowed
+
+
+def test_what_all_backends_offer_is_listed_without_their_libraries() -> None:
+    code = (
+        "from pipeline import backends\nfor name in backends.NAMES: assert backends.get(name).VARIANTS\n"
+        "import sys; assert 'openvino' not in sys.modules"
+    )
+    assert imported(code) == set()
 
 
 def test_the_engine_stage_never_imports_tensorflow(main_job: Path, tmp_path: Path) -> None:

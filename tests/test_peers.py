@@ -64,7 +64,7 @@ def test_a_peer_runs_the_graph_it_is_given(
 
 def test_every_way_is_one_its_module_offers_and_takes_what_it_is_given() -> None:
     for way in WAYS:
-        assert backends.module(way.module).VARIANTS[way.variant] == way.takes, way
+        assert backends.module(way.module).VARIANTS[way.variant].consumes == way.takes, way
     assert len({way.label for way in WAYS}) == len(WAYS)
     assert WAYS[0].module == KERAS, "the first one is what the others' outputs are held against"
 

@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import environment, graphs
-from pipeline.backends import Artifact, Bound, LoadOptions, check_variant
+from pipeline.backends import Bound, LoadOptions, Role, Variant, check_variant
 from pipeline.errors import BackendUnavailable
 from pipeline.tensors import Feed, Outputs
 
-VARIANTS: dict[str, Artifact] = {"cpu": "onnx", "cuda": "onnx", "tensorrt": "onnx"}
+VARIANTS = {
+    "cpu": Variant("onnx", "cpu"),
+    "cuda": Variant("onnx", "cuda"),
+    "tensorrt": Variant("onnx", "cuda"),
+}
+ROLE: Role = "exported"
+LABEL = "ONNX Runtime, bare loop"
+DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
+TUNABLE = False
 
 _PROVIDERS = {
     "cpu": "CPUExecutionProvider",

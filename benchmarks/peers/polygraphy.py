@@ -13,11 +13,15 @@ from typing import Any
 import numpy as np
 
 from pipeline import backends, environment
-from pipeline.backends import Artifact, Bound, LoadOptions, check_variant
+from pipeline.backends import Bound, LoadOptions, Role, Variant, check_variant
 from pipeline.errors import ArtifactError, BackendUnavailable
 from pipeline.tensors import Feed, Outputs, TensorSpec
 
-VARIANTS: dict[str, Artifact] = {"onnxrt": "onnx", "tensorrt": "engine"}
+VARIANTS = {"onnxrt": Variant("onnx", "cpu"), "tensorrt": Variant("engine", "cuda")}
+ROLE: Role = "exported"
+LABEL = "Polygraphy"
+DISTRIBUTIONS = ("polygraphy",)
+TUNABLE = False
 
 
 class PolygraphySession:

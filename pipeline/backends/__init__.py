@@ -1,7 +1,8 @@
 """Ways to run a model, one file each; the folder's listing is the registry.
 
-A backend is a module with `VARIANTS`, `probe` and `load` (`Backend` below). It runs models and never times them: only
-the benchmark stage owns the clock. Adding one is adding a file here.
+A backend is a module that offers what `Backend` below says. It runs models and never times them: only the benchmark
+stage owns the clock. It is imported without its library, so that all can be listed anywhere; where the library is
+absent, `probe` and `load` say so. Adding a backend is adding a file here.
 """
 
 import hashlib
@@ -10,15 +11,27 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 from pipeline import environment, registry
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
-from pipeline.tensors import Feed, Outputs, TensorSpec
+from pipeline.tensors import DeviceKind, Feed, Outputs, TensorSpec
 
 Artifact = Literal["keras", "saved_model", "onnx", "engine"]
+"""What a model is published as."""
+
+Role = Literal["original", "harness", "exported"]
+"""What a backend is there for: running the original model, timing the harness itself, running what was exported."""
 
 NAMES = registry.names(__name__)
+SET_UP = "Run `make setup`, then `make doctor`."
+
+
+class Variant(NamedTuple):
+    """One way in which a backend runs a model: what it takes, and where that runs."""
+
+    consumes: Artifact
+    device: DeviceKind
 
 
 @dataclass(frozen=True)
@@ -108,67 +121,96 @@ class Session(Protocol):
 class Backend(Protocol):
     """What each module of this package offers."""
 
-    VARIANTS: Mapping[str, Artifact]
-    """Every way this backend runs a model, with the artifact it consumes."""
+    VARIANTS: Mapping[str, Variant]
+    """Every way this backend runs a model, with the artifact it consumes and the kind of device it runs on."""
+
+    ROLE: Role
+    """What it is there for; one backend is the original, and one the harness."""
+
+    LABEL: str
+    """What people call it, as in a report."""
+
+    DISTRIBUTIONS: tuple[str, ...]
+    """The packages whose version can change what it computes; those that are installed are recorded with results."""
+
+    TUNABLE: bool
+    """Whether its sessions follow `LoadOptions.plan`, so that it is worth to look for the best."""
 
     def probe(self, variant: str) -> None:
         """Raise BackendUnavailable, with the reason and the remedy, where `variant` cannot run on this machine."""
         ...
 
-    def load(self, model: Path, options: LoadOptions) -> AbstractContextManager[Session]:
-        """Load `model` for the time of a `with` block; the session refuses use after it."""
+    def load(self, model: Path | bytes, options: LoadOptions) -> AbstractContextManager[Session]:
+        """Load `model` for the time of a `with` block; the session refuses use after it.
+
+        `model` is a file, or the bytes of an ONNX model; a backend for other artifacts raises TypeError for bytes.
+        """
         ...
 
 
 def get(name: str) -> Backend:
-    """Return the backend called `name`.
+    """Return the backend called `name`, whether its library is installed or not.
 
     Raises:
         ConfigError: there is no such backend.
-        BackendUnavailable: its library is not installed.
     """
-    if name not in NAMES:
-        raise ConfigError(f"unknown backend {name!r}", f"Choose from: {', '.join(NAMES)}.")
-    return module(f"{__name__}.{name}")
+    return cast("Backend", registry.load(__name__, name))
 
 
 def module(path: str) -> Backend:
-    """Import a module that satisfies `Backend`, by its path.
+    """Import a module that satisfies `Backend`, by its path: one of this package or of somebody else's."""
+    return cast("Backend", importlib.import_module(path))
+
+
+def distributions() -> tuple[str, ...]:
+    """Return the packages of all backends whose versions can change a result, for `environment.versions`."""
+    return tuple(sorted({name for backend in map(get, NAMES) for name in backend.DISTRIBUTIONS}))
+
+
+def import_session(name: str) -> Any:
+    """Import `pipeline.backends.NAME.session`, a backend's part that needs its library.
+
+    What the library writes to the process's standard error meanwhile is hidden.
 
     Raises:
-        BackendUnavailable: a library it needs is not installed.
+        BackendUnavailable: the library is not installed, or cannot be loaded.
     """
     environment.prepare_tensorflow()
     try:
         with environment.native_log_hidden():
-            return cast("Backend", importlib.import_module(path))
-    except ImportError as error:
-        name = path.rpartition(".")[2]
-        raise BackendUnavailable(
-            f"backend {name} cannot be imported: {error}", "Run `make setup`, then `make doctor`."
-        ) from error
+            return importlib.import_module(f"{__name__}.{name}.session")
+    except (ImportError, OSError) as error:  # OSError: the wheel is there, a library it loads is not
+        raise BackendUnavailable(f"backend {name} cannot be imported: {error}", SET_UP) from error
 
 
-def check_variant(name: str, variant: str, variants: Mapping[str, Artifact]) -> None:
+def check_variant(name: str, variant: str, variants: Mapping[str, Variant]) -> None:
     """Raise ConfigError unless `variant` is one of the backend's `variants`."""
     if variant not in variants:
-        raise ConfigError(f"backend {name} has no variant {variant!r}", f"Choose one of: {', '.join(variants)}.")
+        raise ConfigError(f"backend {name} has no variant {variant!r}", f"Choose from: {', '.join(variants)}.")
 
 
-def read_model(model: Path, sha256: str | None) -> bytes:
-    """Read a model that has this digest, where one is given.
+def only_path(model: Path | bytes, name: str) -> Path:
+    """Return the path of a model; raise TypeError (a bug of the caller) for bytes, which backend `name` cannot load."""
+    if isinstance(model, bytes):
+        raise TypeError(f"backend {name} loads its models from files, not from bytes")
+    return model
+
+
+def read_model(model: Path | bytes, sha256: str | None) -> bytes:
+    """Return the bytes of a model, a file's or those given, which have this digest where one is given.
 
     A library is given these bytes, not the path: what was checked is what is loaded, however late.
 
     Raises:
-        ArtifactError: the file is not there, or is not the one expected.
+        ArtifactError: the file is not there, or the model is not the one expected.
     """
     try:
-        content = model.read_bytes()
+        content = model if isinstance(model, bytes) else model.read_bytes()
     except FileNotFoundError as error:
-        raise ArtifactError(f"{model} does not exist", "Run `make export engine`.") from error
+        raise ArtifactError(f"{model!s} does not exist", "Run `make export engine`.") from error
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-        raise ArtifactError(f"{model} has changed since it was published", "Run `make engine`.")
+        name = "the model" if isinstance(model, bytes) else model
+        raise ArtifactError(f"{name} has changed since it was published", "Run `make engine`.")
     return content
 
 

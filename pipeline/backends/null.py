@@ -7,10 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import graphs
-from pipeline.backends import Artifact, Bound, Closable, LoadOptions, check_variant
+from pipeline.backends import Bound, Closable, LoadOptions, Role, Variant, check_variant
 from pipeline.tensors import Feed, Outputs, TensorSpec
 
-VARIANTS: dict[str, Artifact] = {"harness": "onnx"}
+VARIANTS = {"harness": Variant("onnx", "cpu")}
+ROLE: Role = "harness"
+LABEL = "the harness itself"
+DISTRIBUTIONS: tuple[str, ...] = ()
+TUNABLE = False
 
 
 class NullSession(Closable):
@@ -49,8 +53,8 @@ def probe(variant: str) -> None:
 
 
 @contextmanager
-def load(model: Path, options: LoadOptions) -> Iterator[NullSession]:
-    """Read the names and shapes of an ONNX model's inputs and outputs."""
+def load(model: Path | bytes, options: LoadOptions) -> Iterator[NullSession]:
+    """Read the names and shapes of an ONNX model's inputs and outputs, from a file or from its bytes."""
     probe(options.variant)
     proto = graphs.load(model)
     session = NullSession(graphs.inputs(proto), graphs.outputs(proto))

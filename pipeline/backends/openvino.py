@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 
 from pipeline import graphs
-from pipeline.backends import Artifact, Bound, Closable, LoadOptions, check_variant, read_model
+from pipeline.backends import Bound, Closable, LoadOptions, Role, Variant, check_variant, read_model
 from pipeline.errors import BackendUnavailable, ConfigError
 from pipeline.tensors import Array, Feed, Outputs, TensorSpec
 
-VARIANTS: dict[str, Artifact] = {"cpu": "onnx"}
+VARIANTS = {"cpu": Variant("onnx", "cpu")}
+ROLE: Role = "exported"
+LABEL = "OpenVINO"
+DISTRIBUTIONS = ("openvino",)
+TUNABLE = False
 
 COMPILED = 4
 """Batch sizes for which a compiled model is kept, the latest used."""
@@ -169,8 +173,8 @@ def probe(variant: str) -> None:
 
 
 @contextmanager
-def load(model: Path, options: LoadOptions) -> Iterator[OpenVinoSession]:
-    """Load an ONNX model.
+def load(model: Path | bytes, options: LoadOptions) -> Iterator[OpenVinoSession]:
+    """Load an ONNX model, from a file or from its bytes.
 
     FP32 is FP32: by itself, OpenVINO computes it in BF16 where the processor has that. `exact` also asks for its mode
     of accuracy. One caller waits for each result, so that latency is what it is told to care for: all threads on one
@@ -194,10 +198,9 @@ def load(model: Path, options: LoadOptions) -> Iterator[OpenVinoSession]:
     try:
         read = core.read_model(content, b"")
     except RuntimeError as error:
-        graphs.load(model)  # raises where the file is no model at all
-        raise BackendUnavailable(
-            f"OpenVINO cannot run {model.name}: {error}", "Run it with ONNX Runtime instead."
-        ) from error
+        graphs.load(model)  # raises where it is no model at all
+        name = model.name if isinstance(model, Path) else "the model"
+        raise BackendUnavailable(f"OpenVINO cannot run {name}: {error}", "Run it with ONNX Runtime instead.") from error
     session = OpenVinoSession(core, read, config)
     try:
         yield session

@@ -10,14 +10,15 @@ from pipeline.errors import ArtifactError, BuildError
 from pipeline.tensors import TensorSpec
 
 
-def load(path: Path) -> onnx.ModelProto:
-    """Read an ONNX model.
+def load(model: Path | bytes) -> onnx.ModelProto:
+    """Read an ONNX model, from a file or from its bytes.
 
     Raises:
         ArtifactError: the file is not there or is no ONNX model.
     """
+    path = model if isinstance(model, Path) else "what was given"
     try:
-        return onnx.load(path)
+        return onnx.load(model) if isinstance(model, Path) else onnx.load_from_string(model)
     except FileNotFoundError as error:
         raise ArtifactError(f"{path} does not exist", "Run `make export engine`.") from error
     except Exception as error:  # protobuf's DecodeError, of which each protobuf implementation has its own

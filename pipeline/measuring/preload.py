@@ -7,4 +7,4 @@ from pipeline.errors import BackendUnavailable
 
 for _name in ("tensorflow", "onnxruntime"):
     with suppress(BackendUnavailable):
-        backends.get(_name)
+        backends.import_session(_name)

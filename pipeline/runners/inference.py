@@ -1,10 +1,8 @@
 """Running a graph over a whole split on the CPU, in an order and arithmetic that accuracy can be judged by."""
 
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -28,11 +26,10 @@ def limits(record: RunnerRecord) -> tuple[int, int]:
 def loaded(typed: onnx.ModelProto, precision: Precision) -> Iterator[Session]:
     """Load a typed graph in ONNX Runtime on the CPU, as it is, or emulated where a CPU lacks the arithmetic."""
     runnable = typed if precision.emulate is None else precision.emulate(typed)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        onnx.save(runnable, path)
-        with backends.get("onnxruntime").load(path, LoadOptions("cpu", exact=True)) as session:
-            yield session
+    # Protobuf's limit: a graph of 2 GB or more can be neither serialized nor saved as one file.
+    content = runnable.SerializeToString()
+    with backends.get("onnxruntime").load(content, LoadOptions("cpu", exact=True)) as session:
+        yield session
 
 
 def infer(session: Session, images: Array, batch: int, limits: tuple[int, int] = ANY_BATCH) -> Array:

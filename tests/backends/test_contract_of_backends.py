@@ -1,6 +1,8 @@
 """What every backend must do, whichever it is: a new file in pipeline/backends/ is tested by being there."""
 
+import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from pipeline import backends, digests, environment
 from pipeline.backends import LoadOptions
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
+from pipeline.tensors import DeviceKind
 
 PLACES = {
     "keras": "train/model.keras",
@@ -25,10 +28,10 @@ pytestmark = [
 
 @pytest.fixture(params=EVERY, ids=lambda pair: "-".join(pair))
 def loadable(request: pytest.FixtureRequest, main_job: Path) -> tuple[str, Path, LoadOptions]:
-    """Every backend and variant that this machine offers; the others must say why they are not to be had."""
+    """Every backend and variant that this machine offers; the others must say why they are not available."""
     name, variant = request.param
     backend = backends.get(name)
-    path = main_job / "artifacts" / PLACES[backend.VARIANTS[variant]]
+    path = main_job / "artifacts" / PLACES[backend.VARIANTS[variant].consumes]
     try:
         backend.probe(variant)
     except BackendUnavailable as error:
@@ -41,6 +44,40 @@ def loadable(request: pytest.FixtureRequest, main_job: Path) -> tuple[str, Path,
 
 def test_the_folder_is_the_registry() -> None:
     assert set(backends.NAMES) == {"null", "onnxruntime", "openvino", "tensorflow", "tensorrt"}
+
+
+@pytest.mark.parametrize("name", backends.NAMES)
+def test_a_backend_says_what_it_is(name: str) -> None:
+    backend = backends.get(name)
+    for offered in backend.VARIANTS.values():
+        assert offered.consumes in get_args(backends.Artifact)
+        assert offered.device in get_args(DeviceKind)
+    assert backend.ROLE in get_args(backends.Role)
+    assert backend.LABEL
+    assert backend.TUNABLE in (True, False)
+    assert {environment.version(distribution) for distribution in backend.DISTRIBUTIONS} - {None} <= set(
+        environment.versions(backends.distributions()).values()
+    )
+
+
+def test_one_backend_is_the_original_and_one_the_harness() -> None:
+    roles = [backends.get(name).ROLE for name in backends.NAMES]
+    assert roles.count("original") == roles.count("harness") == 1
+
+
+@pytest.mark.parametrize(("name", "library"), [("onnxruntime", "onnxruntime"), ("tensorflow", "tensorflow")])
+def test_without_its_library_a_backend_is_listed_and_says_what_is_missing(
+    name: str, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, f"pipeline.backends.{name}.session", raising=False)
+    backend = backends.get(name)
+    variant = next(iter(backend.VARIANTS))
+    loading = backend.load(Path("model"), LoadOptions(variant))
+    for use in (lambda: backend.probe(variant), loading.__enter__):
+        with pytest.raises(BackendUnavailable, match=library) as caught:
+            use()
+        assert "make setup" in caught.value.hint
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +165,28 @@ def test_an_unknown_backend_is_named_with_those_there_are() -> None:
     with pytest.raises(ConfigError, match="unknown backend 'caffe'") as caught:
         backends.get("caffe")
     assert "onnxruntime" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", backends.NAMES)
+def test_an_onnx_model_is_loaded_from_its_bytes_too(name: str, main_job: Path, images: np.ndarray) -> None:
+    backend = backends.get(name)
+    variant, offered = next(iter(backend.VARIANTS.items()))
+    path = main_job / "artifacts" / PLACES[offered.consumes]
+    if offered.consumes != "onnx":
+        with pytest.raises(TypeError, match="from files"), backend.load(b"", LoadOptions(variant)):
+            pass
+        return
+    content, feed = path.read_bytes(), {"image": images[:3]}
+    with (
+        backend.load(path, LoadOptions(variant)) as from_file,
+        backend.load(content, LoadOptions(variant, sha256=digests.of_file(path))) as from_bytes,
+    ):
+        np.testing.assert_array_equal(from_bytes.run(feed)["probabilities"], from_file.run(feed)["probabilities"])
+    if name != "null":
+        with pytest.raises(ArtifactError), backend.load(content, LoadOptions(variant, sha256="0" * 64)):
+            pass
+    with pytest.raises(ArtifactError, match="not a readable ONNX model"), backend.load(b"no", LoadOptions(variant)):
+        pass
 
 
 def test_onnxruntime_refuses_another_file_than_the_published(main_job: Path, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pipeline import backends, environment
 from pipeline.backends import LoadOptions, Session, Step
-from pipeline.backends import onnxruntime as runtime
 from pipeline.backends.onnxruntime import binding
+from pipeline.backends.onnxruntime import session as runtime
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
 
 Shape = tuple[str | int, ...]
@@ -347,7 +347,7 @@ def test_a_graph_on_the_cpu_instead_of_the_gpu_is_refused(tmp_path: Path, monkey
 
     # The real provider, which finds no GPU: all nodes would be left to the CPU, and ONNX Runtime says so.
     with pytest.raises(BackendUnavailable, match="fallback to CPU EP has been explicitly disabled"):
-        runtime._open(path.read_bytes(), path, LoadOptions("cuda"), None, Stream())
+        runtime._open(path.read_bytes(), str(path), LoadOptions("cuda"), None, Stream())
 
 
 @pytest.mark.gpu

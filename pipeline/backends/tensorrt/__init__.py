@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import cuda
-from pipeline.backends import Bound, Closable, LoadOptions, Step, check_variant, step_of
+from pipeline.backends import Bound, Closable, LoadOptions, Role, Step, check_variant, only_path, step_of
 from pipeline.backends.tensorrt import build
 from pipeline.backends.tensorrt.execution import Lane, Loaded, ShapeContext, Slot, free
 from pipeline.backends.tensorrt.execution import load as load_engine
@@ -28,6 +28,14 @@ from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
 from pipeline.tensors import Feed, Outputs, TensorSpec
 
 VARIANTS = build.VARIANTS
+ROLE: Role = "exported"
+LABEL = "TensorRT"
+DISTRIBUTIONS = (
+    *("tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
+    *("tensorrt-rtx", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13"),
+    *("cuda-core", "cuda-bindings"),
+)
+TUNABLE = True
 
 SHAPES = 8
 """For how many shapes memory and graphs are kept; the one unused for longest goes first."""
@@ -303,16 +311,18 @@ def _verified(model: Path, sha256: str | None) -> bytes:
 
 
 @contextmanager
-def load(model: Path, options: LoadOptions) -> Iterator[EngineSession]:
+def load(model: Path | bytes, options: LoadOptions) -> Iterator[EngineSession]:
     """Load an engine for the time of a `with` block. Its precision and TF32 were decided when it was built.
 
     Raises:
         ArtifactError: no digest was given, or the file is missing, empty or not the one published.
         BackendUnavailable: no GPU or library here, or an engine for another GPU or version, with TensorRT's words.
         ConfigError: a step of the plan does not fit the engine.
+        TypeError: bytes: an engine is loaded from the file it was published as.
     """
     check_variant("tensorrt", options.variant, VARIANTS)
-    data = _verified(model, options.sha256)
+    path = only_path(model, "tensorrt")
+    data = _verified(path, options.sha256)
     trt = build.module(options.variant)
     gpu = cuda.device()
     gpu.set_current()
@@ -322,7 +332,7 @@ def load(model: Path, options: LoadOptions) -> Iterator[EngineSession]:
         engine = runtime.deserialize_cuda_engine(data)
         if engine is None:
             raise BackendUnavailable(
-                "\n".join([f"{model} cannot be run on {gpu.name}:", *words]),
+                "\n".join([f"{path} cannot be run on {gpu.name}:", *words]),
                 "An engine fits one GPU model and one TensorRT version: rebuild it on this machine with `make engine`.",
             )
     session = EngineSession(load_engine(options.variant, runtime, engine), gpu, options.plan)

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import cuda
-from pipeline.backends import Artifact, check_variant
+from pipeline.backends import Variant, check_variant
 from pipeline.errors import ArtifactError, BackendUnavailable, BuildError, ConfigError
 
 FLAVOURS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """Each flavour with the module it is imported as."""
 
-VARIANTS: dict[str, Artifact] = dict.fromkeys(FLAVOURS, "engine")
+VARIANTS = dict.fromkeys(FLAVOURS, Variant("engine", "cuda"))
 
 _INSTALL = {
     "tensorrt": "Install the extra `gpu`: pip install 'tensorrt-cu12>=11,<12'.",

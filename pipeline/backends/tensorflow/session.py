@@ -1,4 +1,4 @@
-"""The original model in TensorFlow: every usual way to call it, and its SavedModel."""
+"""TensorFlow's sessions: one way to call a Keras model or a SavedModel."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,19 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline import models
-from pipeline.backends import Artifact, Bound, Closable, LoadOptions, check_variant
+from pipeline.backends import Bound, Closable, LoadOptions
 from pipeline.errors import ArtifactError, BackendUnavailable
 from pipeline.models import INPUT, OUTPUT
 from pipeline.tensors import Array, Feed, Outputs, TensorSpec
-
-VARIANTS: dict[str, Artifact] = {
-    "predict": "keras",
-    "call": "keras",
-    "function": "keras",
-    "xla": "keras",
-    "saved_model": "saved_model",
-}
-"""`model.predict`, `model(x)`, `tf.function`, `tf.function(jit_compile=True)`, and the SavedModel's signature."""
 
 
 class TensorFlowSession(Closable):
@@ -64,19 +55,9 @@ class TensorFlowSession(Closable):
         return Bound(launch, tf.test.experimental.sync_devices)
 
 
-def probe(variant: str) -> None:
-    """Check the name only: TensorFlow runs everywhere, on the CPU where it finds no GPU."""
-    check_variant("tensorflow", variant, VARIANTS)
-
-
 @contextmanager
 def load(model: Path, options: LoadOptions) -> Iterator[TensorFlowSession]:
-    """Load a `.keras` file or a SavedModel folder.
-
-    Raises:
-        ArtifactError: it cannot be loaded.
-    """
-    probe(options.variant)
+    """Load a `.keras` file or a SavedModel folder as the package's `load` says; `options.variant` has been probed."""
     # TensorFlow's own default is TF32 on GPUs that have it: what a user gets, and so what is timed. Parity is judged
     # against real FP32. The setting is the process's, not the session's.
     tf.config.experimental.enable_tensor_float_32_execution(not options.exact)

@@ -3,35 +3,38 @@
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks import contenders, networks, table, trtexec
+from benchmarks import networks, runners, table, trtexec
 from benchmarks.networks import Network
-from benchmarks.preparation import prepare
-from benchmarks.table import Timed
-from pipeline import artifacts, environment, precisions
+from benchmarks.preparation import Prepared, prepare
+from benchmarks.table import Timed as TimedNetwork
+from pipeline import backends, environment, precisions
+from pipeline.artifacts.conditions import Conditions
+from pipeline.artifacts.record import dump_json
 from pipeline.measuring import conditions, harness, speedups
-from pipeline.measuring.harness import MODES, Cell, Contender, Timing
+from pipeline.measuring.cells import MODES, Measurement, Schedule, Timed
 from pipeline.tensors import Array
 
 CHECKED = 8
 """Images, at least, whose outputs are compared with Keras's, before and after each cell is timed."""
 
 LONG = {
-    "article_cnn": Timing(seconds=0.6, min_samples=30, rounds=10, warmup_s=2.0),
-    "MobileNetV2": Timing(seconds=1.0, min_samples=7, rounds=7, warmup_s=2.0),
-    "ResNet50": Timing(seconds=1.0, min_samples=5, rounds=5, warmup_s=2.0),
+    "article_cnn": Schedule(seconds=0.6, min_samples=30, rounds=10, warmup_s=2.0),
+    "MobileNetV2": Schedule(seconds=1.0, min_samples=7, rounds=7, warmup_s=2.0),
+    "ResNet50": Schedule(seconds=1.0, min_samples=5, rounds=5, warmup_s=2.0),
 }
-QUICK = Timing(seconds=0.05, min_samples=6, rounds=3, warmup_s=0.01)
+QUICK = Schedule(seconds=0.05, min_samples=6, rounds=3, warmup_s=0.01)
 QUICK_BATCHES = (1, 16)
 
-State = tuple[dict[str, Any], dict[str, Any]]
+State = tuple[Conditions, Conditions]
 """What `conditions.read` said before anything was timed, and after."""
 
 
@@ -54,19 +57,19 @@ def main(
         chosen = [networks.NETWORKS[0]._replace(batch_sizes=QUICK_BATCHES)]
     output.mkdir(parents=True, exist_ok=True)
     start = conditions.read()
-    everything: list[Timed] = []
-    described: dict[str, Any] = {}
+    everything: list[TimedNetwork] = []
+    described: dict[str, Prepared] = {}
     differences: dict[str, float] = {}
     apart: list[dict[str, object]] = []
     for network in chosen:
         with tempfile.TemporaryDirectory() as folder:
             console.print(f"{network.name}: building, exporting, tuning")
             files, described[network.name] = prepare(network, Path(folder), threads)
-            for variant, words in described[network.name]["plan_in_words"].items():
-                console.print(f"{network.name}: our runner, {variant}, by its plan: {words}")
-            timing = QUICK if quick else LONG[network.name]
-            cells, interrupted = _time(network, contenders.contenders(files, threads), timing, differences, console)
-            everything.append(Timed(network.name, cells))
+            for variant, words in described[network.name].tuned_in_words.items():
+                console.print(f"{network.name}: our runner, {variant}, as tuned: {words}")
+            schedule = QUICK if quick else LONG[network.name]
+            cells, interrupted = _time(network, runners.timed(files, threads), schedule, differences, console)
+            everything.append(TimedNetwork(network.name, cells))
             if environment.gpus() and not interrupted:
                 apart += [trtexec.run(files.engine, network, batch) for batch in network.batch_sizes]
         state = start, conditions.read()
@@ -81,16 +84,16 @@ def main(
 
 
 def _time(
-    network: Network, who: list[Contender], timing: Timing, differences: dict[str, float], console: Console
-) -> tuple[list[Cell], bool]:
+    network: Network, who: list[Timed], schedule: Schedule, differences: dict[str, float], console: Console
+) -> tuple[list[Measurement], bool]:
     """Time everybody at each batch size; return their cells, and whether Ctrl-C cut it short."""
-    cells: list[Cell] = []
+    cells: list[Measurement] = []
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with (
         tempfile.TemporaryDirectory() as folder,
         Progress(*columns, console=console, disable=not console.is_terminal, auto_refresh=False, transient=True) as bar,
     ):
-        task = bar.add_task("", total=harness.steps(who, timing) * len(network.batch_sizes))
+        task = bar.add_task("", total=harness.steps(who, schedule) * len(network.batch_sizes))
         for batch in network.batch_sizes:
             images = Path(folder) / "images.npy"
             np.save(images, networks.images(network, -(-CHECKED // batch) * batch))  # whole batches
@@ -99,9 +102,9 @@ def _time(
                 bar.update(task, advance=1, description=f"{network.name}, batch {batch}: {what}")
                 bar.refresh()  # by hand: a bar that moved by itself would take time from what is timed
 
-            console.print(f"{network.name}, batch {batch}: timing in {timing.rounds} rounds")
+            console.print(f"{network.name}, batch {batch}: timing in {schedule.rounds} rounds")
             found, interrupted = harness.time_batch(
-                who, images, batch, timing, _wrong(network.name, batch, differences), show
+                who, images, batch, schedule, _wrong(network.name, batch, differences), show
             )
             cells += found
             if interrupted:
@@ -109,18 +112,18 @@ def _time(
     return cells, False
 
 
-def _wrong(network: str, batch: int, differences: dict[str, float]) -> Callable[[Contender, Array, Array | None], str]:
+def _wrong(network: str, batch: int, differences: dict[str, float]) -> Callable[[Timed, Array, Array | None], str]:
     """Return the check of outputs: they must be Keras's, but for the order of sums; how far they are is kept."""
     # On a GPU, TensorFlow computes in TF32 by itself, so that equal to it is equal to TF32.
     tolerance = precisions.get("tf32" if environment.gpus() else "fp32").tolerance
 
-    def wrong(contender: Contender, scores: Array, reference: Array | None) -> str:
+    def wrong(timed: Timed, scores: Array, reference: Array | None) -> str:
         if not np.isfinite(scores).all():
             return "NaN or Inf in the outputs"
         if reference is None:
-            return "" if contender.module == contenders.KERAS else "Keras did not run: there is nothing to compare with"
+            return "" if timed.runner.module == runners.KERAS else "Keras did not run: there is nothing to compare with"
         difference = float(np.abs(scores - reference).max())
-        name = f"{network}/{batch}/{contenders.label(contender)}"
+        name = f"{network}/{batch}/{timed}"
         differences[name] = max(difference, differences.get(name, 0.0))
         return "" if tolerance.holds(scores, reference) else f"differs from Keras by up to {difference:.2g}"
 
@@ -129,8 +132,8 @@ def _wrong(network: str, batch: int, differences: dict[str, float]) -> Callable[
 
 def _write(
     output: Path,
-    everything: list[Timed],
-    described: dict[str, Any],
+    everything: list[TimedNetwork],
+    described: dict[str, Prepared],
     differences: dict[str, float],
     apart: list[dict[str, object]],
     threads: int,
@@ -138,21 +141,32 @@ def _write(
 ) -> None:
     """Write `results.json` and `samples.npz`."""
     found = {
-        "schema": 1,
+        "schema": 2,
         "environment": {
-            "machine": environment.machine(),
-            "versions": environment.versions(),
-            "conditions": {"start": state[0], "end": state[1]},
+            "machine": asdict(environment.machine()),
+            "versions": environment.versions(backends.distributions()),
+            "conditions": {"start": state[0].model_dump(mode="json"), "end": state[1].model_dump(mode="json")},
             "threads": threads,
         },
-        "networks": described,
-        "cells": [{"network": timed.network} | cell.row() for timed in everything for cell in timed.cells],
-        "noise_floor": [{"network": timed.network} | row for timed in everything for row in timed.floors()],
+        "networks": {
+            name: one.written._asdict()
+            | {"engine_sha256": one.engine_sha256, "no_engine": one.no_engine}
+            | {"tuning": one.tuning.model_dump(mode="json", by_alias=True)}
+            for name, one in described.items()
+        },
+        "cells": [
+            {"network": timed.network} | cell.cell(None).model_dump(mode="json")
+            for timed in everything
+            for cell in timed.cells
+        ],
+        "noise_floor": [
+            {"network": timed.network} | row.model_dump() for timed in everything for row in timed.floors()
+        ],
         "max_difference_from_keras": differences,
         "claims": [claim._asdict() for claim in table.checks(everything)],
         "trtexec": apart,
     }
-    (output / "results.json").write_text(artifacts.dump_json(found), encoding="utf-8")
+    (output / "results.json").write_text(dump_json(found), encoding="utf-8")
     samples = {
         f"{timed.network}/{name}": round_ns
         for timed in everything
@@ -161,9 +175,11 @@ def _write(
     np.savez_compressed(output / "samples.npz", allow_pickle=False, **samples)
 
 
-def _show(console: Console, everything: list[Timed], apart: list[dict[str, object]], threads: int, state: State) -> str:
+def _show(
+    console: Console, everything: list[TimedNetwork], apart: list[dict[str, object]], threads: int, state: State
+) -> str:
     """Print the tables and the checks; return them in markdown."""
-    machine = environment.describe_machine(environment.machine())
+    machine = environment.machine()
     text = [f"# Our runners beside their peers\n\n{machine}; {threads} threads. By `python -m benchmarks`.\n"]
     for timed in everything:
         for mode in MODES:

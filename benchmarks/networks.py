@@ -68,7 +68,16 @@ def build(network: Network) -> "keras.Model":
     return model
 
 
-def write(network: Network, folder: Path) -> dict[str, object]:
+class Written(NamedTuple):
+    """What there is to know of a network's files."""
+
+    parameters: int
+    onnx_bytes: int
+    onnx_sha256: str
+    keras_sha256: str
+
+
+def write(network: Network, folder: Path) -> Written:
     """Write `model.keras` and, exported as the pipeline exports, `model.onnx`; return what there is to know of them."""
     environment.prepare_tensorflow()
     with environment.native_log_hidden():
@@ -79,9 +88,9 @@ def write(network: Network, folder: Path) -> dict[str, object]:
         model = build(network)
         model.save(folder / "model.keras")
         tf2onnx.write(model, folder / "model.onnx", opset=18)
-    return {
-        "parameters": model.count_params(),
-        "onnx_bytes": (folder / "model.onnx").stat().st_size,
-        "onnx_sha256": digests.of_file(folder / "model.onnx"),
-        "keras_sha256": digests.of_file(folder / "model.keras"),
-    }
+    return Written(
+        parameters=model.count_params(),
+        onnx_bytes=(folder / "model.onnx").stat().st_size,
+        onnx_sha256=digests.of_file(folder / "model.onnx"),
+        keras_sha256=digests.of_file(folder / "model.keras"),
+    )

@@ -71,3 +71,4 @@ class Device:
 
 
 CPU = Device("cpu")
+FIRST_GPU = Device("cuda", 0)

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from benchmarks.contenders import KERAS, LOOP, ONNXRUNTIME, POLYGRAPHY, WAYS, Files
 from commands import ROOT
 from onnx import TensorProto, helper
 
 from benchmarks import __main__ as command
 from benchmarks import contenders, networks, table, trtexec
-from benchmarks.contenders import KERAS, LOOP, ONNXRUNTIME, POLYGRAPHY, WAYS, Files
 from benchmarks.table import Timed
 from pipeline import backends, environment
 from pipeline.backends import LoadOptions

@@ -1,6 +1,6 @@
 """`session.run` of ONNX Runtime with its default options: the loop that everybody writes.
 
-`cuda` and `tensorrt` are its providers for NVIDIA GPUs, with TF32 off where the other contenders have it off. They were
+`cuda` and `tensorrt` are its providers for NVIDIA GPUs, with TF32 off where the other runners have it off. They were
 never run: there was no GPU where this was written.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 from pipeline import environment, graphs
 from pipeline.backends import Bound, LoadOptions, Role, Variant, check_variant
 from pipeline.errors import BackendUnavailable
-from pipeline.tensors import Feed, Outputs
+from pipeline.tensors import FIRST_GPU, Feed, Outputs
 
 VARIANTS = {
     "cpu": Variant("onnx", "cpu"),
@@ -87,4 +87,4 @@ def load(model: Path, options: LoadOptions) -> Iterator[LoopSession]:
             f"ONNX Runtime fell back to {found}: its {_PROVIDERS[options.variant]} did not load",
             "`make doctor` tells what is missing.",
         )
-    yield LoopSession(session, model, "cpu" if options.variant == "cpu" else environment.gpus()[0].name)
+    yield LoopSession(session, model, "cpu" if options.variant == "cpu" else str(FIRST_GPU))

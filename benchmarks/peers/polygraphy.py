@@ -15,7 +15,7 @@ import numpy as np
 from pipeline import backends, environment
 from pipeline.backends import Bound, LoadOptions, Role, Variant, check_variant
 from pipeline.errors import ArtifactError, BackendUnavailable
-from pipeline.tensors import Feed, Outputs, TensorSpec
+from pipeline.tensors import FIRST_GPU, Feed, Outputs, TensorSpec
 
 VARIANTS = {"onnxrt": Variant("onnx", "cpu"), "tensorrt": Variant("engine", "cuda")}
 ROLE: Role = "exported"
@@ -88,6 +88,6 @@ def load(model: Path, options: LoadOptions) -> Iterator[PolygraphySession]:
         engine = model.read_bytes()
         if hashlib.sha256(engine).hexdigest() != options.sha256:
             raise ArtifactError(f"{model} is not the engine that was built here", "Build it again.")
-        runner, device = TrtRunner(EngineFromBytes(engine)), environment.gpus()[0].name
+        runner, device = TrtRunner(EngineFromBytes(engine)), str(FIRST_GPU)
     with runner:
         yield PolygraphySession(runner, device)

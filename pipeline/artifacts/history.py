@@ -15,7 +15,7 @@ class TrainingHistory(Artifact):
     schema_: Literal[1] = Field(1, alias="schema")
     dataset: str
     device: str
-    """`cpu`, or the GPU's name."""
+    """Where it was trained: `cpu`, `cuda:0`."""
     epochs: int
     steps_per_epoch: int
     seconds: float

@@ -9,6 +9,8 @@ from pipeline.artifacts.results import Interval
 from pipeline.artifacts.runner import RunnerRecord
 from pipeline.environment import Machine
 
+Goal = Literal["latency", "throughput"]
+
 
 class Ranked(Record):
     """A runner that passed, with what was measured."""
@@ -22,7 +24,7 @@ class Choice(Record):
     """The runner to take at one batch size, for one goal."""
 
     batch: int
-    goal: Literal["latency", "throughput"]
+    goal: Goal
     """`latency`: the least median of a call. `throughput`: the most samples per second."""
     unit: Literal["us", "samples/s"]
     runner: RunnerRecord
@@ -56,7 +58,7 @@ class Recommendation(Artifact):
     choices: tuple[Choice, ...]
     excluded: tuple[Excluded, ...]
 
-    def choice(self, batch: int, goal: Literal["latency", "throughput"]) -> Choice | None:
+    def choice(self, batch: int, goal: Goal) -> Choice | None:
         """Return the choice for the batch size that is nearest to `batch` from below, else the smallest timed."""
         rows = sorted((row for row in self.choices if row.goal == goal), key=lambda row: row.batch)
         fitting = [row for row in rows if row.batch <= batch]

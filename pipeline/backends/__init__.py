@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
 from pipeline import environment, registry
+from pipeline.artifacts.runner import Step
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
 from pipeline.tensors import DeviceKind, Feed, Outputs, TensorSpec
 
@@ -41,8 +42,8 @@ class LoadOptions:
     `variant` is a key of the backend's `VARIANTS`. `exact` forbids what may change the arithmetic, such as graph
     optimizations and the original model's TF32: accuracy is judged with it. `allow_tf32` lets a typed graph's FP32
     matrix products run in TF32 on a GPU. `sha256` is the digest the file must have; engines are refused without it,
-    since an engine is executable content. `threads` are those of the CPU (None: the library's choice); a step of the
-    `plan` that names its own wins.
+    since an engine is executable content. `threads` are those of the CPU (None: the library's choice); one of the
+    `steps`, by which batches of its size are run, that names its own wins.
     """
 
     variant: str
@@ -50,26 +51,12 @@ class LoadOptions:
     exact: bool = False
     sha256: str | None = None
     threads: int | None = None
-    plan: tuple["Step", ...] = ()
+    steps: tuple[Step, ...] = ()
 
 
-@dataclass(frozen=True)
-class Step:
-    """How batches of `batch` samples and more are run best, as the engine stage measured it.
-
-    `threads` are those of one operator (None: the library's choice), `chunk` the samples fed at a time (None: all),
-    `streams` how many CUDA streams the chunks go over.
-    """
-
-    batch: int
-    threads: int | None = None
-    chunk: int | None = None
-    streams: int = 1
-
-
-def step_of(plan: Sequence[Step], batch: int) -> Step | None:
-    """Return the step that a batch of this size is run by, of a plan in any order; None below the first."""
-    return max((step for step in plan if step.batch <= batch), key=lambda step: step.batch, default=None)
+def step_of(steps: Sequence[Step], batch: int) -> Step | None:
+    """Return the step that a batch of this size is run by, of steps in any order; None below the first."""
+    return max((step for step in steps if step.batch <= batch), key=lambda step: step.batch, default=None)
 
 
 @dataclass(frozen=True)
@@ -93,8 +80,9 @@ class Bound:
 class Session(Protocol):
     """A loaded model. Not for use from several threads.
 
-    `device` is where it really runs, as found after loading, not as asked for. `settings` tell how: threads, chunk,
-    streams, CUDA graph, pinned memory; what a number has to carry that others are to believe.
+    `device` is the address of where it really runs, `cpu` or `cuda:0`, as found after loading, not as asked for.
+    `settings` tell how: threads, chunk, streams, CUDA graph, pinned memory; what a number has to carry that others are
+    to believe.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -134,7 +122,7 @@ class Backend(Protocol):
     """The packages whose version can change what it computes; those that are installed are recorded with results."""
 
     TUNABLE: bool
-    """Whether its sessions follow `LoadOptions.plan`, so that it is worth to look for the best."""
+    """Whether its sessions follow `LoadOptions.steps`, so that it is worth looking for the best."""
 
     def probe(self, variant: str) -> None:
         """Raise BackendUnavailable, with the reason and the remedy, where `variant` cannot run on this machine."""
@@ -155,6 +143,11 @@ def get(name: str) -> Backend:
         ConfigError: there is no such backend.
     """
     return cast("Backend", registry.load(__name__, name))
+
+
+def names(role: Role) -> tuple[str, ...]:
+    """Return the names of the backends that are there for this."""
+    return tuple(name for name in NAMES if role == get(name).ROLE)
 
 
 def module(path: str) -> Backend:

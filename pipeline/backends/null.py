@@ -20,7 +20,7 @@ TUNABLE = False
 class NullSession(Closable):
     """Answers zeros of the right shape."""
 
-    device = "none"
+    device = "cpu"
 
     def __init__(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
         self.inputs = inputs

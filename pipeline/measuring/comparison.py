@@ -128,7 +128,8 @@ def _gone(key: Key, new: BenchmarkResults) -> Row:
 def _judged(key: Key, old: Timed, new: Timed, floor: float | None, incomparable: str) -> Row:
     before, after = old.timing.round_p50_us, new.timing.round_p50_us
     ratio = _ratio(before, after)
-    verdict, reason = statistics.NOT_SIGNIFICANT, ""
+    verdict: str = statistics.NOT_SIGNIFICANT
+    reason = ""
     if incomparable:
         verdict = NO_VERDICT
     elif old.cell.clock != new.cell.clock:

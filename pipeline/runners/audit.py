@@ -23,7 +23,7 @@ def unjudged(runners: Iterable[RunnerRecord], parity: ParityReport) -> Iterator[
 
 
 def problems(results: BenchmarkResults, parity: ParityReport, recommendation: Recommendation | None) -> list[str]:
-    """Return every timing without a verdict, and every recommended runner that did not pass; empty where all is well."""
+    """Return every timing without a verdict and every recommended runner that did not pass; empty where all is well."""
     found = list(unjudged((cell.runner for cell in results.cells if cell.status == "ok"), parity))
     for choice in recommendation.choices if recommendation else ():
         judged = parity.judged(choice.runner)

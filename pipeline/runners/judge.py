@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from pipeline.errors import BackendUnavailable, InputError
 from pipeline.runners import Runner, inference
 from pipeline.tasks import classification
 from pipeline.tensors import Array
+
+Decided = Literal["pass", "fail", "inconclusive"]
 
 KERAS = "keras"
 """The name of the runner that everything is held against."""
@@ -52,9 +54,9 @@ class Judgement:
     differing: tuple[DifferingRunner, ...]
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Decided:
         """The worst of all."""
-        return worst([row.verdict for row in (*self.runners, *self.hops)])
+        return worst([*(row.verdict for row in self.runners), *(row.verdict for row in self.hops)])
 
 
 def judge(runners: Sequence[Runner], criteria: Criteria) -> Judgement:
@@ -106,7 +108,7 @@ def _has_precision(record: RunnerRecord) -> bool:
     return record.file.startswith("engine/")
 
 
-def worst(verdicts: Sequence[Verdict]) -> Verdict:
+def worst(verdicts: Sequence[Verdict]) -> Decided:
     """Return the worst verdict; what was skipped does not count."""
     return "fail" if "fail" in verdicts else "inconclusive" if "inconclusive" in verdicts else "pass"
 

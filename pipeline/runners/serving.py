@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline import backends, environment, precisions
 from pipeline.artifacts.parity import ParityReport
-from pipeline.artifacts.recommendation import Choice, Recommendation
+from pipeline.artifacts.recommendation import Choice, Goal, Recommendation
 from pipeline.artifacts.selection import Selection
 from pipeline.artifacts.store import Published
 from pipeline.backends import Session
@@ -24,7 +24,7 @@ class Wanted:
     backend: str = AUTO
     precision: str = AUTO
     batch: int = 1
-    goal: str = "latency"
+    goal: Goal = "latency"
     exact: bool = True
     """Whether an exact run, or an emulated one, may stand in where nothing else runs here."""
 
@@ -111,8 +111,7 @@ def _choice(published: Published, wanted: Wanted) -> tuple[Choice | None, str]:
     here, there = environment.machine(), recommendation.machine
     if (here.cpu, here.cores, here.gpus) != (there.cpu, there.cores, there.gpus):
         return None, f"the benchmark is of another machine ({there}): GPU before CPU"
-    goal = "throughput" if wanted.goal == "throughput" else "latency"
-    return recommendation.choice(wanted.batch, goal), ""
+    return recommendation.choice(wanted.batch, wanted.goal), ""
 
 
 def _precision(published: Published) -> str:

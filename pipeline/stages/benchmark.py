@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipeline import data, environment, precisions, tables
+from pipeline import backends, data, environment, precisions, tables
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.parity import ParityReport
 from pipeline.artifacts.recommendation import Recommendation
@@ -47,7 +47,7 @@ def run(context: Context) -> Outcome:
         interrupted=interrupted,
         environment=RunEnvironment(
             machine=environment.machine(),
-            versions=environment.versions(),
+            versions=environment.versions(backends.distributions()),
             dataset=dataset.name,
             settings=options.model_dump(mode="json"),
             threads=threads,

@@ -11,6 +11,7 @@ from pipeline import data, tables
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.loadgen import Expected, LoadgenAccuracy, LoadgenResult, Metric
 from pipeline.artifacts.parity import ParityReport
+from pipeline.artifacts.recommendation import Goal
 from pipeline.artifacts.runner import RunnerRecord
 from pipeline.artifacts.store import Store
 from pipeline.config import AUTO, Config
@@ -140,7 +141,7 @@ def _work(tell: Tell, fail: Fail, config: Config, folder: Path) -> None:
     largest = max(config.benchmark.batch_sizes)
     # What is judged is what is timed; only an arithmetic that the CPU lacks has to be stood in for.
     exact = options.mode == "accuracy"
-    goal = "throughput" if options.scenario == "offline" else "latency"
+    goal: Goal = "throughput" if options.scenario == "offline" else "latency"
     batch = largest if options.scenario == "offline" else 1
     wanted = Wanted(options.backend, options.precision, batch, goal, exact)
     offered = serving.candidates(published, wanted, source=config.model.source, threads=config.benchmark.threads)

@@ -13,6 +13,7 @@ from pipeline.artifacts.history import TrainingHistory
 from pipeline.artifacts.manifest import DatasetSummary
 from pipeline.config import Train
 from pipeline.errors import DataError
+from pipeline.tensors import CPU, FIRST_GPU
 from pipeline.workflow.context import Context, Outcome
 
 ARTICLE_EPOCHS = 5
@@ -85,17 +86,17 @@ def run(context: Context) -> Outcome:
 
 
 def _device(context: Context) -> str:
-    """Say whether there is a GPU and what TensorFlow will use; return that device's name."""
+    """Say whether there is a GPU and what TensorFlow will use; return that device's address."""
     found = tf.config.list_physical_devices("GPU")
     if found:
         name = tf.config.experimental.get_device_details(found[0]).get("device_name", found[0].name)
         context.say(f"GPU: yes, {name}; training on it")
-        return str(name)
+        return str(FIRST_GPU)
     if present := environment.gpus():
         context.warn(f"{present[0].name} is there, but TensorFlow cannot use it; training on the CPU (`make doctor`)")
     else:
         context.say(f"GPU: none; training on the CPU ({environment.cpu_name()}, {environment.cpu_count()} cores)")
-    return "cpu"
+    return str(CPU)
 
 
 def _say_data(context: Context, record: DatasetRecord) -> None:

@@ -1,7 +1,8 @@
 """Comparing a candidate's outputs with a reference's on the same samples: numbers, statistics and a verdict."""
 
 import math
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,8 @@ from pipeline.tasks.paired_proportions import drop_interval, mcnemar_p, samples_
 from pipeline.tensors import Tolerance
 
 
-class Differing(NamedTuple):
+@dataclass(frozen=True)
+class Differing:
     """How many samples get another answer, and the gravest of them."""
 
     count: int

@@ -5,7 +5,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from pipeline import data, digests, environment, user_code
+from pipeline import backends, data, digests, environment, user_code
 from pipeline.artifacts.manifest import Fingerprint, Hardware, Manifest
 from pipeline.artifacts.store import MANIFEST, Store
 from pipeline.config import ARTICLE_CNN, Config
@@ -31,7 +31,7 @@ def of(stage: Stage, config: Config, manifests: dict[str, Manifest]) -> Fingerpr
     return Fingerprint(
         inputs=inputs,
         configuration=sections,
-        versions={"pipeline": digests.of_code()} | environment.versions(),
+        versions={"pipeline": digests.of_code()} | environment.versions(backends.distributions()),
         hardware=_hardware() if stage.hardware else None,
         compare={str(folder): digest_of_run(folder) for folder in compared} or None,
         # Which data and whose code: a path in the configuration does not tell whether what it names has changed.

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from pipeline import environment
+from pipeline import backends, environment
 from pipeline.artifacts import documentation
 from pipeline.artifacts.manifest import Manifest
 from pipeline.artifacts.store import MANIFEST, Published, Store, records
@@ -52,7 +52,7 @@ def run(stage: Stage, config: Config, console: Console, *, force: bool = False) 
                 # Taken again: training may just have downloaded the data that it will find at hand next time.
                 fingerprint=fingerprint.of(stage, config, manifests),
                 machine=environment.machine(),
-                versions=environment.versions(),
+                versions=environment.versions(backends.distributions()),
                 outputs=records(output),
             )
             manifest.write(output / MANIFEST)

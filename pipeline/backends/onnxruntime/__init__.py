@@ -42,7 +42,7 @@ def load(model: Path | bytes, options: LoadOptions) -> Iterator[Session]:
     """Load an ONNX model, from a file or from its bytes.
 
     With `exact`, only optimizations that keep the arithmetic are allowed: beyond ORT_ENABLE_BASIC, ONNX Runtime fuses
-    Q/DQ pairs and computes FP8 graphs wrongly on the CPU. Nor is a plan followed then.
+    Q/DQ pairs and computes FP8 graphs wrongly on the CPU. Nor are steps followed then.
 
     Raises:
         ArtifactError: the file is not there, is no model, or is not the one expected.

@@ -1,7 +1,7 @@
 """ONNX Runtime's sessions of one model.
 
 Inputs and outputs are bound (ONNX Runtime's I/O binding, see `binding`): what is fed is read where it lies, and what is
-computed is written where it stays. A large batch can be run in pieces, and with other threads, as a plan says.
+computed is written where it stays. A large batch can be run in pieces, and with other threads, as its step says.
 """
 
 import contextlib
@@ -17,10 +17,11 @@ import numpy as np
 import onnxruntime as ort
 
 from pipeline import cuda, environment
-from pipeline.backends import Bound, Closable, LoadOptions, Step, read_model, step_of
+from pipeline.artifacts.runner import Step
+from pipeline.backends import Bound, Closable, LoadOptions, read_model, step_of
 from pipeline.backends.onnxruntime.binding import Batch, DeviceBatch, HostBatch, Shapes
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
-from pipeline.tensors import Array, Feed, Outputs, TensorSpec
+from pipeline.tensors import CPU, FIRST_GPU, Array, Feed, Outputs, TensorSpec
 
 KEPT = 8
 """Input shapes whose bindings and output arrays are kept; the one unused longest goes first."""
@@ -38,9 +39,9 @@ _TYPES = {
 
 
 class OnnxRuntimeSession(Closable):
-    """Inference sessions of one model: one, and one more for each number of threads that the plan names.
+    """Inference sessions of one model: one, and one more for each number of threads that a step names.
 
-    `settings` are those of the batch run last: a plan may run each size in its own way.
+    `settings` are those of the batch run last: steps may run each size in its own way.
     """
 
     def __init__(
@@ -67,13 +68,13 @@ class OnnxRuntimeSession(Closable):
         self._graph_ids = itertools.count(1)
         self._batches: OrderedDict[Shapes, Batch] = OrderedDict()
         self._last: Batch | None = None
-        self._plan: tuple[Step, ...] = ()
-        self.follow(options.plan)
+        self._steps: tuple[Step, ...] = ()
+        self.follow(options.steps)
         self.settings = self._settings(None, None)
 
-    def follow(self, plan: Sequence[Step]) -> None:
-        """Run batches by this plan from now on. An exact session follows none."""
-        self._plan = () if self._options.exact else tuple(plan)
+    def follow(self, steps: Sequence[Step]) -> None:
+        """Run batches by these steps from now on. An exact session follows none."""
+        self._steps = () if self._options.exact else tuple(steps)
         self._last = None
         self._batches.clear()
 
@@ -152,10 +153,10 @@ class OnnxRuntimeSession(Closable):
 
     def _new(self, shapes: Shapes) -> Batch:
         size = shapes[0][0]
-        step = step_of(self._plan, size) or Step(0)
+        step = step_of(self._steps, size)
         alike = self._divisible and all(shape[0] == size for shape in shapes)
-        chunk = step.chunk if alike and step.chunk and step.chunk < size else None
-        threads = step.threads or self._options.threads
+        chunk = step.chunk if step and alike and step.chunk and step.chunk < size else None
+        threads = (step and step.threads) or self._options.threads
         what = (self.inputs, self.outputs, shapes, chunk, self._settings(threads, chunk))
         session = self._open_session(threads)
         if self._options.variant == "cuda":
@@ -220,7 +221,7 @@ def load(model: Path | bytes, options: LoadOptions) -> Iterator[OnnxRuntimeSessi
     content = read_model(model, options.sha256)
     name = str(model) if isinstance(model, Path) else "the model"
     stream = cuda.create_stream() if options.variant == "cuda" else None
-    device = environment.gpus()[0].name if options.variant == "cuda" else "cpu"
+    device = str(FIRST_GPU if options.variant == "cuda" else CPU)
     session = OnnxRuntimeSession(
         lambda threads: _open(content, name, options, threads, stream), options, device, stream
     )

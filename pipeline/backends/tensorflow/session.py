@@ -11,7 +11,7 @@ from pipeline import models
 from pipeline.backends import Bound, Closable, LoadOptions
 from pipeline.errors import ArtifactError, BackendUnavailable
 from pipeline.models import INPUT, OUTPUT
-from pipeline.tensors import Array, Feed, Outputs, TensorSpec
+from pipeline.tensors import CPU, FIRST_GPU, Array, Feed, Outputs, TensorSpec
 
 
 class TensorFlowSession(Closable):
@@ -28,7 +28,7 @@ class TensorFlowSession(Closable):
         self.inputs = (TensorSpec(INPUT, shape, np.dtype(np.uint8)),)
         self.outputs = (TensorSpec(OUTPUT, (None, classes), np.dtype(np.float32)),)
         gpus = tf.config.list_logical_devices("GPU")
-        self.device = gpus[0].name if gpus else "cpu"
+        self.device = str(FIRST_GPU if gpus else CPU)
         self.settings = {"threads": tf.config.threading.get_intra_op_parallelism_threads() or "as many as there are"}
         self._infer, self._predict = infer, predict
         self._owner = owner  # a SavedModel's signature does not keep its variables alive

@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 
 from pipeline import cuda
-from pipeline.backends import Bound, Closable, LoadOptions, Role, Step, check_variant, only_path, step_of
+from pipeline.artifacts.runner import Step
+from pipeline.backends import Bound, Closable, LoadOptions, Role, check_variant, only_path, step_of
 from pipeline.backends.tensorrt import build
 from pipeline.backends.tensorrt.execution import Lane, Loaded, ShapeContext, Slot, free
 from pipeline.backends.tensorrt.execution import load as load_engine
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
-from pipeline.tensors import Feed, Outputs, TensorSpec
+from pipeline.tensors import FIRST_GPU, Feed, Outputs, TensorSpec
 
 VARIANTS = build.VARIANTS
 ROLE: Role = "exported"
@@ -41,7 +42,7 @@ SHAPES = 8
 """For how many shapes memory and graphs are kept; the one unused for longest goes first."""
 
 STREAMS = 2
-"""Over how many streams chunks go where no plan says it: one computes while the other copies."""
+"""Over how many streams chunks go where no step says it: one computes while the other copies."""
 
 BUFFERS = 2
 """Batches in pinned memory for each stream: one on the device, one that the host fills or empties."""
@@ -64,14 +65,14 @@ class _Prepared:
 class EngineSession(Closable):
     """An engine on the first GPU. Not for use from several threads.
 
-    Batches that a step of the plan applies to go in chunks of its size over its streams, others whole up to the
+    Batches that a step applies to go in chunks of its size over its streams, others whole up to the
     profile's largest and then in chunks of that. `settings` tell how the last `run` went, and `bound_cuda_graph`
     whether the last `bind` has a graph.
     """
 
-    def __init__(self, loaded: Loaded, device: Any, plan: Sequence[Step] = ()) -> None:
+    def __init__(self, loaded: Loaded, device: Any, steps: Sequence[Step] = ()) -> None:
         self.flavour = loaded.flavour
-        self.device = str(device.name)
+        self.device = str(FIRST_GPU)
         self.inputs, self.outputs = loaded.inputs, loaded.outputs
         self.settings: dict[str, object] = {
             "pinned": True,
@@ -81,10 +82,10 @@ class EngineSession(Closable):
         self._loaded, self._device = loaded, device
         self._batched = frozenset(spec.name for spec in self.inputs if spec.shape[:1] == (None,))
         self._limits = _limits(loaded.engine, self._batched)
-        self._plan = tuple(plan)
-        for step in self._plan:
+        self._steps = tuple(steps)
+        for step in self._steps:
             if step.streams < 1 or not self._limits[0] <= (step.chunk or self._limits[1]) <= self._limits[1]:
-                raise ConfigError(f"the plan's {step} does not fit an engine for batches {self._limits}")
+                raise ConfigError(f"{step!r} does not fit an engine for batches {self._limits}")
         self._lanes = [Lane(loaded.engine)]
         self._prepared: OrderedDict[tuple[tuple[int, ...], ...], _Prepared] = OrderedDict()
         self._recent: Slot | None = None
@@ -159,7 +160,7 @@ class EngineSession(Closable):
         """Run what does not fit the last run's memory."""
         self.check_open()
         batch = self._check(feed)
-        step = step_of(self._plan, batch)
+        step = step_of(self._steps, batch)
         chunk = (step and step.chunk) or self._limits[1]
         if batch > chunk:
             return self._run_chunks(feed, batch, chunk, step.streams if step else STREAMS)
@@ -317,7 +318,7 @@ def load(model: Path | bytes, options: LoadOptions) -> Iterator[EngineSession]:
     Raises:
         ArtifactError: no digest was given, or the file is missing, empty or not the one published.
         BackendUnavailable: no GPU or library here, or an engine for another GPU or version, with TensorRT's words.
-        ConfigError: a step of the plan does not fit the engine.
+        ConfigError: a step does not fit the engine.
         TypeError: bytes: an engine is loaded from the file it was published as.
     """
     check_variant("tensorrt", options.variant, VARIANTS)
@@ -335,7 +336,7 @@ def load(model: Path | bytes, options: LoadOptions) -> Iterator[EngineSession]:
                 "\n".join([f"{path} cannot be run on {gpu.name}:", *words]),
                 "An engine fits one GPU model and one TensorRT version: rebuild it on this machine with `make engine`.",
             )
-    session = EngineSession(load_engine(options.variant, runtime, engine), gpu, options.plan)
+    session = EngineSession(load_engine(options.variant, runtime, engine), gpu, options.steps)
     del runtime, engine  # the session decides when they go
     try:
         yield session

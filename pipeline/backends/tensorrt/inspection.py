@@ -41,12 +41,14 @@ def kind(layer: Layer) -> str:
 
 def inputs(layer: Layer) -> Sequence[Tensor]:
     """Return the tensors a layer reads."""
-    return layer.get("Inputs", ())
+    found: Sequence[Tensor] = layer.get("Inputs", ())
+    return found
 
 
 def outputs(layer: Layer) -> Sequence[Tensor]:
     """Return the tensors a layer writes."""
-    return layer.get("Outputs", ())
+    found: Sequence[Tensor] = layer.get("Outputs", ())
+    return found
 
 
 def tensor_type(tensor: Tensor) -> str | None:

@@ -87,6 +87,11 @@ class Cell(Record):
     """Null unless the status is ok."""
     limit: Limit | None
 
+    @property
+    def key(self) -> str:
+        """Name the cell in `samples.npz`, where each of its rounds is `<key>/round<index>`."""
+        return f"{self.runner.name}{'.repeat' if self.repeat else ''}/{self.batch}/{self.mode}"
+
 
 class Speedup(Record):
     """How much faster a runner is than one way to run the original model, at one batch size in one mode."""

@@ -1,0 +1,45 @@
+"""The table on runs of MLPerf LoadGen."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from pipeline.artifacts.loadgen import LoadgenResult
+from pipeline.tables.table import VERDICT, Cell, Column, Mixed, Number, Table
+from pipeline.tables.traced import Seen, plain
+
+
+def scenarios(results: Iterable[Seen[LoadgenResult]]) -> Table:
+    """Return what each scenario came to. None of them is an official result, which has to be said beside the table."""
+    rows: list[list[Cell]] = []
+    for result in results:
+        known = plain(result)
+        rows.append(
+            [
+                *(result.scenario, result.mode, result.runner.name, result.device),
+                *(_metric(result.metric), _accuracy(result.accuracy)),
+                "valid" if known.valid else f"invalid: {'; '.join(known.reasons)}",
+            ]
+        )
+    columns = [Column("scenario"), Column("mode"), Column("runner"), Column("device", detail=True)]
+    columns += [Column("measured"), Column("accuracy"), Column("by LoadGen's rules", VERDICT)]
+    return Table("MLPerf LoadGen: unofficial, not verified by MLCommons Association", columns, rows)
+
+
+def _metric(metric: Any) -> Cell:
+    if not metric:
+        return ""
+    if plain(metric.value) is None:
+        return f"{metric.name}: unavailable"
+    if plain(metric.unit) == "ns":
+        return Mixed((f"{metric.name}: ", Number(plain(metric.value) / 1e3, "us"), " µs"))
+    return Mixed((f"{metric.name}: ", Number(metric.value, "rate"), f" {metric.unit}"))
+
+
+def _accuracy(accuracy: Any) -> Cell:
+    if not accuracy:
+        return ""
+    parts: list[str | Number] = [Number(accuracy.accuracy, "fraction"), " on "]
+    parts += [Number(accuracy.samples, "count"), " samples"]
+    if plain(accuracy.of_fp32) is not None:
+        parts += [", ", Number(accuracy.of_fp32, "percent"), " of FP32's"]
+    return Mixed(tuple(parts))

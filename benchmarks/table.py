@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from pipeline.tables.numbers import microseconds
+from pipeline.tables.numbers import written
 from rich.table import Table
 
 from benchmarks.runners import LOOP, ONNXRUNTIME, TENSORRT, ours
@@ -66,7 +66,7 @@ def rows(timed: Timed, mode: Mode) -> list[tuple[str, ...]]:
         row = [
             str(cell.batch),
             str(cell.timed),
-            microseconds(summary.p50_us),
+            written(summary.p50_us, "us"),
             span(summary.p50_ci95_us),
         ]
         row.append(f"{summary.items_per_s:,.0f}")
@@ -166,5 +166,5 @@ def _line(cells: Sequence[str]) -> str:
 def span(interval: tuple[float, float] | None, form: str = "") -> str:
     """Return an interval as people read it."""
     return (
-        "n/a" if interval is None else " – ".join(format(end, form) if form else microseconds(end) for end in interval)
+        "n/a" if interval is None else " – ".join(format(end, form) if form else written(end, "us") for end in interval)
     )

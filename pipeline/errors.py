@@ -44,6 +44,16 @@ class DataError(ConfigError):
     """A dataset, an image or a user's function that cannot be used as it is."""
 
 
+class InputError(PipelineError):
+    """A feed that does not fit the model: its names, shapes or types."""
+
+    exit_code = 2
+
+
+class BatchOutsideProfile(InputError):  # noqa: N818  says what is the matter
+    """A batch that an engine, or a graph with a fixed batch, was not built for."""
+
+
 class ArtifactError(PipelineError):
     """An artifact that is missing, stale, changed since it was published, or could not be written."""
 

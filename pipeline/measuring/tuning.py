@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -117,7 +117,7 @@ class _Sessions:
 
     def of(self, way: Step) -> Session:
         """Return a session that runs batches this way."""
-        first = self._sessions.get(DEFAULT)
+        first: Any = self._sessions.get(DEFAULT)
         if isinstance(first, Follows):
             if way is not self._following:
                 first.follow(() if way == DEFAULT else (way,))

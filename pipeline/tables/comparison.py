@@ -17,7 +17,7 @@ def compared(rows: "Iterable[Row]", old: str = "old", new: str = "new") -> Table
         key, ratio = row.key, row.ratio
         cells.append(
             [
-                *(key.batch, NAMES.get(key.mode, key.mode), f"{key.backend} {key.variant} {key.precision}", key.kind),
+                *(key.batch, NAMES.get(key.mode, key.mode), key.runner, key.device),
                 "" if row.old_us is None else row.old_us,
                 "" if row.new_us is None else row.new_us,
                 with_interval(ratio.ratio, ratio.ratio_ci95, "near one") if ratio else "",

@@ -74,22 +74,26 @@ class Run:
         return [self._judged_at(index) for index, one in enumerate(runners) if one.total is not None]
 
     def accuracies(self) -> list[Traced[JudgedRunner]]:
-        """Return how each precision compares with the original: what is served, the engine first, else its graph."""
+        """Return how each precision compares with the original, by one runner of it.
+
+        That is the recommended one, else an engine, else another exported one, else the graph without optimizations.
+        """
+        chosen = [choice.runner for choice in self.recommendation.plain.choices] if self.recommendation else []
+
+        def distance_from_use(judged: Traced[JudgedRunner]) -> tuple[bool, bool, bool]:
+            runner = judged.plain.runner
+            return runner not in chosen, runner.role != "exported", runner.backend != "tensorrt"
+
         found = []
         for engine in self.engines:
             own = [one for one in self.compared() if one.plain.runner.precision == engine.plain.precision]
             if own:
-                found.append(min(own, key=_distance_from_use))
+                found.append(min(own, key=distance_from_use))
         return found
 
     def _judged_at(self, index: int) -> Traced[JudgedRunner]:
         found: Traced[JudgedRunner] = self.parity.runners[index]
         return found
-
-
-def _distance_from_use(judged: Traced[JudgedRunner]) -> tuple[bool, bool]:
-    runner = judged.plain.runner
-    return runner.role != "exported", runner.backend != "tensorrt"
 
 
 def read(root: Path, manifests: dict[str, Manifest], missing: Mapping[str, ArtifactError], name: str = "") -> Run:

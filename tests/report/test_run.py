@@ -71,6 +71,13 @@ def test_a_headline_is_of_the_very_runner_that_passed(made: Path) -> None:
     assert results["speedups"], "though it was timed"
 
 
+def test_the_accuracy_shown_first_is_of_the_runner_to_take(made: Path) -> None:
+    names = [one.plain.runner.name for one in read(made).accuracies()]
+    assert names == ["onnxruntime cpu fp32", "onnxruntime cpu fp16", "openvino cpu int8"]
+    change(made, "benchmark/recommendation.json", choices=[])
+    assert [one.plain.runner.name for one in read(made).accuracies()][-1] == "onnxruntime cpu int8"
+
+
 def test_what_fails_is_named_with_its_remedy(made: Path) -> None:
     parity = change(made, "validate/parity.json")
     for row in parity["runners"]:

@@ -9,72 +9,48 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from made_records import (
+    BATCHES,
+    CALL,
+    CHAIN,
+    ENGINE,
+    FP16,
+    FP32,
+    FUNCTION,
+    HARNESS,
+    INT8,
+    MACHINE,
+    NO_GPU,
+    OPENVINO,
+    P50_US,
+    SAMPLES,
+    cell,
+    comparison,
+    conditions,
+    graph,
+    judged_as,
+    runner,
+    skipped,
+)
 
 from pipeline.artifacts import store
-from pipeline.artifacts.conditions import Conditions
 from pipeline.artifacts.dataset import DatasetRecord, PerSplit
 from pipeline.artifacts.disagreements import Answer, DifferingRunner, DifferingSample, Disagreements
 from pipeline.artifacts.engine import BatchProfile, CalibrationRecord, EngineRecord, GraphArithmetic
 from pipeline.artifacts.history import TrainingHistory
 from pipeline.artifacts.manifest import DatasetSummary, FileRecord, Fingerprint, Manifest
-from pipeline.artifacts.parity import BatchInvariance, Comparison, Hop, JudgedOn, JudgedRunner, ParityReport
+from pipeline.artifacts.parity import Hop, JudgedOn, JudgedRunner, ParityReport
 from pipeline.artifacts.recommendation import Choice, Excluded, Ranked, Recommendation
 from pipeline.artifacts.results import (
     BenchmarkResults,
     Cell,
-    Limit,
     NoiseFloor,
     Peaks,
     RunEnvironment,
     Span,
     Speedup,
-    Timing,
-    WarmUp,
 )
-from pipeline.artifacts.runner import Role, RunnerOptions, RunnerRecord
-from pipeline.environment import Machine
 from pipeline.report.run import STAGES
-
-MACHINE = Machine("Made CPU", 2, "Linux 1 x86_64", ())
-SAMPLES = PerSplit[int](train=1000, validation=300, test=540)
-BATCHES = (1, 16)
-NO_GPU = "no NVIDIA GPU on this machine"
-FASTER, SAME = "faster", "no significant difference"
-
-
-def runner(name: str, role: Role = "exported", precision: str = "fp32", *, emulated: bool = False) -> RunnerRecord:
-    """Return the record of a runner, which is of the backend and the variant that its name begins with."""
-    backend, variant, *_ = [*name.split(), "cpu"]
-    return RunnerRecord(
-        name=name,
-        role=role,
-        backend=backend,
-        variant=variant,
-        precision=precision,
-        file=f"engine/{precision}/model.onnx",
-        sha256="0" * 64,
-        options=RunnerOptions(exact=role == "exact"),
-        emulated=emulated,
-    )
-
-
-CHAIN = [runner("keras", "exact"), runner("saved_model", "exact"), runner("onnx", "exact")]
-CALL, FUNCTION = runner("tensorflow call", "original"), runner("tensorflow function", "original")
-HARNESS = runner("null harness", "harness")
-FP32, INT8 = runner("onnxruntime cpu fp32"), runner("onnxruntime cpu int8", precision="int8")
-OPENVINO = runner("openvino cpu int8", precision="int8")
-FP16 = runner("onnxruntime cpu fp16", precision="fp16", emulated=True)
-ENGINE = runner("tensorrt tensorrt-rtx fp16", precision="fp16")
-P50_US = {
-    CALL.name: 900.0,
-    FUNCTION.name: 400.0,
-    HARNESS.name: 0.3,
-    FP32.name: 20.0,
-    INT8.name: 30.0,
-    OPENVINO.name: 9.0,
-}
-"""Of one sample; a batch of 16 takes four times as long."""
 
 
 def make(root: Path) -> None:
@@ -169,55 +145,6 @@ def _engines(folder: Path) -> None:
         ).write(folder / precision / "engine.json")
 
 
-def graph() -> onnx.ModelProto:
-    """Return a graph of a convolution and a product, its nodes named as tf2onnx names them."""
-    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 1, 3, 3])
-    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 2])
-    weights = [
-        helper.make_tensor("w", TensorProto.FLOAT, [1, 1, 1, 1], [1.0]),
-        helper.make_tensor("d", TensorProto.FLOAT, [9, 2], [1.0] * 18),
-    ]
-    nodes = [
-        helper.make_node("Conv", ["images", "w"], ["c"], name="sequential/conv2d/Conv2D"),
-        helper.make_node("Flatten", ["c"], ["f"], name="sequential/dense/Flatten"),
-        helper.make_node("MatMul", ["f", "d"], ["scores"], name="sequential/dense/MatMul"),
-    ]
-    return helper.make_model(
-        helper.make_graph(nodes, "made", [images], [scores], weights), opset_imports=[helper.make_opsetid("", 18)]
-    )
-
-
-def comparison(drop: float = 0.0, verdict: str = "pass") -> Comparison:
-    """Return a comparison with an accuracy drop in points."""
-    return Comparison(
-        samples=540,
-        max_abs=1.07e-6 + abs(drop) / 100,
-        mean_abs=1e-7,
-        top1_agreement=1.0 - abs(drop) / 100,
-        accuracy_reference=0.95,
-        accuracy_candidate=0.95 - drop / 100,
-        accuracy_drop_pp=drop,
-        accuracy_drop_ci95_pp=(drop - 0.7, drop + 0.3),
-        mcnemar_p=1.0,
-        verdict=verdict,
-        reason="accuracy drop at most 0.3 points (95 %)",
-    )
-
-
-def _judged(one: RunnerRecord, total: Comparison | None) -> JudgedRunner:
-    invariance = BatchInvariance(
-        batch_sizes=(1, 7, 64), samples=128, max_abs=1e-7, verdict="pass", reason="within the tolerance"
-    )
-    return JudgedRunner(
-        runner=one,
-        device="cpu",
-        verdict=total.verdict if total else "pass",
-        reason=total.reason if total else "the original itself",
-        total=total,
-        batch_invariance=invariance,
-    )
-
-
 def _validate(folder: Path) -> None:
     typed = [runner(f"typed {precision}", "exact", precision) for precision in ("fp32", "fp16", "int8")]
     links = list(pairwise(CHAIN)) + [(CHAIN[-1], one) for one in typed]
@@ -229,9 +156,9 @@ def _validate(folder: Path) -> None:
     ]
     absent = {"verdict": "skipped", "reason": NO_GPU}
     hops.append(Hop(reference=typed[1].name, candidate=ENGINE.name, comparison=None, **absent))
-    judged = [_judged(one, None) for one in (CHAIN[0], CALL, FUNCTION)]
-    judged += [_judged(one, comparison(lost.get(one.name, 0.0))) for one in (*CHAIN[1:], *typed)]
-    judged += [_judged(one, comparison(lost.get(one.name, 0.0))) for one in (FP32, FP16, INT8, OPENVINO)]
+    judged = [judged_as(one, None) for one in (CHAIN[0], CALL, FUNCTION)]
+    judged += [judged_as(one, comparison(lost.get(one.name, 0.0))) for one in (*CHAIN[1:], *typed)]
+    judged += [judged_as(one, comparison(lost.get(one.name, 0.0))) for one in (FP32, FP16, INT8, OPENVINO)]
     judged.append(JudgedRunner(runner=ENGINE, device=None, total=None, batch_invariance=None, **absent))
     on = JudgedOn(name="digits", split="test", samples=540, origin="scikit-learn's digits", substitute="")
     ParityReport(
@@ -254,72 +181,6 @@ def _validate(folder: Path) -> None:
     ).write(folder / "disagreements.json")
     images = np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1)
     np.savez(folder / "disagreements.npz", indices=np.array([7]), images=images)
-
-
-def conditions(at_s: float) -> Conditions:
-    """Return the state of a quiet machine without a GPU."""
-    return Conditions(
-        at_s=at_s,
-        load_1min=0.1,
-        cores=2,
-        governor="performance",
-        cpu_mhz=3000.0,
-        cpu_quota_cores=None,
-        quota_throttled_s=None,
-        steal_s=0.0,
-        cpu_wait_s=0.0,
-        driver=None,
-        nvml=NO_GPU,
-        gpus=(),
-    )
-
-
-def cell(one: RunnerRecord, batch: int, p50_us: float, *, repeat: bool = False) -> Cell:
-    """Return a cell that was timed host to host on the CPU."""
-    timing = Timing(
-        samples=60,
-        mean_us=p50_us * 1.1,
-        p50_us=p50_us,
-        p50_ci95_us=(p50_us * 0.98, p50_us * 1.03),
-        p90_us=p50_us * 1.5,
-        p95_us=p50_us * 1.7,
-        p99_us=None,
-        items_per_s=batch / (p50_us * 1.1e-6),
-        round_p50_us=(p50_us * 0.99, p50_us, p50_us * 1.01),
-        round_mean_us=(p50_us, p50_us * 1.1, p50_us * 1.2),
-    )
-    share = 3.0 * batch / p50_us
-    limit = Limit(
-        limit="compute",
-        limit_us=3.0 * batch,
-        share=share,
-        compute_us=3.0 * batch,
-        memory_us=1.0,
-        pcie_us=None,
-        launch_us=None,
-    )
-    return Cell(
-        runner=one,
-        repeat=repeat,
-        batch=batch,
-        mode="end_to_end",
-        device="cpu",
-        status="ok",
-        reason="",
-        clock="perf_counter_ns",
-        settings={"threads": 2},
-        warmup=WarmUp(calls=10, seconds=0.1, stable=True),
-        conditions=Span(start=conditions(1.0), end=conditions(2.0)),
-        timing=timing,
-        limit=None if one.role == "harness" else limit,
-    )
-
-
-def _skipped(one: RunnerRecord, batch: int) -> Cell:
-    known = cell(one, batch, 1.0).model_dump()
-    return Cell.model_validate(
-        known | {"status": "skipped", "reason": NO_GPU, "device": None, "timing": None, "limit": None, "warmup": None}
-    )
 
 
 def _speedups(cells: Sequence[Cell]) -> list[Speedup]:
@@ -378,7 +239,7 @@ def _benchmark(folder: Path) -> None:
             cells.append(cell(one, batch, p50_us))
             if one == FP32:
                 cells.append(cell(one, batch, p50_us * 1.01, repeat=True))
-        cells += [_skipped(ENGINE, batch), _skipped(FP16, batch)]
+        cells += [skipped(ENGINE, batch), skipped(FP16, batch)]
     noise = [
         NoiseFloor(
             batch=batch,

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 
-from pipeline.artifacts import Manifest
+from pipeline.artifacts import Manifest, store
+from pipeline.artifacts.results import BenchmarkResults
 from pipeline.report import page
 from pipeline.report import run as runs
 
@@ -64,7 +65,7 @@ class Page(HTMLParser):
 def read(artifacts: Path, name: str = "") -> runs.Run:
     """Read a run as the report stage does, without verifying it: tests change the files."""
     names = [stage for stage in runs.STAGES if (artifacts / stage).is_dir()]
-    manifests = {stage: Manifest.from_json((artifacts / stage / "manifest.json").read_text("utf-8")) for stage in names}
+    manifests = {stage: Manifest.read(artifacts / stage / "manifest.json") for stage in names}
     return runs.read(artifacts, manifests, {}, name)
 
 
@@ -74,6 +75,12 @@ def change(artifacts: Path, file: str, **values: Any) -> Any:
     tree = json.loads(path.read_text("utf-8")) | values
     path.write_text(json.dumps(tree), encoding="utf-8")
     return tree
+
+
+def list_anew(artifacts: Path, stage: str) -> None:
+    """Write into a stage's manifest what is in its folder now."""
+    outputs = {name: record.model_dump() for name, record in store.records(artifacts / stage).items()}
+    change(artifacts, f"{stage}/manifest.json", outputs=outputs)
 
 
 def _rename_layer(artifacts: Path, old: str, new: str) -> None:
@@ -92,31 +99,39 @@ def _rename_layer(artifacts: Path, old: str, new: str) -> None:
     onnx.save(model, graph)
 
 
+NAMED = {"reason", "device", "over_device", "chosen", "basis", "next", "over"}
+"""Keys below which an artifact has text of its own, besides the names of runners."""
+
+
+def _hostile(tree: Any, key: str = "") -> Any:
+    """Return JSON with markup and script in every text of its own and in every runner's name."""
+    if isinstance(tree, dict):
+        return {
+            name: f"{value}{HOSTILE}" if name == "name" and "backend" in tree else _hostile(value, name)
+            for name, value in tree.items()
+        }
+    if isinstance(tree, list):
+        return [_hostile(value, key) for value in tree]
+    named = key in {*NAMED, "runner", "reference", "candidate"}
+    return f"{tree}{HOSTILE}" if named and isinstance(tree, str) else tree
+
+
 def hostile(artifacts: Path) -> str:
     """Put markup and script wherever an artifact has text, and return the page of it."""
     _rename_layer(artifacts, "conv2d", LAYER)
     names = json.loads((artifacts / "train/dataset.json").read_text("utf-8"))["class_names"]
     change(artifacts, "train/dataset.json", class_names=[f"{HOSTILE}{name}" for name in names], substitute=HOSTILE)
-    parity = change(artifacts, "validate/parity.json")
-    for row in (*parity["hops"], *parity["totals"]):
-        row["reason"] = HOSTILE
-        row["device"] = HOSTILE
-    change(artifacts, "validate/parity.json", hops=parity["hops"], totals=parity["totals"])
-    sample = {"index": 0, "label": 1} | {who: {"class": 2, "score": 0.5} for who in ("reference", "candidate")}
-    row = {"candidate": HOSTILE, "reference": "keras", "count": 1, "samples": [sample]}
-    change(artifacts, "validate/disagreements.json", candidates=[row])
+    sample = {"index": 0, "label": 1} | {who: {"class_index": 2, "score": 0.5} for who in ("reference", "candidate")}
+    row = {"runner": HOSTILE, "reference": "keras", "count": 1, "samples": [sample]}
+    change(artifacts, "validate/disagreements.json", runners=[row])
     images = np.zeros((1, 28, 28, 1), np.uint8)
     np.savez(artifacts / "validate/disagreements.npz", indices=np.array([0]), images=images)
-    results = change(artifacts, "benchmark/results.json")
-    for cell in (*results["cells"], *results["speedups"]):
-        cell["device"] = HOSTILE
-        cell["reason"] = HOSTILE
-        cell["variant"] += HOSTILE
-    change(artifacts, "benchmark/results.json", cells=results["cells"], speedups=results["speedups"])
-    old = np.load(artifacts / "benchmark/samples.npz")
-    renamed = {}
-    for key in old.files:
-        backend, variant, rest = key.split("/", 2)
-        renamed[f"{backend}/{variant}{HOSTILE}/{rest}"] = old[key]
+    for file in ("validate/parity.json", "benchmark/results.json", "benchmark/recommendation.json"):
+        tree = json.loads((artifacts / file).read_text("utf-8"))
+        (artifacts / file).write_text(json.dumps(_hostile(tree)), encoding="utf-8")
+    results = BenchmarkResults.read(artifacts / "benchmark/results.json")
+    with np.load(artifacts / "benchmark/samples.npz") as old:
+        rounds = {key.replace(HOSTILE, ""): key for key in (cell.key for cell in results.cells)}
+        renamed = {f"{rounds[key.rpartition('/')[0]]}/{key.rpartition('/')[2]}": old[key] for key in old.files}
     np.savez(artifacts / "benchmark/samples.npz", **renamed)
     return page.render(read(artifacts))

@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 
 import altair as alt
 
+from pipeline.tables import Table
+
 WIDTH = 340
 """Of a panel in pixels, axes and legend included: a phone's."""
 
 COLOURS = [f"var(--c{index})" for index in range(8)]
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left"]
 
-_THEME: dict[str, Any] = {
+_THEME: dict[str, object] = {
     "background": "transparent",
     "autosize": {"type": "fit", "contains": "padding"},
     "padding": {"left": 10, "right": 6, "top": 6, "bottom": 4},
@@ -52,13 +54,6 @@ _THEME: dict[str, Any] = {
 }
 
 
-class Column(NamedTuple):
-    """A column of the table behind a figure, with its unit in the name; `kind` is how its numbers are written."""
-
-    name: str
-    kind: str = "number"
-
-
 @dataclass(frozen=True)
 class Panel:
     """One drawing; `marks` is how many data points it must show."""
@@ -70,14 +65,13 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels with what to see in them, and the data behind them. `empty` says why there is nothing to draw."""
+    """Panels with what to see in them, and the tables of what they draw. `empty` says why there is nothing to draw."""
 
     key: str
     title: str
-    caption: str
+    caption: str = ""
     panels: list[Panel] = field(default_factory=list)
-    columns: list[Column] = field(default_factory=list)
-    rows: list[list[Any]] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
     empty: str = ""
 
 
@@ -92,9 +86,9 @@ def panel(title: str, chart: Any, marks: int, height: int = 220) -> Panel:
     return Panel(title, svg.replace("<svg ", '<svg aria-hidden="true" ', 1), marks)
 
 
-def base(rows: list[dict[str, Any]]) -> Any:
-    """Return a chart of these rows of plain data."""
-    return alt.Chart(alt.InlineData(values=rows))
+def base(points: Sequence[NamedTuple]) -> Any:
+    """Return a chart of these points, whose fields its channels name."""
+    return alt.Chart(alt.InlineData(values=[point._asdict() for point in points]))
 
 
 def named_rows(names: Sequence[str], **options: Any) -> Any:
@@ -109,14 +103,26 @@ def ruled(value: float, *, vertical: bool, dash: bool = True) -> Any:
     return alt.Chart(alt.InlineData(values=[{}])).mark_rule(strokeDash=[4, 3] if dash else [1, 0]).encode(**channel)
 
 
-def by_name(field_name: str, names: Sequence[str]) -> dict[str, Any]:
-    """Return channels that tell categories apart by colour and by shape: no reader depends on colour alone."""
-    colours = [COLOURS[index % len(COLOURS)] for index in range(len(names))]
+def by_name(field_name: str, names: Sequence[str]) -> dict[str, object]:
+    """Return channels that tell categories apart by colour and by shape: no reader depends on colour alone.
+
+    Colours go round one ahead for each round of shapes, so that 64 categories differ in one or the other.
+    """
+    colours = [COLOURS[(index + index // len(SHAPES)) % len(COLOURS)] for index in range(len(names))]
     shapes = [SHAPES[index % len(SHAPES)] for index in range(len(names))]
     field_type = f"{field_name}:N"
-    long = max(map(len, names), default=0) > 16
+    long = _one_a_line(names)
     legend = alt.Legend(columns=1 if long else 2, labelLimit=190 if long else 150)
     return {
         "color": alt.Color(field_type, scale=alt.Scale(domain=list(names), range=colours), title=None, legend=legend),
         "shape": alt.Shape(field_type, scale=alt.Scale(domain=list(names), range=shapes), title=None, legend=legend),
     }
+
+
+def legend_height(names: Sequence[str]) -> int:
+    """Return the pixels that the legend of `by_name` takes below a drawing."""
+    return 16 * (len(names) if _one_a_line(names) else -(-len(names) // 2))
+
+
+def _one_a_line(names: Sequence[str]) -> bool:
+    return max(map(len, names), default=0) > 16

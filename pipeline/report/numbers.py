@@ -1,42 +1,25 @@
-"""How numbers are written in a report: one way for each kind, with the place it was read from."""
-
-import math
-from collections.abc import Callable
-from typing import Any
+"""How cells of a table, and numbers among the page's words, become HTML: with the place that each was read from."""
 
 from markupsafe import Markup, escape
 
-from pipeline.measuring import statistics
-from pipeline.report.traced import Traced
+from pipeline.tables.numbers import written
+from pipeline.tables.table import BAD, DOUBTFUL, GOOD, VERDICT, Cell, Mixed, Value
+from pipeline.tables.traced import Traced
 
-KINDS: dict[str, Callable[[float], str]] = {
-    "us": statistics.microseconds,
-    "seconds": lambda value: f"{value:,.2f}" if value < 10 else f"{value:,.1f}",
-    "count": lambda value: f"{value:,.0f}",
-    "rate": lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.1f}",
-    "fraction": lambda value: f"{value:.4f}",
-    "percent": lambda value: f"{100 * value:.2f} %",
-    "share": lambda value: f"{100 * value:.2g} %" if value < 0.1 else f"{100 * value:.0f} %",
-    "points": lambda value: f"{value:+.2f}".replace("-", "−"),
-    "ratio": lambda value: f"{value:.2f}×" if value < 100 else f"{value:,.0f}×",
-    "difference": lambda value: f"{value:.1e}",
-    "number": lambda value: f"{value:.4g}",
-}
-"""How a number of each kind is written. `points` are percentage points."""
+CLASSES = dict.fromkeys(GOOD, "pass") | dict.fromkeys(DOUBTFUL, "inconclusive") | dict.fromkeys(BAD, "fail")
+"""By which of the style sheet's classes a verdict's words are drawn."""
 
 
-def written(value: Any, kind: str) -> str:
-    """Return a number as text; "n/a" where it is None, and what is no number as it is."""
-    plain = value.plain if isinstance(value, Traced) else value
-    if plain is None:
-        return "n/a"
-    if isinstance(plain, bool) or not isinstance(plain, int | float):
-        return str(plain)
-    return KINDS[kind](plain) if math.isfinite(plain) else str(plain)
+def marked(cell: Cell, kind: str = "number") -> Markup:
+    """Return a cell as HTML: each number a `data` element with the value in full and where it was read."""
+    if isinstance(cell, Mixed):
+        return Markup("").join(escape(part) if isinstance(part, str) else _data(*part) for part in cell.parts)
+    if kind == VERDICT and (known := CLASSES.get(str(cell).partition(":")[0])):
+        return Markup('<span class="verdict {}">{}</span>').format(known, str(cell))
+    return _data(cell, kind)
 
 
-def marked(value: Any, kind: str = "number") -> Markup:
-    """Return a number as HTML: a `data` element with the value in full and where it was read."""
+def _data(value: Value, kind: str) -> Markup:
     text = written(value, kind)
     plain = value.plain if isinstance(value, Traced) else value
     if isinstance(plain, bool) or not isinstance(plain, int | float):

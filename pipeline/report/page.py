@@ -1,30 +1,56 @@
 """The page: one file with everything in it, without scripts, made from what the artifacts say."""
 
-import base64
-import io
 import json
 import shlex
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from pipeline import environment, graphs
-from pipeline.artifacts import results
-from pipeline.graphs import keras_layers
+from pipeline.artifacts.results import Speedup
 from pipeline.measuring import comparison
-from pipeline.report import accuracy, numbers, speed, training
+from pipeline.report import accuracy, findings, images, latency, layers, numbers, speed, trade_off, training
 from pipeline.report import run as runs
-from pipeline.report.figures import Column
+from pipeline.report.figures import Figure
 from pipeline.report.run import Run
-
-SIDE = 112
-"""Pixels of a drawn image's longer side at most; a small one is enlarged by the page, pixel by pixel."""
+from pipeline.tables import Table, engines, recommendation
+from pipeline.tables.comparison import compared
+from pipeline.tables.numbers import written
+from pipeline.tables.traced import Traced
 
 
 def render(run: Run, others: Sequence[Run] = ()) -> str:
     """Return the page of a run as HTML, beside other runs where some are given."""
+    figures = (
+        *(accuracy.parity(run), trade_off.trade_off(run), latency.distributions(run)),
+        *(speed.throughput(run), speed.limits(run), training.curves(run)),
+    )
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            run=run,
+            names=run.dataset.plain.class_names,
+            originals=len({cell.plain.runner.name for cell in run.cells() if cell.plain.runner.role == "original"}),
+            failings=findings.failings(run),
+            headlines=runs.headlines(run),
+            accuracies=run.accuracies(),
+            not_run=findings.not_run(run),
+            not_run_table=findings.table(run),
+            untimed_engines=findings.untimed_engines(run),
+            choices=run.recommendation and recommendation.choices(run.recommendation),
+            ranking=run.recommendation and recommendation.ranking(run.recommendation),
+            excluded=run.recommendation and recommendation.excluded(run.recommendation),
+            candidates=run.selection and engines.candidates(run.selection),
+            figures={figure.key: figure for figure in figures},
+            disagreements=images.disagreements(run),
+            layers=layers.layers(run),
+            comparison=beside(run, others) if others else None,
+        )
+    )
+
+
+def _environment() -> Environment:
     jinja = Environment(
         loader=PackageLoader("pipeline.report"),
         autoescape=select_autoescape(default=True, default_for_string=True),
@@ -34,126 +60,44 @@ def render(run: Run, others: Sequence[Run] = ()) -> str:
     )
     jinja.filters |= {
         "marked": numbers.marked,
-        "written": numbers.written,
-        "machine": environment.describe_machine,
+        "written": written,
         "command": shlex.join,
         "json": lambda value: json.dumps(value, ensure_ascii=False),
     }
-    keras_names = keras_layers.keras_layer_names(run.root / "train/model.keras")
-    return jinja.get_template("page.html.j2").render(
-        run=run,
-        names=run.dataset.plain["class_names"],
-        originals=len({cell.plain["variant"] for cell in run.cells(backend="tensorflow", mode="end_to_end")}),
-        failings=runs.failings(run),
-        headlines=runs.headlines(run),
-        accuracies=run.accuracies().values(),
-        not_run=runs.not_run(run),
-        untimed_engines=runs.untimed_engines(run),
-        figures={
-            figure.key: figure
-            for figure in (
-                accuracy.parity(run),
-                accuracy.trade_off(run),
-                speed.distributions(run),
-                speed.throughput(run),
-                speed.limits(run),
-                training.curves(run),
-            )
-        },
-        disagreements=disagreements(run),
-        layer_columns=[Column("layer"), Column("operator"), Column("reads"), Column("writes")],
-        layers=[layers(run, sidecar.plain, keras_names) for sidecar in run.sidecars],
-        comparison=beside(run, others) if others else None,
-    )
+    return jinja
 
 
-def disagreements(run: Run) -> list[dict[str, Any]]:
-    """Return for each candidate the images to which it gives another answer than the original, drawn."""
-    if run.disagreements is None:
-        return []
-    with np.load(run.root / "validate/disagreements.npz", allow_pickle=False) as kept:
-        images = dict(zip(kept["indices"].tolist(), kept["images"], strict=True))
-    return [
-        {
-            "candidate": row["candidate"],
-            "count": row["count"],
-            "samples": [(sample, draw(images[sample["index"].plain])) for sample in row["samples"]],
-        }
-        for row in run.disagreements["candidates"]
-    ]
+class OneRun(NamedTuple):
+    """A run among several, and its headlines."""
+
+    run: Run
+    best: list[Traced[Speedup]]
 
 
-def draw(image: "np.ndarray[Any, Any]") -> str:
-    """Return an image, uint8 [height, width, channels], as a data URI; of 2 or of more than 4 channels the first."""
-    from PIL import Image
+class Against(NamedTuple):
+    """The page's own run against another one, runner by runner."""
 
-    pixels = image if image.shape[-1] in (3, 4) else image[..., 0]
-    picture = Image.fromarray(np.ascontiguousarray(pixels))
-    picture.thumbnail((SIDE, SIDE))
-    file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    other: Run
+    incomparable: str
+    differences: list[str]
+    table: Table
 
 
-def layers(run: Run, sidecar: dict[str, Any], keras_names: Sequence[str]) -> dict[str, Any]:
-    """Return an engine's layers as its inspector lists them, or else the nodes of the graph that it was built from.
+class Beside(NamedTuple):
+    """What the page shows of several runs."""
 
-    A row is: Keras layer or engine layer, operator, type of its first input, type of its first output.
-    """
-    from onnx import TensorProto
-
-    folder = run.root / "engine" / sidecar["precision"]
-    found: dict[str, Any] = {
-        "precision": sidecar["precision"],
-        "of": "",
-        "rows": [],
-        "why": sidecar["runs_here_reason"],
-    }
-    if sidecar["layers"] is not None:
-        return found | {"of": "engine", "rows": _engine_layers(folder)}
-    if not sidecar["onnx"]:
-        return found | {"why": sidecar["reason"]}
-    model = graphs.load(folder / "model.onnx")
-    types = graphs.element_types(model)
-
-    def name(tensor: str) -> str:
-        return TensorProto.DataType.Name(types[tensor]) if types.get(tensor) else ""
-
-    homes = {node: group.name for group in keras_layers.groups(model, keras_names) for node in group.nodes}
-    rows = [
-        (homes.get(node.name, node.name), node.op_type, name(next(iter(node.input), "")), name(node.output[0]))
-        for node in model.graph.node
-    ]
-    return found | {"of": "graph", "rows": rows}
+    runs: list[OneRun]
+    against: list[Against]
+    figure: Figure
 
 
-def _engine_layers(folder: Any) -> list[tuple[str, str, str, str]]:
-    from pipeline import artifacts
-    from pipeline.backends.tensorrt import inspection
-
-    def first(layer: dict[str, Any], key: str) -> str:
-        return next(filter(None, map(inspection.tensor_type, layer.get(key, ()))), "")
-
-    return [
-        (str(layer.get("Name", "")), str(layer.get("LayerType", "")), first(layer, "Inputs"), first(layer, "Outputs"))
-        for layer in artifacts.read_json(folder / "layers.json")["layers"]
-    ]
-
-
-def beside(run: Run, others: Sequence[Run]) -> dict[str, Any]:
+def beside(run: Run, others: Sequence[Run]) -> Beside:
     """Return what the page shows of several runs: their medians, and this run against each other one, cell by cell."""
+    against = []
+    for other in others:
+        if run.results is not None and other.results is not None:
+            found = comparison.compare(other.results.plain, run.results.plain)
+            table = compared(found.rows, other.name, run.name)
+            against.append(Against(other, found.incomparable, found.differences, table))
     everything = [run, *others]
-    timed = {
-        one.root: results.parse(one.results.plain, one.root / "benchmark/results.json")
-        for one in everything
-        if one.results
-    }
-    return {
-        "runs": [(one, runs.headlines(one)) for one in everything],
-        "against": [
-            (other, comparison.compare(timed[other.root], timed[run.root]))
-            for other in others
-            if other.root in timed and run.root in timed
-        ],
-        "figure": speed.side_by_side(everything),
-    }
+    return Beside([OneRun(one, runs.headlines(one)) for one in everything], against, speed.side_by_side(everything))

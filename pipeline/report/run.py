@@ -1,111 +1,134 @@
-"""One run read back from its artifacts, and what is to be said of it first; pages, tables and the terminal share it."""
+"""One run read back from its artifacts, and what is to be said of it first; page, Markdown and terminal share it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TypeVar
 
-from pipeline import artifacts
-from pipeline.artifacts import Manifest, Store
-from pipeline.artifacts.results import check_schema
+from pipeline.artifacts import Artifact, Manifest
+from pipeline.artifacts.dataset import DatasetRecord
+from pipeline.artifacts.disagreements import Disagreements
+from pipeline.artifacts.engine import EngineRecord
+from pipeline.artifacts.history import TrainingHistory
+from pipeline.artifacts.parity import JudgedRunner, ParityReport
+from pipeline.artifacts.recommendation import Recommendation
+from pipeline.artifacts.results import BenchmarkResults, Cell, Mode, Speedup
+from pipeline.artifacts.runner import RunnerRecord
+from pipeline.artifacts.selection import Selection
+from pipeline.artifacts.store import Published, Store
 from pipeline.errors import ArtifactError
-from pipeline.report.traced import Traced
+from pipeline.tables.traced import Traced
 
 STAGES = ("train", "export", "engine", "validate", "benchmark")
 """The stages whose artifacts a report is made from."""
 
 PASS, FAIL = "pass", "fail"
 
+A = TypeVar("A", bound=Artifact)
+
 
 @dataclass(frozen=True)
 class Run:
-    """The artifacts of one run.
-
-    `results` is None where the model failed validation and was not timed; `disagreements` where an earlier version of
-    the pipeline validated, which kept none.
-    """
+    """The artifacts of one run; `results` and `recommendation` are None where the model failed and was not timed."""
 
     name: str
     root: Path
+    published: Published
     manifests: dict[str, Manifest]
-    dataset: Traced
-    history: Traced
-    sidecars: list[Traced]
-    selection: Traced | None
-    parity: Traced
-    disagreements: Traced | None
-    results: Traced | None
+    dataset: Traced[DatasetRecord]
+    history: Traced[TrainingHistory]
+    engines: list[Traced[EngineRecord]]
+    selection: Traced[Selection] | None
+    parity: Traced[ParityReport]
+    disagreements: Traced[Disagreements]
+    results: Traced[BenchmarkResults] | None
+    recommendation: Traced[Recommendation] | None
 
     @property
     def last(self) -> Manifest:
         """Return the manifest of the last stage that ran: the benchmark's, or validate's where nothing was timed."""
         return self.manifests["benchmark" if self.results else "validate"]
 
-    def cells(self, **wanted: Any) -> Iterator[Traced]:
-        """Yield the cells that were timed, other than the harness itself, with these values."""
-        for cell in self.results["cells"] if self.results else ():
-            plain = cell.plain
-            timed = plain["status"] == "ok" and plain["backend"] != "null"
-            if timed and all(plain[key] == value for key, value in wanted.items()):
-                yield cell
+    def cells(
+        self, *, batch: int | None = None, mode: Mode | None = None, repeats: bool = True
+    ) -> Iterator[Traced[Cell]]:
+        """Yield the cells that were timed, other than the harness itself, of this batch size and mode."""
+        for index, one in enumerate(self.results.plain.cells if self.results else ()):
+            timed = one.timing is not None and one.runner.role != "harness"
+            if timed and batch in (None, one.batch) and mode in (None, one.mode) and (repeats or not one.repeat):
+                assert self.results is not None
+                yield self.results.cells[index]
 
     def batches(self) -> list[int]:
         """Return the batch sizes that were timed."""
-        return list(dict.fromkeys(cell.plain["batch"] for cell in self.cells()))
+        return list(dict.fromkeys(cell.plain.batch for cell in self.cells()))
 
-    def judgement(self, backend: str, precision: str) -> Traced | None:
-        """Return how what a backend runs in a precision compares with the original model; None where it did not run."""
-        candidate = f"{'engine' if backend == 'tensorrt' else 'typed'} {precision}"
-        rows = (row for row in self.parity["totals"] if row.plain["candidate"] == candidate and row.plain["samples"])
-        return next(rows, None)
+    def judged(self, runner: RunnerRecord) -> Traced[JudgedRunner] | None:
+        """Return how this very runner, with these options, was judged; None where it was not."""
+        found = self.parity.plain.judged(runner)
+        return None if found is None else self._judged_at(self.parity.plain.runners.index(found))
 
-    def accuracies(self) -> dict[str, Traced]:
-        """Return how each precision compares with the original: its engine where that ran, else its typed graph."""
-        found = {}
-        for sidecar in self.sidecars:
-            precision = sidecar.plain["precision"]
-            row = self.judgement("tensorrt", precision) or self.judgement("onnxruntime", precision)
-            if row is not None:
-                found[precision] = row
+    def compared(self) -> list[Traced[JudgedRunner]]:
+        """Return the runners that were compared with the original model."""
+        runners = self.parity.plain.runners
+        return [self._judged_at(index) for index, one in enumerate(runners) if one.total is not None]
+
+    def accuracies(self) -> list[Traced[JudgedRunner]]:
+        """Return how each precision compares with the original, by one runner of it.
+
+        That is the recommended one, else an engine, else another exported one, else the graph without optimizations.
+        """
+        chosen = [choice.runner for choice in self.recommendation.plain.choices] if self.recommendation else []
+
+        def distance_from_use(judged: Traced[JudgedRunner]) -> tuple[bool, bool, bool]:
+            runner = judged.plain.runner
+            return runner not in chosen, runner.role != "exported", runner.backend != "tensorrt"
+
+        found = []
+        for engine in self.engines:
+            own = [one for one in self.compared() if one.plain.runner.precision == engine.plain.precision]
+            if own:
+                found.append(min(own, key=distance_from_use))
+        return found
+
+    def _judged_at(self, index: int) -> Traced[JudgedRunner]:
+        found: Traced[JudgedRunner] = self.parity.runners[index]
         return found
 
 
 def read(root: Path, manifests: dict[str, Manifest], missing: Mapping[str, ArtifactError], name: str = "") -> Run:
-    """Read the artifacts below `root` that these manifests list; they have been verified. `missing` says why others
-    are not there.
+    """Read the artifacts below `root` that these manifests list; they have been verified.
 
-    A run beside the page's own has a `name`, and its numbers say in which folder they stand.
+    `missing` says why others are not there. A run beside the page's own has a `name`, and its numbers say in which
+    folder they stand.
 
     Raises:
-        ArtifactError: the model passed validation and was not timed, or was by another version of the pipeline.
+        ArtifactError: the model passed validation and was not timed, or another version of the pipeline wrote a file.
     """
+    published = Published(root, manifests, declared=[f"{stage}/" for stage in STAGES])
 
-    def load(path: str) -> Traced:
-        return Traced(artifacts.read_json(root / path), f"{root}/{path}" if name else path)
+    def load(kind: type[A], path: str = "") -> Traced[A]:
+        path = path or kind.PATH
+        return Traced(published.read(kind, path), f"{root}/{path}" if name else path)
 
-    def load_if_there(path: str) -> Traced | None:
-        stage, _, file = path.partition("/")
-        return load(path) if stage in manifests and file in manifests[stage].outputs else None
-
-    parity = load("validate/parity.json")
-    if "benchmark" in missing and parity.plain["verdict"] != FAIL:
+    parity = load(ParityReport)
+    if "benchmark" in missing and parity.plain.verdict != FAIL:
         raise missing["benchmark"]
-    results = load_if_there("benchmark/results.json")
-    if results:
-        check_schema(results.plain, root / "benchmark/results.json")
-    engine = manifests["engine"].outputs
-    sidecars = [load(f"engine/{file}") for file in engine if file.endswith("/engine.json")]
+    timed = "benchmark" in manifests
+    engines = [load(EngineRecord, path) for path in published.names("engine") if path.endswith("/engine.json")]
     return Run(
         name=name or "this run",
         root=root,
+        published=published,
         manifests=manifests,
-        dataset=load("train/dataset.json"),
-        history=load("train/history.json"),
-        sidecars=sorted(sidecars, key=lambda sidecar: (-sidecar.plain["mean_bits"], sidecar.plain["precision"])),
-        selection=load_if_there("engine/selection.json"),
+        dataset=load(DatasetRecord),
+        history=load(TrainingHistory),
+        engines=sorted(engines, key=lambda one: (-one.plain.mean_bits, one.plain.precision)),
+        selection=load(Selection) if published.has(Selection.PATH) else None,
         parity=parity,
-        disagreements=load_if_there("validate/disagreements.json"),
-        results=results,
+        disagreements=load(Disagreements),
+        results=load(BenchmarkResults) if timed else None,
+        recommendation=load(Recommendation) if timed else None,
     )
 
 
@@ -129,7 +152,7 @@ def read_folder(folder: Path, name: str) -> Run:
     """Read another run: a folder that stages published into (`artifacts/`, or a copy), or the one above it.
 
     Raises:
-        ArtifactError: it is none, or something in it is missing, stale or changed.
+        ArtifactError: it is none, or something in it is missing, stale or changed, or of another version.
     """
     root = next((path for path in (folder, folder / "artifacts") if (path / "validate").is_dir()), None)
     if root is None:
@@ -140,78 +163,22 @@ def read_folder(folder: Path, name: str) -> Run:
     return read(root, manifests, missing, name)
 
 
-def label(cell: dict[str, Any]) -> str:
-    """Return how a cell is called everywhere: who runs the model, and in what precision where there is a choice."""
-    precision = "" if cell["backend"] == "tensorflow" else f" {cell['precision']}"
-    return f"{cell['backend']} {cell['variant']}{precision}{' (again)' if cell.get('twin') else ''}"
+def headlines(run: Run) -> list[Traced[Speedup]]:
+    """Return the speed-up of the runner to take at each batch size, over the strongest way to run the original model.
 
-
-def headlines(run: Run) -> list[Traced]:
-    """Return the best speed-up at each batch size, host to host, over the strongest way to run the original model.
-
-    Only what passed validation counts; of a run that chose its precision, only that precision.
+    That runner is the recommendation's for latency; without `pass` in validation there is no headline of it.
     """
-    chosen = run.selection.plain["chosen"] if run.selection else None
-    found: dict[int, dict[tuple[str, ...], Traced]] = {}
-    for row in run.results["speedups"] if run.results else ():
-        plain = row.plain
-        judgement = run.judgement(plain["backend"], plain["precision"])
-        if plain["mode"] != "end_to_end" or judgement is None or judgement.plain["verdict"] != PASS:
+    if run.results is None or run.recommendation is None:
+        return []
+    found = []
+    for choice in sorted(run.recommendation.plain.choices, key=lambda one: one.batch):
+        judged = run.judged(choice.runner)
+        if choice.goal != "latency" or judged is None or judged.plain.verdict != PASS:
             continue
-        if chosen not in (None, plain["precision"]):
-            continue
-        contender = (plain["backend"], plain["variant"], plain["precision"])
-        # The rows of one contender begin with its strongest baseline.
-        found.setdefault(plain["batch"], {}).setdefault(contender, row)
-    return [max(rows.values(), key=lambda row: float(row.plain["ratio"])) for _, rows in sorted(found.items())]
-
-
-def failings(run: Run) -> list[Traced]:
-    """Return the comparisons that have the worst verdict, where that is not a pass."""
-    verdict = run.parity.plain["verdict"]
-    tables = (run.parity[table] for table in ("hops", "totals", "batch_invariance"))
-    return [] if verdict == PASS else [row for table in tables for row in table if row.plain["verdict"] == verdict]
-
-
-class NotRun(NamedTuple):
-    """Something that was not done in a stage, and why."""
-
-    stage: str
-    what: list[str]
-    why: str
-
-
-def not_run(run: Run) -> list[NotRun]:
-    """Return what was not built, compared or timed, by its reason."""
-    return list(_grouped(_each_not_run(run)))
-
-
-def _grouped(found: Iterable[tuple[str, str, str]]) -> Iterator[NotRun]:
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for stage, what, why in found:
-        reasons.setdefault((stage, why), []).append(what)
-    for (stage, why), names in reasons.items():
-        yield NotRun(stage, list(dict.fromkeys(names)), " ".join(why.split()))
-
-
-def _each_not_run(run: Run) -> Iterator[tuple[str, str, str]]:
-    for sidecar in run.sidecars:
-        if sidecar.plain["status"] != "built":
-            yield "engine", sidecar.plain["precision"], sidecar.plain["reason"]
-    for row in run.parity.plain["hops"]:
-        if row["verdict"] == "skipped":
-            yield "validate", row["candidate"], row["reason"]
-    if run.results is None:
-        yield "benchmark", "everything", "the model failed validation; a fast wrong answer is not timed"
-        return
-    for cell in run.results.plain["cells"]:
-        if cell["status"] != "ok":
-            mode = f" {cell['mode']}" if cell["backend"] == "tensorflow" else ""
-            yield "benchmark", f"{label(cell)}{mode}", cell["reason"]
-
-
-def untimed_engines(run: Run) -> list[str]:
-    """Return the precisions of the engines that were built and not timed."""
-    timed = {cell.plain["precision"] for cell in run.cells(backend="tensorrt")}
-    built = [sidecar.plain["precision"] for sidecar in run.sidecars if sidecar.plain["status"] == "built"]
-    return [precision for precision in built if precision not in timed]
+        wanted = (choice.runner.name, choice.batch, "end_to_end")
+        # The rows of a runner begin with its strongest baseline.
+        rows = enumerate(run.results.plain.speedups)
+        index = next((place for place, row in rows if (row.runner, row.batch, row.mode) == wanted), None)
+        if index is not None:
+            found.append(run.results.speedups[index])
+    return found

@@ -28,6 +28,6 @@ def compared(rows: "Iterable[Row]", old: str = "old", new: str = "new") -> Table
     columns = [
         *(Column("batch", "count"), Column("mode"), Column("runner"), Column("device")),
         *(Column(f"{old}, µs", "us"), Column(f"{new}, µs", "us"), Column("times as fast (95 %)", "near one")),
-        *(Column("noise below", "percent"), Column("verdict", VERDICT)),
+        *(Column("noise, up to", "percent"), Column("verdict", VERDICT)),
     ]
     return Table(f"{old} over {new}: above 1, {new} is faster", columns, cells)

@@ -82,7 +82,7 @@ def noise(results: Seen[BenchmarkResults]) -> Table:
         for row in results.noise_floor
     ]
     columns = [Column("batch", "count"), Column("mode"), Column("runner, against itself")]
-    columns += [Column("times as fast (95 %)", "near one"), Column("differences are noise below", "percent")]
+    columns += [Column("times as fast (95 %)", "near one"), Column("noise, up to", "percent")]
     return Table("Noise: A/A repeats", columns, rows)
 
 

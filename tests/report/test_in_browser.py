@@ -56,12 +56,18 @@ def pages(main_job: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     found["compared"] = folder / "compared.html"
     other = read(artifacts, "a folder with a long name/before the change")
     found["compared"].write_text(page.render(read(main_job / "artifacts"), [other]), encoding="utf-8")
-    single = change(artifacts, "benchmark/results.json")
-    kept = {name: [row for row in single[name] if row["batch"] == 1] for name in ("cells", "speedups", "noise_floor")}
-    change(artifacts, "benchmark/results.json", **kept)
+    whole = {}
+    for file, names in (
+        ("benchmark/results.json", ("cells", "speedups", "noise_floor")),
+        ("benchmark/recommendation.json", ("choices",)),
+    ):
+        whole[file] = change(artifacts, file)
+        kept = {name: [row for row in whole[file][name] if row["batch"] == 1] for name in names}
+        change(artifacts, file, **kept)
     found["one-batch"] = folder / "one-batch.html"
     found["one-batch"].write_text(page.render(read(artifacts)), encoding="utf-8")
-    change(artifacts, "benchmark/results.json", **single)
+    for file, tree in whole.items():
+        change(artifacts, file, **tree)
     found["hostile"] = folder / "hostile.html"
     found["hostile"].write_text(hostile(artifacts), encoding="utf-8")
     return found
@@ -154,7 +160,7 @@ def test_the_data_are_one_click_away_and_the_keyboard_reaches_them(opened: Opene
     for index in range(figures.count()):
         figure = figures.nth(index)
         assert figure.locator("figcaption").inner_text()
-        table = figure.locator("details table")
+        table = figure.locator("details table").first
         assert not table.is_visible()
         figure.locator("summary").click()
         assert table.is_visible()

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import made_records
 import made_run
 import pytest
 from rich.console import Console
@@ -144,7 +145,7 @@ def test_latency_names_the_limit_and_the_strongest_original(folder: Path) -> Non
     assert "tensorflow call," not in text
     assert "n/a" in text, "60 calls support no 99th percentile"
     assert not speed_tables.latency(results, "compute").rows
-    near = tuple(row.model_copy(update={"verdict": made_run.SAME}) for row in results.speedups)
+    near = tuple(row.model_copy(update={"verdict": made_records.SAME}) for row in results.speedups)
     assert "44.44× tensorflow function, no significant difference" in shown(
         speed_tables.latency(results.model_copy(update={"speedups": near}), "end_to_end")
     )
@@ -168,7 +169,7 @@ def test_candidates_say_why_not() -> None:
             mean_bits=16.0,
             onnx_bytes=1,
             engine_bytes=None,
-            comparison=made_run.comparison(),
+            comparison=made_records.comparison(),
             rejected="",
         ),
         CandidatePrecision(
@@ -237,7 +238,7 @@ def test_a_scenario_of_loadgen_is_told_with_its_unit() -> None:
         accuracy=0.95,
         correct=513,
         samples=540,
-        validated_runner=made_run.FP32.name,
+        validated_runner=made_records.FP32.name,
         validated_accuracy=0.95,
         fp32=0.96,
         of_fp32=0.9896,
@@ -255,7 +256,7 @@ def test_a_scenario_of_loadgen_is_told_with_its_unit() -> None:
         metric=Metric(name="90th percentile of latency", value=41500.0, unit="ns"),
         metrics={},
         accuracy=accuracy_seen,
-        runner=made_run.FP32,
+        runner=made_records.FP32,
         device="cpu",
         session={},
         largest_batch=1,

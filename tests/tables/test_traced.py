@@ -1,6 +1,6 @@
 """Values that know where they stand."""
 
-import made_run
+import made_records
 import pytest
 
 from pipeline.artifacts import PUBLISHED
@@ -12,12 +12,12 @@ from pipeline.tables.traced import pairs, plain
 
 
 def test_a_field_of_a_model_knows_its_place() -> None:
-    cell = Traced(made_run.cell(made_run.FP32, 1, 20.0), "benchmark/results.json", "/cells/3")
+    cell = Traced(made_records.cell(made_records.FP32, 1, 20.0), "benchmark/results.json", "/cells/3")
     assert cell.timing.p50_us.source == "benchmark/results.json#/cells/3/timing/p50_us"
     assert cell.timing.p50_us.plain == 20.0
     assert [one.source.rpartition("/")[2] for one in cell.timing.p50_ci95_us] == ["0", "1"]
-    assert cell.runner.file.plain == made_run.FP32.file, "a field called as something of Traced's own would be lost"
-    assert str(cell.runner.name) == made_run.FP32.name
+    assert cell.runner.file.plain == made_records.FP32.file, "a field called as something of Traced's own would be lost"
+    assert str(cell.runner.name) == made_records.FP32.name
 
 
 def test_no_field_of_an_artifact_is_hidden_by_traced() -> None:
@@ -58,7 +58,7 @@ def test_keys_of_data_are_escaped() -> None:
 
 
 def test_what_is_not_there_is_no_field() -> None:
-    cell = Traced(made_run.cell(made_run.FP32, 1, 20.0), "f")
+    cell = Traced(made_records.cell(made_records.FP32, 1, 20.0), "f")
     with pytest.raises(AttributeError, match="no field 'p50_us'"):
         _ = cell.p50_us
     with pytest.raises(AttributeError):
@@ -77,10 +77,10 @@ def test_what_is_empty_is_false() -> None:
 
 
 def test_a_machine_is_no_model_and_has_fields_too() -> None:
-    assert Traced(made_run.MACHINE, "f", "/machine").cpu.source == "f#/machine/cpu"
+    assert Traced(made_records.MACHINE, "f", "/machine").cpu.source == "f#/machine/cpu"
 
 
 def test_a_cell_names_its_samples() -> None:
-    repeat: Cell = made_run.cell(made_run.FP32, 16, 20.0, repeat=True)
+    repeat: Cell = made_records.cell(made_records.FP32, 16, 20.0, repeat=True)
     assert repeat.key == "onnxruntime cpu fp32.repeat/16/end_to_end"
-    assert made_run.cell(made_run.FP32, 16, 20.0).key == "onnxruntime cpu fp32/16/end_to_end"
+    assert made_records.cell(made_records.FP32, 16, 20.0).key == "onnxruntime cpu fp32/16/end_to_end"

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from pipeline.tables.numbers import written
 from rich.table import Table
 
 from benchmarks.runners import LOOP, ONNXRUNTIME, TENSORRT, ours
 from pipeline.artifacts.results import Mode, NoiseFloor
 from pipeline.measuring import speedups, statistics
 from pipeline.measuring.cells import MODES, Measurement
+from pipeline.tables.numbers import written
 
 BATCH_1, CNN_1024 = 1.05, 1.8
 """What is claimed: at batch 1 at most so many times the bare loop's time; at batch 1,024 of the article's CNN at least

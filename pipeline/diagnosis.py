@@ -113,7 +113,9 @@ def _setup(found: dict[str, Any]) -> str:
     runtimes = [f"{name} {versions[name]}" for name in ("onnxruntime", "onnxruntime-gpu") if name in versions]
     chosen = "gpu, with onnxruntime-gpu" if gpu else "none, with onnxruntime"
     answer = "nvidia-smi answers" if gpu else "nvidia-smi does not answer"
-    return f"extra {installed}, {' and '.join(runtimes) or 'no ONNX Runtime'}; `make setup` would take {chosen}: {answer}"
+    return (
+        f"extra {installed}, {' and '.join(runtimes) or 'no ONNX Runtime'}; `make setup` would take {chosen}: {answer}"
+    )
 
 
 def _replace_runtime(found: dict[str, Any]) -> str:

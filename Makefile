@@ -12,7 +12,8 @@ EXTRAS ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu,dev || echo dev)
 
 # ONNX Runtime's build for CUDA 12 takes the place of the base install's, whose folder it fills: never both.
 CUDA_RUNTIME := onnxruntime-gpu>=1.26,<1.27
-WITH_CUDA := $(and $(filter gpu cuda,$(subst $(comma), ,$(EXTRAS))),$(filter x86_64,$(shell uname -m)))
+FOR_GPU := $(filter gpu cuda,$(subst $(comma), ,$(EXTRAS)))
+WITH_CUDA := $(and $(FOR_GPU),$(filter x86_64,$(shell uname -m)))
 
 BROWSER = $(firstword $(foreach name,chromium chromium-browser google-chrome google-chrome-stable,\
 	$(shell command -v $(name))))
@@ -54,7 +55,7 @@ setup: $(INSTALLED) ## make or refresh .venv
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; make PYTHON=/path/to/python"; exit 1; }
-	@echo "setting up .venv with $(PYTHON), extras: $(EXTRAS)$(if $(findstring gpu,$(EXTRAS)), (nvidia-smi answers),\
+	@echo "setting up .venv with $(PYTHON), extras: $(EXTRAS)$(if $(FOR_GPU), (nvidia-smi answers),\
 	 (nvidia-smi does not answer: no GPU))"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@! $(PIP) show --quiet onnxruntime-gpu 2>/dev/null || $(PIP) uninstall --quiet --yes onnxruntime-gpu onnxruntime

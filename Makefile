@@ -6,14 +6,20 @@ STAGES := train export engine validate benchmark report
 # The first of these that is there and that TensorFlow has wheels for.
 PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,\
 	$(shell $(python) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $(python))))
+comma := ,
 # The environment for a GPU where its driver answers; make EXTRAS=dev sets up the one without.
 EXTRAS ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu,dev || echo dev)
+
+# ONNX Runtime's build for CUDA 12 takes the place of the base install's, whose folder it fills: never both.
+CUDA_RUNTIME := onnxruntime-gpu>=1.26,<1.27
+FOR_GPU := $(filter gpu cuda,$(subst $(comma), ,$(EXTRAS)))
+WITH_CUDA := $(and $(FOR_GPU),$(filter x86_64,$(shell uname -m)))
 
 BROWSER = $(firstword $(foreach name,chromium chromium-browser google-chrome google-chrome-stable,\
 	$(shell command -v $(name))))
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
-comma := ,
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 ARGS ?=
 
@@ -49,12 +55,17 @@ setup: $(INSTALLED) ## make or refresh .venv
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; make PYTHON=/path/to/python"; exit 1; }
-	@echo "setting up .venv with $(PYTHON), extras: $(EXTRAS)$(if $(findstring gpu,$(EXTRAS)), (nvidia-smi answers),\
+	@echo "setting up .venv with $(PYTHON), extras: $(EXTRAS)$(if $(FOR_GPU), (nvidia-smi answers),\
 	 (nvidia-smi does not answer: no GPU))"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	@! $(PIP) show --quiet onnxruntime-gpu 2>/dev/null || $(PIP) uninstall --quiet --yes onnxruntime-gpu onnxruntime
+	@$(PIP) install --quiet --constraint constraints.txt \
 		--editable '.[$(EXTRAS)]' || { echo "The set-up failed; pip's words are above.$(if $(findstring gpu,$(EXTRAS)),\
 		TensorRT comes from NVIDIA's index. Without it: make EXTRAS=cuda$(comma)dev; without GPU: make EXTRAS=dev)"; exit 1; }
+ifneq ($(WITH_CUDA),)
+	@$(PIP) uninstall --quiet --yes onnxruntime
+	@$(PIP) install --quiet --constraint constraints.txt --no-deps '$(CUDA_RUNTIME)'
+endif
 	@rm -f .venv/installed-*
 	@touch $@
 

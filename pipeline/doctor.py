@@ -1,6 +1,7 @@
 """What this machine has, what is missing, and what each stage will therefore use (`python -m pipeline doctor`)."""
 
 import json
+import platform
 import subprocess
 import sys
 from typing import Any
@@ -11,6 +12,11 @@ from pipeline.config import Config
 from pipeline.errors import BackendUnavailable
 
 PROBE_TIMEOUT_S = 60
+
+RUNTIME = "onnxruntime>=1.32"
+"""ONNX Runtime where there is no GPU."""
+CUDA_RUNTIME = "onnxruntime-gpu>=1.26,<1.27"
+"""Its last build for CUDA 12, TensorFlow's, which fills the same folder (decision 8)."""
 
 # TensorFlow takes seconds to import, and CUDA can end a process: each is asked in a process of its own.
 _TENSORFLOW = """
@@ -102,11 +108,24 @@ def _tensorrt() -> dict[str, Any]:
 
 def _setup(found: dict[str, Any]) -> str:
     """Tell which of the extras is installed, and what `make setup` would choose on this machine."""
-    versions = found["versions"]
+    versions, gpu = found["versions"], bool(found["machine"]["gpus"])
     cuda, tensorrt = "nvidia-cudnn-cu12" in versions, "tensorrt-cu12" in versions
     installed = "gpu" if cuda and tensorrt else "cuda" if cuda else "none"
-    answer = "nvidia-smi answers" if found["machine"]["gpus"] else "nvidia-smi does not answer"
-    return f"extra {installed}; `make setup` would take {'gpu' if found['machine']['gpus'] else 'none'}: {answer}"
+    runtimes = [f"{name} {versions[name]}" for name in ("onnxruntime", "onnxruntime-gpu") if name in versions]
+    chosen = "gpu, with onnxruntime-gpu" if gpu else "none, with onnxruntime"
+    answer = "nvidia-smi answers" if gpu else "nvidia-smi does not answer"
+    return (
+        f"extra {installed}, {' and '.join(runtimes) or 'no ONNX Runtime'}; `make setup` would take {chosen}: {answer}"
+    )
+
+
+def _replace_runtime(found: dict[str, Any]) -> str:
+    """Tell how this machine gets the one ONNX Runtime that it should have."""
+    wanted = CUDA_RUNTIME if found["machine"]["gpus"] else RUNTIME
+    return (
+        f"`pip uninstall -y onnxruntime onnxruntime-gpu`, then `pip install --no-deps '{wanted}'`; "
+        "in a clone `rm -f .venv/installed-* && make setup` does both"
+    )
 
 
 def _conflicts(found: dict[str, Any]) -> list[str]:
@@ -114,14 +133,14 @@ def _conflicts(found: dict[str, Any]) -> list[str]:
     versions = found["versions"]
     conflicts = []
     if "onnxruntime" in versions and "onnxruntime-gpu" in versions:
-        conflicts.append(
-            "onnxruntime and onnxruntime-gpu fill the same folder; remove both, then `rm -r .venv && make setup`"
-        )
+        conflicts.append(f"onnxruntime and onnxruntime-gpu fill the same folder: {_replace_runtime(found)}")
     if "nvidia-cudnn-cu12" in versions and "nvidia-cudnn-cu13" in versions:
         conflicts.append("nvidia-cudnn-cu12 and nvidia-cudnn-cu13 write the same files; remove the one for CUDA 13")
     runtime = versions.get("onnxruntime-gpu", "0.0")
     if tuple(int(part) for part in runtime.split(".")[:2]) >= (1, 27) and "nvidia-cudnn-cu12" in versions:
-        conflicts.append(f"onnxruntime-gpu {runtime} is built for CUDA 13, TensorFlow for CUDA 12; take <1.27")
+        conflicts.append(
+            f"onnxruntime-gpu {runtime} is built for CUDA 13, TensorFlow for CUDA 12: {_replace_runtime(found)}"
+        )
     if "tensorrt" in versions and int(versions["tensorrt"].split(".")[0]) < 11:
         conflicts.append(f"tensorrt {versions['tensorrt']} is too old: 11 is needed (and mends CVE-2026-24268)")
     return conflicts
@@ -130,6 +149,13 @@ def _conflicts(found: dict[str, Any]) -> list[str]:
 def _missing(found: dict[str, Any]) -> list[str]:
     """Name what is not there and what that costs."""
     missing = [f"{name}: {found[name]['error']}" for name in ("tensorflow", "onnxruntime") if "error" in found[name]]
+    runtime = found["onnxruntime"].get("version", "")
+    if runtime and tuple(int(part) for part in runtime.split(".")[:2]) < (1, 32):
+        remedy = "" if found["machine"]["gpus"] else f", or {_replace_runtime(found)}"
+        missing.append(
+            f"fixes of memory errors in loading models (1.28.3 and later), which ONNX Runtime {runtime} lacks: "
+            f"load only models that you trust{remedy}"
+        )
     if not found["machine"]["gpus"]:
         return [
             *missing,
@@ -138,7 +164,11 @@ def _missing(found: dict[str, Any]) -> list[str]:
     extra = "with `make setup`, which takes the extra gpu where nvidia-smi answers"
     if not found["tensorflow"].get("gpus"):
         missing.append(f"TensorFlow does not see the GPU: install tensorflow[and-cuda] {extra}")
-    if "CUDAExecutionProvider" not in found["onnxruntime"].get("loaded", ()):
+    if "onnxruntime-gpu" not in found["versions"]:
+        has_build = platform.machine() in ("x86_64", "AMD64")
+        remedy = _replace_runtime(found) if has_build else "there is none for CUDA 12 and this processor"
+        missing.append(f"ONNX Runtime is the build without CUDA: {remedy}")
+    elif "CUDAExecutionProvider" not in found["onnxruntime"].get("loaded", ()):
         missing.append(f"ONNX Runtime's CUDA provider does not load: install the CUDA 12 libraries {extra}")
     for flavour, entry in found["tensorrt"].items():
         if isinstance(entry, dict) and not entry["builds"]:

@@ -24,8 +24,9 @@ def _shape_single_numbers(model: ModelProto) -> ModelProto:
 
     ONNX Runtime joins the dimensions over which an elementwise operator need not broadcast into one long loop. A last
     dimension of 1, of which a constant with fewer dimensions has no counterpart, ends that loop at once, and the
-    operator walks element by element (1.26 on a CPU: 180 µs and not 5 for `Mul` on [32, 28, 28, 1], grey images before
-    a convolution). Elsewhere constants are left alone: ONNX Runtime knows GELU and the like by their scalars.
+    operator walks element by element (1.26 and 1.32 on a CPU: 360 µs and not 6 for `Mul` on [32, 28, 28, 1], grey
+    images before a convolution). Elsewhere constants are left alone: ONNX Runtime knows GELU and the like by their
+    scalars.
 
     The model is changed in place, and returned.
     """

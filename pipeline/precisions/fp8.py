@@ -1,8 +1,8 @@
 """FP8 (E4M3FN): the operands of every product as 8-bit floats, by explicit Q/DQ; TensorRT takes it from SM89 on.
 
 A scale per output channel of a weight (its largest magnitude / 448) and one per activation; sums and biases stay FP32.
-ONNX Runtime's extended optimizations compute such graphs wrongly, so its accuracy is judged without them
-(`LoadOptions.exact`; tests/precisions/test_fp8.py).
+ONNX Runtime's extended optimizations (1.26, 1.32) compute such graphs wrongly; its accuracy is judged without any
+(`LoadOptions.exact`; tests/precisions/test_arithmetic.py).
 """
 
 from collections.abc import Collection, Mapping

@@ -163,7 +163,7 @@ def observe(model: ModelProto, samples: Samples, batch: int = 32) -> dict[str, A
     for name in (name for name in seen if name not in present):
         watched.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(watched.SerializeToString(), options, ["CPUExecutionProvider"])
     names = [name for name in seen if name != image.name]
     for start in range(0, len(samples.split), batch):

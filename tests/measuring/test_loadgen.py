@@ -366,7 +366,7 @@ def test_predicts_ways_are_shared(main_job: Path) -> None:
         with predict.open_session(store, "onnxruntime", fp32, config, exact=exact) as (way, session):
             assert (way.backend, way.variant, way.artifact) == ("onnxruntime", "cpu", "engine/fp32/model.onnx")
             assert next(iter(session.run({"image": image}).values())).shape == (1, 10)
-            assert session.settings["optimization"] == ("basic" if exact else "all")
+            assert session.settings["optimization"] == ("none" if exact else "all")
 
 
 def test_the_plan_is_obeyed_where_a_model_is_timed(copy: Path) -> None:

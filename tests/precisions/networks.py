@@ -23,7 +23,7 @@ class Article(NamedTuple):
     ranges: dict[str, float]
 
 
-def run(model: ModelProto, images: Array, level: Any = LEVELS.ORT_ENABLE_BASIC) -> Array:
+def run(model: ModelProto, images: Array, level: Any = LEVELS.ORT_DISABLE_ALL) -> Array:
     """Return the first output for all images, in batches of 128, by ONNX Runtime on the CPU."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = level

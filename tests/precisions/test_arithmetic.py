@@ -79,9 +79,9 @@ def test_onnx_runtime_computes_what_the_format_says(name: str, level: LEVELS, ar
 
 @pytest.mark.parametrize("level", [LEVELS.ORT_ENABLE_EXTENDED, LEVELS.ORT_ENABLE_ALL])
 def test_extended_optimizations_do_not_compute_fp8(level: LEVELS, article: Article) -> None:
-    """Why accuracy is judged at BASIC: 1.26 makes a QLinearConv of FP8, which it then rejects; 1.32 computes nonsense.
+    """Why accuracy is judged unoptimized: 1.26 makes a QLinearConv of FP8, and rejects it; 1.32 computes nonsense.
 
-    Where this fails, ONNX Runtime has mended it, and `LoadOptions.exact` is no longer needed for FP8.
+    Where this fails, ONNX Runtime has mended it.
     """
     typed = precisions.get("fp8").apply(article.model, amax=article.ranges)
     emulated = forward(article, "fp8")

@@ -33,7 +33,8 @@ def probe(variant: str) -> None:
     providers = import_session("onnxruntime").ort.get_available_providers()
     if variant == "cuda" and "CUDAExecutionProvider" not in providers:
         raise BackendUnavailable(
-            "this build of ONNX Runtime has no CUDA provider", "Install onnxruntime-gpu instead of onnxruntime."
+            "this build of ONNX Runtime has no CUDA provider",
+            "`make setup` puts the one for CUDA 12 in its place; `doctor` tells the two commands of pip.",
         )
 
 
@@ -41,8 +42,8 @@ def probe(variant: str) -> None:
 def load(model: Path | bytes, options: LoadOptions) -> Iterator[Session]:
     """Load an ONNX model, from a file or from its bytes.
 
-    With `exact`, only optimizations that keep the arithmetic are allowed: beyond ORT_ENABLE_BASIC, ONNX Runtime fuses
-    Q/DQ pairs and computes FP8 graphs wrongly on the CPU. Nor are steps followed then.
+    With `exact`, the graph is run as it is written, without any optimization: from ORT_ENABLE_EXTENDED on, ONNX Runtime
+    fuses Q/DQ pairs and computes FP8 graphs wrongly on the CPU. Nor are steps followed then.
 
     Raises:
         ArtifactError: the file is not there, is no model, or is not the one expected.

@@ -168,7 +168,7 @@ class OnnxRuntimeSession(Closable):
             "threads": threads or self._options.threads or "library default",
             "chunk": chunk or "whole",
             "io_binding": self._bindable,
-            "optimization": "basic" if self._options.exact else "all",
+            "optimization": "none" if self._options.exact else "all",
             "cuda_graph": self._cuda_graph == "1",
         }
 
@@ -236,13 +236,21 @@ def session_options(options: LoadOptions, threads: int | None) -> ort.SessionOpt
     settings = ort.SessionOptions()
     settings.log_severity_level = 3  # errors; its warnings say that a graph could be optimized further
     level = ort.GraphOptimizationLevel
-    settings.graph_optimization_level = level.ORT_ENABLE_BASIC if options.exact else level.ORT_ENABLE_ALL
+    settings.graph_optimization_level = level.ORT_DISABLE_ALL if options.exact else level.ORT_ENABLE_ALL
     if threads is not None:
         settings.intra_op_num_threads = threads
     if options.variant == "cuda":
         # Without this, nodes that the provider lacks run on the CPU, and nothing tells.
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     return settings
+
+
+def wrong_optimizers(version: str) -> list[str]:
+    """Return the optimizers of a version of ONNX Runtime that change results, for `disabled_optimizers`.
+
+    Pad_Fusion folds a Pad of zeros into a MaxPool, which pads with -Inf: 1.26 to 1.31.0 do, 1.32.0 does not.
+    """
+    return ["Pad_Fusion"] if tuple(int(part) for part in version.split(".")[:2]) < (1, 32) else []
 
 
 def _open(content: bytes, name: str, options: LoadOptions, threads: int | None, stream: Any) -> ort.InferenceSession:
@@ -262,7 +270,10 @@ def _open(content: bytes, name: str, options: LoadOptions, threads: int | None, 
         try:
             if options.variant == "cuda" and hasattr(ort, "preload_dlls"):
                 ort.preload_dlls()  # the CUDA libraries that TensorFlow's packages brought
-            return ort.InferenceSession(content, settings, providers=providers, enable_fallback=0)
+            wrong = wrong_optimizers(ort.__version__)
+            return ort.InferenceSession(
+                content, settings, providers=providers, disabled_optimizers=wrong, enable_fallback=0
+            )
         except Exception as error:
             if not isinstance(error, RuntimeError) and not type(error).__module__.startswith("onnxruntime"):
                 raise

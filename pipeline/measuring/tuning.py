@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline import backends, environment, tensors
 from pipeline.backends import LoadOptions, Session, Step
-from pipeline.errors import BackendUnavailable, ConfigError
+from pipeline.errors import BackendUnavailable, InputError
 from pipeline.measuring import harness
 from pipeline.tensors import Outputs, TensorSpec, Tolerance
 
@@ -113,7 +113,7 @@ def tune(
 
             try:
                 trials.append(_try(run, options.variant, batch, before, tolerance))
-            except (BackendUnavailable, ConfigError):
+            except (BackendUnavailable, InputError):
                 break  # more than the graph or the memory takes
     return Tuned(_steps(trials), [trial.record() for trial in trials])
 
@@ -172,7 +172,7 @@ def _try(run: Callable[[Step], Outputs], variant: str, batch: int, before: Step,
     default_us = _least_us(lambda: run(DEFAULT))
     screened = {}
     for way in candidates(variant, batch, default_us):
-        with suppress(BackendUnavailable, ConfigError):  # an engine's profile may have no room for so small a piece
+        with suppress(BackendUnavailable, InputError):  # an engine's profile may have no room for so small a piece
             if all(tolerance.holds(array, expected[name]) for name, array in run(way).items()):
                 screened[way] = _least_us(lambda way=way: run(way))  # type: ignore[misc]
     finalists = sorted(screened, key=lambda way: screened[way])[:FINALISTS]

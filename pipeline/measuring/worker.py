@@ -20,7 +20,7 @@ import numpy as np
 
 from pipeline import backends, environment, user_code
 from pipeline.backends import Bound, Session
-from pipeline.errors import BackendUnavailable, ConfigError, PipelineError
+from pipeline.errors import BackendUnavailable, BatchOutsideProfile, PipelineError
 from pipeline.measuring import harness
 from pipeline.tensors import Array
 
@@ -80,7 +80,7 @@ class Worker:
                 self._process.start()
             self._theirs.close()
             self.device, self.modes = self._reply()
-        except (BackendUnavailable, ConfigError) as error:  # ConfigError: a batch beyond the engine's profile
+        except (BackendUnavailable, BatchOutsideProfile) as error:
             self.status, self.reason = "skipped", error.message
         except PipelineError as error:
             self.status, self.reason = "failed", error.message

@@ -87,9 +87,10 @@ format: $(INSTALLED) ## rewrite the source in the project's format
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-lint: $(INSTALLED) ## format and lint, without changing anything
+lint: $(INSTALLED) ## format, lint and who imports whom, without changing anything
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/lint-imports --no-cache
 
 types: $(INSTALLED) ## mypy, strict
 	$(BIN)/mypy

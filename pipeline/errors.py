@@ -3,9 +3,11 @@
     PipelineError            message + hint: what happened, what to do
     ├ ConfigError        2   an option, a key, a value
     │ └ DataError        2   a dataset or an image that cannot be used as it is
+    ├ InputError         2   a feed that does not fit the model: its names, shapes or types
+    │ └ BatchOutsideProfile  2   a batch that an engine, or a graph with a fixed batch, was not built for
     ├ ArtifactError      3   missing, stale, changed since it was published, or could not be written
     │ └ NotPublished     3   missing or stale: a run of its stage is all that is wanted
-    ├ BackendUnavailable 4   asked for by name and not to be had on this machine
+    ├ BackendUnavailable 4   asked for by name and not available on this machine
     ├ BuildError         5   a graph or an engine that cannot be built, with the builder's own words
     ├ ParityError        6   accuracy outside its budget
     ├ RegressionError    7   slower than the results compared with, where asked to fail then
@@ -51,7 +53,7 @@ class InputError(PipelineError):
 
 
 class BatchOutsideProfile(InputError):  # noqa: N818  says what is the matter
-    """A batch that an engine, or a graph with a fixed batch, was not built for."""
+    """A batch that an engine, or a graph with a fixed batch, was not built for; all else of the feed fits."""
 
 
 class ArtifactError(PipelineError):

@@ -26,6 +26,11 @@ class TensorSpec:
             want in (None, size) for want, size in zip(self.shape, shape, strict=True)
         )
 
+    def fits_but_for_batch(self, shape: tuple[int, ...]) -> bool:
+        """Tell whether the first dimension, which is fixed, is all that keeps an array of this shape from fitting."""
+        any_batch = TensorSpec(self.name, (None, *self.shape[1:]), self.dtype)
+        return not self.fits(shape) and any_batch.fits(shape)
+
 
 @dataclass(frozen=True)
 class Tolerance:

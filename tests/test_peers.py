@@ -70,7 +70,7 @@ def test_every_way_is_one_its_module_offers_and_takes_what_it_is_given() -> None
 
 
 @pytest.mark.parametrize(("module", "variant"), [(LOOP, "cuda"), (LOOP, "tensorrt"), (POLYGRAPHY, "tensorrt")])
-def test_a_peer_on_the_gpu_says_why_it_is_not_to_be_had(module: str, variant: str) -> None:
+def test_a_peer_on_the_gpu_says_why_it_is_not_available(module: str, variant: str) -> None:
     if environment.gpus():
         pytest.skip("this machine has a GPU")
     with pytest.raises(BackendUnavailable) as caught:

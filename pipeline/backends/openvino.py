@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline import graphs
 from pipeline.backends import Bound, Closable, LoadOptions, Role, Variant, check_variant, read_model
-from pipeline.errors import BackendUnavailable, ConfigError
+from pipeline.errors import BackendUnavailable, BatchOutsideProfile, InputError
 from pipeline.tensors import Array, Feed, Outputs, TensorSpec
 
 VARIANTS = {"cpu": Variant("onnx", "cpu")}
@@ -66,7 +66,8 @@ class OpenVinoSession(Closable):
         """Infer from host arrays, which are not copied, into arrays that the next `run` of this batch size overwrites.
 
         Raises:
-            ConfigError: the feed lacks an input, or one has a shape or type that the model does not take.
+            InputError: the feed lacks an input, or one has a shape or type that the model does not take; a
+                BatchOutsideProfile where only the graph's fixed batch is another.
             BackendUnavailable: OpenVINO cannot compile the model for this batch size.
         """
         self.check_open()
@@ -80,7 +81,7 @@ class OpenVinoSession(Closable):
         """Copy the inputs into a request of their own. `launch` returns when it is done: nothing else runs meanwhile.
 
         Raises:
-            ConfigError, BackendUnavailable: as `run`.
+            InputError, BackendUnavailable: as `run`.
         """
         self.check_open()
         arrays = [array.copy() for array in self._arrays(feed)]
@@ -102,7 +103,7 @@ class OpenVinoSession(Closable):
     def _arrays(self, feed: Feed) -> list[Array]:
         """Return the inputs in the model's order, copied only where OpenVINO cannot read them in place."""
         if set(feed) != {spec.name for spec in self.inputs}:
-            raise ConfigError(f"the feed has {sorted(feed)}, the model takes {[spec.name for spec in self.inputs]}")
+            raise InputError(f"the feed has {sorted(feed)}, the model takes {[spec.name for spec in self.inputs]}")
         # It refuses arrays that are not contiguous, and those that may not be written to, though it only reads.
         found = (feed[spec.name] for spec in self.inputs)
         return [array if array.flags.carray else np.array(array, order="C") for array in found]
@@ -115,13 +116,15 @@ class OpenVinoSession(Closable):
             for index, array in enumerate(arrays):
                 ready.request.set_input_tensor(index, self._tensor(array, shared_memory=True))
         except RuntimeError as error:
-            raise ConfigError(f"OpenVINO refuses the input: {error}") from error
+            raise InputError(f"OpenVINO refuses the input: {error}") from error
         ready.placed = arrays
 
     def _compile(self, shapes: Shapes) -> Any:
         for spec, shape in zip(self.inputs, shapes, strict=True):
             if not spec.fits(shape):
-                raise ConfigError(f"input {spec.name} has shape {shape}, the model takes {spec.shape}")
+                raise (BatchOutsideProfile if spec.fits_but_for_batch(shape) else InputError)(
+                    f"input {spec.name} has shape {shape}, the model takes {spec.shape}"
+                )
         model = self._model.clone()
         try:
             model.reshape({port: list(shape) for port, shape in zip(model.inputs, shapes, strict=True)})

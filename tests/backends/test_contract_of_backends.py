@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import backends, digests, environment
 from pipeline.backends import LoadOptions
-from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
+from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError, InputError
 from pipeline.tensors import DeviceKind
 
 PLACES = {
@@ -207,7 +207,7 @@ def test_onnxruntime_refuses_input_of_another_shape(main_job: Path) -> None:
     runtime = backends.get("onnxruntime")
     with (
         runtime.load(main_job / "artifacts/export/model.onnx", LoadOptions("cpu")) as session,
-        pytest.raises(ConfigError, match="refuses the input"),
+        pytest.raises(InputError, match="refuses the input"),
     ):
         session.run({"image": np.zeros((1, 8, 8, 1), np.uint8)})
 

@@ -18,7 +18,7 @@ from pipeline import backends, environment
 from pipeline.backends import LoadOptions, Session, Step
 from pipeline.backends.onnxruntime import binding
 from pipeline.backends.onnxruntime import session as runtime
-from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
+from pipeline.errors import ArtifactError, BackendUnavailable, BatchOutsideProfile, InputError
 
 Shape = tuple[str | int, ...]
 
@@ -226,8 +226,12 @@ def test_a_fixed_batch_is_run_whole(tmp_path: Path) -> None:
     with loaded(path, Step(1, chunk=2)) as session:
         assert_same(session.run({"image": images(6)}), bare(path, {"image": images(6)}))
         assert session.settings["chunk"] == "whole"
-        with pytest.raises(ConfigError, match=r"the model takes uint8 \[6, 8, 8, 1\]"):
+        with pytest.raises(BatchOutsideProfile, match=r"the model takes uint8 \[6, 8, 8, 1\]"):
             session.run({"image": images(5)})
+        for other in (images(5).astype(np.float32), images(5)[:, 1:]):
+            with pytest.raises(InputError) as caught:
+                session.run({"image": other})
+            assert not isinstance(caught.value, BatchOutsideProfile), "the batch is not all that is wrong"
 
 
 def test_what_the_model_does_not_take_is_refused_in_words_and_does_no_harm(tmp_path: Path) -> None:
@@ -245,7 +249,7 @@ def test_what_the_model_does_not_take_is_refused_in_words_and_does_no_harm(tmp_p
                 ({"picture": good}, "the feed has"),
             ):
                 session.run({"image": good})
-                with pytest.raises(ConfigError, match=words):
+                with pytest.raises(InputError, match=words):
                     use(feed)
                 assert_same(session.run({"image": good}), bare(path, {"image": good}))
 
@@ -319,7 +323,7 @@ def test_an_input_that_the_graph_itself_cannot_take_is_an_error_with_its_words(
         {"to": np.array([4, 2])},
     )
     with loaded(path) as session:
-        with pytest.raises(ConfigError, match="Reshape"):
+        with pytest.raises(InputError, match="Reshape"):
             session.run({"x": np.ones((3, 2), np.float32)})
         assert session.run({"x": np.ones((4, 2), np.float32)})["y"].shape == (4, 2)
         with pytest.raises(BackendUnavailable, match="Reshape"):

@@ -13,19 +13,19 @@ from onnx import TensorProto, helper
 
 from pipeline import backends
 from pipeline.backends import LoadOptions, openvino
-from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
+from pipeline.errors import ArtifactError, BackendUnavailable, BatchOutsideProfile, InputError
 
 CPU = LoadOptions("cpu", threads=1)
 
 
-def save(path: Path, *nodes: onnx.NodeProto, weights: np.ndarray | None = None) -> Path:
+def save(path: Path, *nodes: onnx.NodeProto, weights: np.ndarray | None = None, batch: int | str = "batch") -> Path:
     """Write a graph from `x` [batch, 256] to `y`, as wide as the weights are."""
     width = 256 if weights is None else weights.shape[1]
     graph = helper.make_graph(
         nodes,
         "graph",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 256])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", width])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 256])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, width])],
         [] if weights is None else [onnx.numpy_helper.from_array(weights, "w")],
     )
     domains = [helper.make_opsetid("", 18), helper.make_opsetid("com.nobody", 1)]
@@ -119,5 +119,14 @@ def test_refuses_input_of_another_shape_type_or_name(product: tuple[Path, np.nda
             ({"x": np.zeros((1, 256), np.uint8)}, "refuses the input"),
             ({"z": np.zeros((1, 256), np.float32)}, r"\['z'\], the model takes \['x'\]"),
         ):
-            with pytest.raises(ConfigError, match=words):
+            with pytest.raises(InputError, match=words) as caught:
                 session.run(feed)
+            assert not isinstance(caught.value, BatchOutsideProfile)
+
+
+def test_a_batch_that_the_graph_does_not_have_is_told_apart(tmp_path: Path) -> None:
+    path = save(tmp_path / "fixed.onnx", helper.make_node("Relu", ["x"], ["y"]), batch=4)
+    with openvino.load(path, CPU) as session:
+        assert session.run({"x": np.ones((4, 256), np.float32)})["y"].shape == (4, 256)
+        with pytest.raises(BatchOutsideProfile, match=r"\(3, 256\), the model takes \(4, 256\)"):
+            session.run({"x": np.ones((3, 256), np.float32)})

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pipeline import cuda
 from pipeline.backends import LoadOptions, tensorrt
 from pipeline.backends.tensorrt import build, execution
-from pipeline.errors import ArtifactError, BackendUnavailable, BuildError, ConfigError
+from pipeline.errors import ArtifactError, BackendUnavailable, BatchOutsideProfile, BuildError, ConfigError, InputError
 from pipeline.measuring.limits import microbenchmarks
 from pipeline.tensors import TensorSpec
 
@@ -252,9 +252,16 @@ SPECS = (TensorSpec("image", (None, 8, 8, 1), np.dtype(np.uint8)),)
     ],
 )
 def test_a_feed_that_does_not_fit_is_refused(feed: dict[str, np.ndarray], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(InputError, match=words) as caught:
         tensorrt._check_feed(feed, SPECS)
+    assert not isinstance(caught.value, BatchOutsideProfile)
     tensorrt._check_feed({"image": np.zeros((3, 8, 8, 1), np.uint8)}, SPECS)
+
+
+def test_a_batch_other_than_the_fixed_one_is_told_apart() -> None:
+    fixed = (TensorSpec("image", (4, 8, 8, 1), np.dtype(np.uint8)),)
+    with pytest.raises(BatchOutsideProfile, match=r"\(3, 8, 8, 1\)"):
+        tensorrt._check_feed({"image": np.zeros((3, 8, 8, 1), np.uint8)}, fixed)
 
 
 # --- running, on a GPU ------------------------------------------------------------------------------------------------
@@ -295,7 +302,7 @@ def test_runs_like_onnx_runtime(flavour: str, tmp_path: Path) -> None:
         call()
         np.testing.assert_array_equal(answers[2], kept)
         assert not np.array_equal(other, kept)
-        with pytest.raises(ConfigError, match="outside the engine's"):
+        with pytest.raises(BatchOutsideProfile, match="outside the engine's"):
             session.run({"image": images[:0]})
         in_chunks = session.run({"image": images})["probabilities"]  # 17 of at most 16
         np.testing.assert_allclose(in_chunks, reference.run(None, {"image": images})[0], rtol=0, atol=1e-5)

@@ -18,7 +18,7 @@ from test_tensorrt_backend import cnn, saved
 from pipeline import environment
 from pipeline.backends import LoadOptions, Step, tensorrt
 from pipeline.backends.tensorrt import EngineSession, build
-from pipeline.errors import BackendUnavailable, ConfigError
+from pipeline.errors import BackendUnavailable, BatchOutsideProfile, ConfigError, InputError
 
 IMAGE = fake_gpu.Tensor(name="image", shape=(-1, 2, 3), dtype=np.uint8, mode=fake_gpu.Mode.INPUT)
 SCALE = fake_gpu.Tensor(name="scale", shape=(1,), dtype=np.float32, mode=fake_gpu.Mode.INPUT)
@@ -175,8 +175,9 @@ def test_a_wrong_feed_is_refused_before_anything_is_launched(
     with load() as session:
         for _ in range(2):  # with nothing prepared, and after a good run
             del gpu.log[:]
-            with pytest.raises(ConfigError, match=words):
+            with pytest.raises(InputError, match=words) as caught:
                 session.run(feed)
+            assert isinstance(caught.value, BatchOutsideProfile) == ("batch" in words)
             assert gpu.log == []
             check(session, 4)
 
@@ -226,7 +227,8 @@ def test_a_plan_says_the_chunk_and_the_streams(load: Load, gpu: fake_gpu.Gpu) ->
 
 @pytest.mark.parametrize("step", [Step(1, chunk=1), Step(1, chunk=9), Step(1, streams=0)])
 def test_a_plan_that_does_not_fit_the_engine_is_refused(step: Step, load: Load) -> None:
-    with pytest.raises(ConfigError, match="does not fit"), load(step):
+    error = BatchOutsideProfile if step.streams else ConfigError
+    with pytest.raises(error, match="does not fit"), load(step):
         pass
 
 
@@ -240,7 +242,7 @@ def test_an_input_without_a_batch_goes_with_every_chunk(load: Load) -> None:
 def test_an_output_without_a_batch_cannot_be_put_together(load: Load) -> None:
     with load(tensors=(IMAGE, SCORES, TOTAL, MEAN)) as session:
         session.run({"image": images(8)})
-        with pytest.raises(ConfigError, match="mean"):
+        with pytest.raises(BatchOutsideProfile, match="mean"):
             session.run({"image": images(9)})
 
 
@@ -327,7 +329,7 @@ def test_no_inference_sees_memory_that_was_never_written(bind: bool, load: Load)
 
 
 def test_more_than_the_profile_cannot_be_bound(load: Load) -> None:
-    with load() as session, pytest.raises(ConfigError, match="outside the engine's 2 to 8"):
+    with load() as session, pytest.raises(BatchOutsideProfile, match="outside the engine's 2 to 8"):
         session.bind({"image": images(9)})
 
 
@@ -405,7 +407,7 @@ def test_contexts_use_our_memory_and_a_shapes_own_kernels(load: Load, gpu: fake_
 
 
 def test_a_failed_load_frees_what_it_made(load: Load, gpu: fake_gpu.Gpu) -> None:
-    with pytest.raises(ConfigError), load(Step(1, chunk=99)):
+    with pytest.raises(BatchOutsideProfile), load(Step(1, chunk=99)):
         pass
     gc.collect()
     assert "free engine" in gpu.log

@@ -18,7 +18,7 @@ from commands import QUICK, run_pipeline, started
 from pipeline import artifacts, digests, predict
 from pipeline.backends import Bound, Step
 from pipeline.config import Config, Loadgen
-from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError, PipelineError
+from pipeline.errors import ArtifactError, BackendUnavailable, BatchOutsideProfile, ConfigError, PipelineError
 from pipeline.measuring.loadgen import logs, system
 from pipeline.measuring.loadgen.process import Fail, Tell, isolated
 from pipeline.runners import tuning_record
@@ -44,7 +44,7 @@ class Remainder:
         image = feed["image"]
         self.batches.append(len(image))
         if len(self.batches) == self.fail_at:
-            raise ConfigError("this batch is not to be had")
+            raise BatchOutsideProfile("this batch is not the one built for")
         return {"scores": np.eye(CLASSES, dtype=np.float32)[image[:, 0, 0, 0] % CLASSES]}
 
     def bind(self, feed: Feed) -> Bound:
@@ -207,7 +207,7 @@ def test_an_error_inside_a_query_ends_the_run_and_is_raised(tmp_path: Path) -> N
     with isolated(drive_a_failing_session, tmp_path, 100) as receive:
         assert receive(60) == "begun"
         start = time.monotonic()
-        with pytest.raises(ConfigError, match="not to be had"):
+        with pytest.raises(BatchOutsideProfile, match="not the one built for"):
             receive(60)
         assert time.monotonic() - start < 20, "not at the end of its 30 seconds"
 

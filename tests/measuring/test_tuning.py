@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from pipeline import backends, environment
 from pipeline.backends import LoadOptions, Step
-from pipeline.errors import ConfigError
+from pipeline.errors import BatchOutsideProfile
 from pipeline.measuring import harness, tuning
 from pipeline.tensors import Feed, Outputs, TensorSpec, Tolerance
 
@@ -31,7 +31,7 @@ class Clockwork:
 
     def run(self, feed: Feed) -> Outputs:
         if len(feed["x"]) > self.largest:
-            raise ConfigError("too large")
+            raise BatchOutsideProfile("too large")
         Clockwork.clock_us += self.cost_us(self.way, len(feed["x"]))
         return {"y": feed["x"]}
 

@@ -2,10 +2,12 @@
 
 import os
 import signal
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from pipeline import backends
@@ -36,6 +38,23 @@ def test_answers_what_the_model_answers_here(contender: Contender, images: Path)
     with backends.get("onnxruntime").load(contender.path, contender.options) as session:
         expected = session.run({"image": np.load(images)})["probabilities"]
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("batch", "side", "status"),
+    [(4, 28, "ok"), (3, 28, "skipped"), (4, 20, "failed")],
+    ids=["the graph's batch", "a batch it was not built for", "images it does not take"],
+)
+def test_only_a_batch_it_was_not_built_for_is_no_failure(
+    contender: Contender, tmp_path: Path, batch: int, side: int, status: str
+) -> None:
+    graph = onnx.load(contender.path)
+    for value in (*graph.graph.input, *graph.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(graph, tmp_path / "fixed.onnx")
+    np.save(tmp_path / "images.npy", np.zeros((8, side, side, 1), np.uint8))
+    with Worker(replace(contender, path=tmp_path / "fixed.onnx"), tmp_path / "images.npy", batch) as worker:
+        assert worker.status == status, worker.reason
 
 
 def test_a_killed_process_is_told_with_its_signal(contender: Contender, images: Path) -> None:

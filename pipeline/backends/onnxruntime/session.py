@@ -20,7 +20,7 @@ from pipeline import cuda, environment
 from pipeline.artifacts.runner import Step
 from pipeline.backends import Bound, Closable, LoadOptions, read_model, step_of
 from pipeline.backends.onnxruntime.binding import Batch, DeviceBatch, HostBatch, Shapes
-from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
+from pipeline.errors import ArtifactError, BackendUnavailable, BatchOutsideProfile, InputError
 from pipeline.tensors import CPU, FIRST_GPU, Array, Feed, Outputs, TensorSpec
 
 KEPT = 8
@@ -85,7 +85,8 @@ class OnnxRuntimeSession(Closable):
         it in between is seen. One that is not contiguous is copied.
 
         Raises:
-            ConfigError: the feed lacks an input, or one has a shape or type the model does not take.
+            InputError: the feed lacks an input, or one has a shape or type the model does not take; a
+                BatchOutsideProfile where only the graph's fixed batch is another.
         """
         self.check_open()
         batch = self._last
@@ -104,7 +105,7 @@ class OnnxRuntimeSession(Closable):
 
         Raises:
             BackendUnavailable: an output's size is not known beforehand.
-            ConfigError: as `run`.
+            InputError: as `run`.
         """
         self.check_open()
         arrays = self._checked(feed)
@@ -185,7 +186,7 @@ class OnnxRuntimeSession(Closable):
             found = self._open_session(self._options.threads).run(names, arrays, without_graph)
         except Exception as error:
             if isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime"):
-                raise ConfigError(f"ONNX Runtime cannot run this input: {refused or error}") from error
+                raise InputError(f"ONNX Runtime cannot run this input: {refused or error}") from error
             raise
         self._bindable, self._last = False, None
         self._batches.clear()
@@ -193,16 +194,17 @@ class OnnxRuntimeSession(Closable):
         return dict(zip(names, found, strict=True))
 
     def _checked(self, feed: Feed) -> dict[str, Array]:
-        """Return the feed's arrays, contiguous, in the order of the inputs, or raise ConfigError."""
+        """Return the feed's arrays, contiguous, in the order of the inputs, or raise InputError."""
         if feed.keys() != {spec.name for spec in self.inputs}:
-            raise ConfigError(f"the feed has {sorted(feed)}, the model takes {[spec.name for spec in self.inputs]}")
+            raise InputError(f"the feed has {sorted(feed)}, the model takes {[spec.name for spec in self.inputs]}")
         arrays = {}
         for spec in self.inputs:
             array = feed[spec.name]
             if not isinstance(array, np.ndarray):
-                raise ConfigError(f"input {spec.name} is a {type(array).__name__}, not an array")
+                raise InputError(f"input {spec.name} is a {type(array).__name__}, not an array")
             if (spec.shape and not spec.fits(array.shape)) or array.dtype != spec.dtype:
-                raise ConfigError(
+                only_batch = array.dtype == spec.dtype and spec.fits_but_for_batch(array.shape)
+                raise (BatchOutsideProfile if only_batch else InputError)(
                     f"ONNX Runtime refuses the input: {spec.name} is {array.dtype} {list(array.shape)}, "
                     f"the model takes {spec.dtype} {['any' if size is None else size for size in spec.shape]}"
                 )

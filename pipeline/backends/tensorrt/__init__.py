@@ -25,7 +25,7 @@ from pipeline.backends import Bound, Closable, LoadOptions, Role, check_variant,
 from pipeline.backends.tensorrt import build
 from pipeline.backends.tensorrt.execution import Lane, Loaded, ShapeContext, Slot, free
 from pipeline.backends.tensorrt.execution import load as load_engine
-from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
+from pipeline.errors import ArtifactError, BackendUnavailable, BatchOutsideProfile, ConfigError, InputError
 from pipeline.tensors import FIRST_GPU, Feed, Outputs, TensorSpec
 
 VARIANTS = build.VARIANTS
@@ -84,8 +84,10 @@ class EngineSession(Closable):
         self._limits = _limits(loaded.engine, self._batched)
         self._steps = tuple(steps)
         for step in self._steps:
-            if step.streams < 1 or not self._limits[0] <= (step.chunk or self._limits[1]) <= self._limits[1]:
-                raise ConfigError(f"{step!r} does not fit an engine for batches {self._limits}")
+            if step.streams < 1:
+                raise ConfigError(f"{step!r} does not fit an engine: it needs a stream")
+            if not self._limits[0] <= (step.chunk or self._limits[1]) <= self._limits[1]:
+                raise BatchOutsideProfile(f"{step!r} does not fit an engine for batches {self._limits}")
         self._lanes = [Lane(loaded.engine)]
         self._prepared: OrderedDict[tuple[tuple[int, ...], ...], _Prepared] = OrderedDict()
         self._recent: Slot | None = None
@@ -99,7 +101,8 @@ class EngineSession(Closable):
 
         Raises:
             BackendUnavailable: TensorRT could not execute the engine, with its words.
-            ConfigError: the feed lacks an input, or one has a shape or type the engine does not take.
+            InputError: the feed lacks an input, or one has a shape or type the engine does not take.
+            BatchOutsideProfile: the batch is smaller than the profile's, or is not the engine's fixed one.
         """
         slot = self._recent
         if slot is None or not slot.fill(feed):
@@ -113,7 +116,8 @@ class EngineSession(Closable):
 
         Raises:
             BackendUnavailable: as `run`.
-            ConfigError: as `run`, and where the batch is larger than the profile's.
+            InputError: as `run`.
+            BatchOutsideProfile: as `run`, and where the batch is larger than the profile's.
         """
         self.check_open()
         batch = self._check(feed)
@@ -206,18 +210,18 @@ class EngineSession(Closable):
         return whole
 
     def _check(self, feed: Feed) -> int:
-        """Return the feed's batch, 1 where the engine has none; raise ConfigError where the engine does not take it."""
+        """Return the feed's batch, 1 where the engine has none; raise InputError where the engine does not take it."""
         _check_feed(feed, self.inputs)
         batches = {len(feed[name]) for name in self._batched} or {1}
         if len(batches) > 1:
-            raise ConfigError(f"the inputs have different batches: {sorted(batches)}")
+            raise InputError(f"the inputs have different batches: {sorted(batches)}")
         batch = batches.pop()
         if batch < self._limits[0]:
             raise self._outside(batch)
         return batch
 
-    def _outside(self, batch: int) -> ConfigError:
-        return ConfigError(
+    def _outside(self, batch: int) -> BatchOutsideProfile:
+        return BatchOutsideProfile(
             f"a batch of {batch} is outside the engine's {self._limits[0]} to {self._limits[1]}",
             "Choose a batch in that range, or build the engine for more with `make engine`.",
         )
@@ -248,7 +252,7 @@ class EngineSession(Closable):
         """Return arrays for all chunks' outputs: [batch, …], allocated anew only for a larger batch."""
         for name, view in slot.outputs().items():
             if view.shape[:1] != (size,):
-                raise ConfigError(
+                raise BatchOutsideProfile(
                     f"output {name} of shape {view.shape} does not go with the batch: it cannot be run in chunks",
                     f"Choose a batch of at most {self._limits[1]}.",
                 )
@@ -282,13 +286,14 @@ def _limits(engine: Any, batched: frozenset[str]) -> tuple[int, int]:
 
 
 def _check_feed(feed: Feed, specs: tuple[TensorSpec, ...]) -> None:
-    """Raise ConfigError unless the feed has exactly these inputs, each of its rank, fixed sizes and type."""
+    """Raise InputError unless the feed has exactly these inputs, each of its rank, fixed sizes and type."""
     if set(feed) != {spec.name for spec in specs}:
-        raise ConfigError(f"the feed has {sorted(feed)}, the engine takes {sorted(spec.name for spec in specs)}")
+        raise InputError(f"the feed has {sorted(feed)}, the engine takes {sorted(spec.name for spec in specs)}")
     for spec in specs:
         array = feed[spec.name]
         if not spec.fits(array.shape) or array.dtype != spec.dtype:
-            raise ConfigError(
+            only_batch = array.dtype == spec.dtype and spec.fits_but_for_batch(array.shape)
+            raise (BatchOutsideProfile if only_batch else InputError)(
                 f"input {spec.name} is {array.dtype} {array.shape}, the engine takes {spec.dtype} {spec.shape}"
             )
 
@@ -318,7 +323,8 @@ def load(model: Path | bytes, options: LoadOptions) -> Iterator[EngineSession]:
     Raises:
         ArtifactError: no digest was given, or the file is missing, empty or not the one published.
         BackendUnavailable: no GPU or library here, or an engine for another GPU or version, with TensorRT's words.
-        ConfigError: a step does not fit the engine.
+        BatchOutsideProfile: a step has chunks that the engine was not built for.
+        ConfigError: there is no such variant, or a step has no stream.
         TypeError: bytes: an engine is loaded from the file it was published as.
     """
     check_variant("tensorrt", options.variant, VARIANTS)

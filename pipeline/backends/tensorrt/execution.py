@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline import cuda
 from pipeline.backends.tensorrt import build
-from pipeline.errors import BackendUnavailable, ConfigError
+from pipeline.errors import BackendUnavailable, InputError
 from pipeline.tensors import Feed, Outputs, TensorSpec
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -105,11 +105,11 @@ class ShapeContext:
             if not context.set_input_shape(name, shape):
                 raise loaded.failure(f"take {shape} as the shape of {name}")
         if missing := context.infer_shapes():
-            raise ConfigError(f"the engine cannot infer its shapes without {', '.join(missing)}")
+            raise InputError(f"the engine cannot infer its shapes without {', '.join(missing)}")
         self.shapes = {spec.name: tuple(context.get_tensor_shape(spec.name)) for spec in self.specs}
         for name, shape in self.shapes.items():
             if -1 in shape:
-                raise ConfigError(f"the shape of {name} depends on the data, which is not supported: {shape}")
+                raise BackendUnavailable(f"the shape of {name} depends on the data, which is not supported: {shape}")
         self.context: Any = context
         self._placed: object = None
 

@@ -39,7 +39,7 @@ def _load(
     config: Path | None, assignments: list[str] | None, options: "Mapping[str, object] | None" = None
 ) -> "Config":
     """Return the configuration; `options` are what a command's own options set, by key, as `report.compare`."""
-    from pipeline.config import load
+    from pipeline.config.loading import load
 
     return load(config, assignments or (), options or {})
 
@@ -187,7 +187,7 @@ def doctor(
 @app.command("config")
 def show_config(config: ConfigFile = None, assignments: Assignments = None) -> None:
     """Print the configuration as TOML, every key with its meaning."""
-    from pipeline.config import to_toml
+    from pipeline.config.writing import to_toml
 
     typer.echo(to_toml(_load(config, assignments)), nl=False)
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -12,6 +13,7 @@ from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.history import TrainingHistory
 from pipeline.artifacts.manifest import DatasetSummary
 from pipeline.config import Train
+from pipeline.data import Dataset
 from pipeline.errors import DataError
 from pipeline.tensors import CPU, FIRST_GPU
 from pipeline.workflow.context import Context, Outcome
@@ -41,21 +43,7 @@ def run(context: Context) -> Outcome:
         )
     context.say(f"training {model.name} ({model.count_params():,} parameters): {epochs} epochs of {steps} steps")
 
-    started = time.monotonic()
-    with _Progress(context, epochs, steps) as progress:
-        history = model.fit(
-            dataset.train.images,
-            dataset.train.labels,
-            batch_size=options.batch_size,
-            epochs=epochs,
-            validation_data=(dataset.validation.images, dataset.validation.labels),
-            verbose=0,
-            callbacks=[progress],
-        )
-    seconds = time.monotonic() - started
-    if not all(math.isfinite(loss) for loss in history.history["loss"]):
-        raise DataError("the training diverged: its loss is not a number", "Lower train.learning_rate.")
-
+    fitted = _fit(context, model, dataset, epochs, steps)
     model.save(context.output / "model.keras")
     # A model that only this process can load is found now, not by the next stage.
     models.load(context.output / "model.keras", context.config.model.source)
@@ -70,10 +58,10 @@ def run(context: Context) -> Outcome:
             device=device,
             epochs=epochs,
             steps_per_epoch=steps,
-            seconds=round(seconds, 2),
-            images_per_s=round(epochs * len(dataset.train) / seconds, 1),
-            epoch_seconds=tuple(progress.epoch_seconds),
-            history={key: tuple(float(value) for value in values) for key, values in history.history.items()},
+            seconds=round(fitted.seconds, 2),
+            images_per_s=round(epochs * len(dataset.train) / fitted.seconds, 1),
+            epoch_seconds=fitted.epoch_seconds,
+            history=fitted.history,
             test_accuracy=accuracy,
             test_samples=len(dataset.test),
         )
@@ -83,6 +71,38 @@ def run(context: Context) -> Outcome:
             name=record.name, origin=record.origin, substitute=record.substitute, samples=record.samples
         )
     )
+
+
+class Fitted(NamedTuple):
+    """How long the training took, in all and by epoch, and Keras's measures by epoch."""
+
+    seconds: float
+    epoch_seconds: tuple[float, ...]
+    history: dict[str, tuple[float, ...]]
+
+
+def _fit(context: Context, model: keras.Model, dataset: Dataset, epochs: int, steps: int) -> Fitted:
+    """Train the model.
+
+    Raises:
+        DataError: the loss is not a number.
+    """
+    started = time.monotonic()
+    with _Progress(context, epochs, steps) as progress:
+        history = model.fit(
+            dataset.train.images,
+            dataset.train.labels,
+            batch_size=context.config.train.batch_size,
+            epochs=epochs,
+            validation_data=(dataset.validation.images, dataset.validation.labels),
+            verbose=0,
+            callbacks=[progress],
+        )
+    seconds = time.monotonic() - started
+    measures = {key: tuple(float(value) for value in values) for key, values in history.history.items()}
+    if not all(map(math.isfinite, measures["loss"])):
+        raise DataError("the training diverged: its loss is not a number", "Lower train.learning_rate.")
+    return Fitted(seconds, tuple(progress.epoch_seconds), measures)
 
 
 def _device(context: Context) -> str:

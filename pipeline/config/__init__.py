@@ -3,10 +3,7 @@
 `python -m pipeline config` prints it with every key's meaning.
 """
 
-import difflib
-import json
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,14 +12,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from pipeline import registry
-from pipeline.errors import ConfigError
 
 
 def _from_commas(value: Any) -> Any:
@@ -252,102 +247,3 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
     for field, info in Config.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
             yield info.alias or field, info.annotation
-
-
-def load(
-    file: Path | None = None, assignments: Iterable[str] = (), options: Mapping[str, object] | None = None
-) -> Config:
-    """Read the configuration.
-
-    Args:
-        file: a TOML file with any of the keys.
-        assignments: `section.key=value`, each value in TOML, or a bare word, or words with commas for a list.
-        options: values by `section.key`, as a command's own options set them; they win.
-
-    Raises:
-        ConfigError: names the key, the value received, and what is allowed.
-    """
-    tree: dict[str, Any] = {}
-    if file is not None:
-        try:
-            tree = tomllib.loads(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(
-                f"cannot read {file}: {error.strerror}", "Give --config an existing TOML file."
-            ) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"{file} is not TOML: {error}", "`python -m pipeline config` prints one that is."
-            ) from error
-    for assignment in assignments:
-        _assign(tree, assignment)
-    for key, value in (options or {}).items():
-        _put(tree, key.split("."), value, key)
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(
-            "\n".join(_explain(detail) for detail in error.errors()),
-            "`python -m pipeline config` lists every key with its meaning.",
-        ) from error
-
-
-def _assign(tree: dict[str, Any], assignment: str) -> None:
-    key, equals, text = assignment.partition("=")
-    *parents, last = key.strip().split(".")
-    if not equals or not all((*parents, last)):
-        raise ConfigError(f"--set {assignment!r} is not section.key=value", "Write it like --set train.epochs=3.")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text  # a bare word, as in --set data.name=mnist
-    _put(tree, [*parents, last], value, f"--set {assignment!r}")
-
-
-def _put(tree: dict[str, Any], keys: list[str], value: object, what: str) -> None:
-    *parents, last = keys
-    for parent in parents:
-        child = tree.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"{what}: {parent!r} is a value, not a section")
-        tree = child
-    tree[last] = value
-
-
-def _explain(detail: Any) -> str:
-    """Turn one of pydantic's complaints into a line that names the key, the value and what is allowed."""
-    loc = [str(part) for part in detail["loc"]]
-    known = dict(sections())
-    if detail["type"] == "extra_forbidden":
-        inside = known.get(loc[0]) if len(loc) > 1 else None
-        allowed = (
-            list(inside.model_fields) if inside else [info.alias or name for name, info in Config.model_fields.items()]
-        )
-        close = difflib.get_close_matches(loc[-1], allowed, n=1)
-        meant = f" (did you mean {close[0]!r}?)" if close else ""
-        return f"unknown key {'.'.join(loc)!r}{meant}; allowed: {', '.join(allowed)}"
-    if detail["type"] == "string_pattern_mismatch":
-        built_in = f"'{ARTICLE_CNN}' or " if loc[0] == "model" else ""
-        return f"{'.'.join(loc)} = {detail['input']!r}: must be {built_in}an import path like package.module:function"
-    key = ".".join(loc[:2])  # what follows names pydantic's branches, not the user's keys
-    shown = "" if len(loc) == 1 and isinstance(detail["input"], dict | BaseModel) else f" = {detail['input']!r}"
-    return f"{key}{shown}: {detail['msg'].removeprefix('Value error, ')}"
-
-
-def to_toml(config: Config) -> str:
-    """Return the configuration as TOML, every key with its meaning: a file for `--config`."""
-    tree = config.model_dump(mode="json", by_alias=True)
-    lines: list[str] = []
-
-    def entry(key: str, value: Any, description: str | None) -> None:
-        comment = f"  # {description}" if description else ""
-        # JSON's numbers, strings, booleans and lists are TOML's; a key without a value is left out of TOML.
-        shown = "…" if value is None else json.dumps(value, ensure_ascii=False)
-        lines.append(f"{'# ' if value is None else ''}{key} = {shown}{comment}")
-
-    entry("artifacts", tree["artifacts"], Config.model_fields["artifacts"].description)
-    for name, section in sections():
-        lines += ["", f"# {section.__doc__}", f"[{name}]"]
-        for key, info in section.model_fields.items():
-            entry(key, tree[name][key], info.description)
-    return "\n".join(lines) + "\n"

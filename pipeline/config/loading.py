@@ -1,0 +1,92 @@
+"""Reading the configuration: defaults, a TOML file, `--set section.key=value`, a command's options, in that order."""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from pipeline.config import ARTICLE_CNN, Config, sections
+from pipeline.errors import ConfigError
+
+
+def load(
+    file: Path | None = None, assignments: Iterable[str] = (), options: Mapping[str, object] | None = None
+) -> Config:
+    """Read the configuration.
+
+    Args:
+        file: a TOML file with any of the keys.
+        assignments: `section.key=value`, each value in TOML, or a bare word, or words with commas for a list.
+        options: values by `section.key`, as a command's own options set them; they win.
+
+    Raises:
+        ConfigError: names the key, the value received, and what is allowed.
+    """
+    tree: dict[str, Any] = {}
+    if file is not None:
+        try:
+            tree = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(
+                f"cannot read {file}: {error.strerror}", "Give --config an existing TOML file."
+            ) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{file} is not TOML: {error}", "`python -m pipeline config` prints one that is."
+            ) from error
+    for assignment in assignments:
+        _assign(tree, assignment)
+    for key, value in (options or {}).items():
+        _put(tree, key.split("."), value, key)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(
+            "\n".join(_explain(detail) for detail in error.errors()),
+            "`python -m pipeline config` lists every key with its meaning.",
+        ) from error
+
+
+def _assign(tree: dict[str, Any], assignment: str) -> None:
+    key, equals, text = assignment.partition("=")
+    *parents, last = key.strip().split(".")
+    if not equals or not all((*parents, last)):
+        raise ConfigError(f"--set {assignment!r} is not section.key=value", "Write it like --set train.epochs=3.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word, as in --set data.name=mnist
+    _put(tree, [*parents, last], value, f"--set {assignment!r}")
+
+
+def _put(tree: dict[str, Any], keys: list[str], value: object, what: str) -> None:
+    *parents, last = keys
+    for parent in parents:
+        child = tree.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{what}: {parent!r} is a value, not a section")
+        tree = child
+    tree[last] = value
+
+
+def _explain(detail: Any) -> str:
+    """Turn one of pydantic's complaints into a line that names the key, the value and what is allowed."""
+    loc = [str(part) for part in detail["loc"]]
+    known = dict(sections())
+    if detail["type"] == "extra_forbidden":
+        inside = known.get(loc[0]) if len(loc) > 1 else None
+        allowed = (
+            list(inside.model_fields) if inside else [info.alias or name for name, info in Config.model_fields.items()]
+        )
+        close = difflib.get_close_matches(loc[-1], allowed, n=1)
+        meant = f" (did you mean {close[0]!r}?)" if close else ""
+        return f"unknown key {'.'.join(loc)!r}{meant}; allowed: {', '.join(allowed)}"
+    if detail["type"] == "string_pattern_mismatch":
+        built_in = f"'{ARTICLE_CNN}' or " if loc[0] == "model" else ""
+        return f"{'.'.join(loc)} = {detail['input']!r}: must be {built_in}an import path like package.module:function"
+    key = ".".join(loc[:2])  # what follows names pydantic's branches, not the user's keys
+    shown = "" if len(loc) == 1 and isinstance(detail["input"], dict | BaseModel) else f" = {detail['input']!r}"
+    return f"{key}{shown}: {detail['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,63 @@
+"""Asking a library what it can do here, in a process of its own: an import takes seconds, CUDA can end a process."""
+
+import json
+import subprocess
+import sys
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from pipeline import environment
+from pipeline.artifacts.record import Record
+
+TIMEOUT_S = 60
+
+
+class TensorFlowFound(Record):
+    """What TensorFlow says of itself, or why it does not answer."""
+
+    version: str | None = None
+    gpus: tuple[str, ...] = ()
+    error: str = ""
+
+
+class OnnxRuntimeFound(Record):
+    """What ONNX Runtime says of itself, or why it does not answer."""
+
+    version: str | None = None
+    built_in: tuple[str, ...] = ()
+    """Providers of this build."""
+    loaded: tuple[str, ...] = ()
+    """Those of them that ran a graph here."""
+    error: str = ""
+
+
+Found = TypeVar("Found", TensorFlowFound, OnnxRuntimeFound)
+
+
+def start(library: str, *arguments: str) -> "subprocess.Popen[str]":
+    """Start `pipeline.doctor.probe_<library>`."""
+    environment.prepare_tensorflow()
+    return subprocess.Popen(
+        [sys.executable, "-m", f"pipeline.doctor.probe_{library}", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: "subprocess.Popen[str]", kind: type[Found]) -> Found:
+    """Return what a probe printed, or the last line of what went wrong."""
+    try:
+        output, errors = process.communicate(timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return kind(error=f"no answer within {TIMEOUT_S} s")
+    if process.returncode:
+        lines = errors.strip().splitlines()
+        return kind(error=lines[-1] if lines else f"ended with exit code {process.returncode}")
+    try:
+        return kind.model_validate(json.loads((output.splitlines() or [""])[-1]))
+    except (json.JSONDecodeError, ValidationError) as error:
+        return kind(error=f"its answer cannot be read: {error}")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipeline.artifacts.engine import LayerSummary
 from pipeline.backends.tensorrt import inspection
 
 
@@ -36,11 +37,8 @@ def test_counts_types_fusions_and_conversions() -> None:
         layer("dense", "MatrixMultiply", "Half"),
         {"Name": "softmax"},
     ]
-    assert inspection.summarise(layers) == {
-        "types": {"INT8": 1, "FLOAT16": 1, "unknown": 1},
-        "fused": 1,
-        "converting": 1,
-    }
+    types = {"INT8": 1, "FLOAT16": 1, "unknown": 1}
+    assert inspection.summarise(layers) == LayerSummary(types=types, fused=1, converting=1)
 
 
 def test_an_engine_all_in_fp32_contradicts_an_fp16_graph() -> None:

@@ -71,8 +71,8 @@ def cnn(folder: Path, batch: str | int = "batch") -> Path:
 
 
 @contextmanager
-def loaded(path: Path, *plan: Step, **options: Any) -> Iterator[Session]:
-    with backends.get("onnxruntime").load(path, LoadOptions("cpu", plan=plan, **options)) as session:
+def loaded(path: Path, *steps: Step, **options: Any) -> Iterator[Session]:
+    with backends.get("onnxruntime").load(path, LoadOptions("cpu", steps=steps, **options)) as session:
         yield session
 
 
@@ -137,7 +137,7 @@ def test_what_is_not_contiguous_is_copied_each_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [1, 7, 16, 17, 100, 1000, 1025])
 def test_a_batch_in_pieces_is_the_batch(tmp_path: Path, count: int) -> None:
     path, array = cnn(tmp_path), images(count)
-    with loaded(path, Step(8, chunk=16), Step(1025, threads=1, chunk=64)) as session:
+    with loaded(path, Step(batch=8, chunk=16), Step(batch=1025, threads=1, chunk=64)) as session:
         for seed in (0, 1, 1):
             array[:] = images(count, seed)
             assert_same(session.run({"image": array}), bare(path, {"image": array}))
@@ -169,7 +169,7 @@ def test_threads_are_the_plans_or_the_options_and_sessions_are_made_when_needed(
     path, made = cnn(tmp_path), []
     original = runtime.session_options
     monkeypatch.setattr(runtime, "session_options", lambda *what: made.append(what[1]) or original(*what))
-    with loaded(path, Step(4, threads=1), Step(8), threads=2) as session:
+    with loaded(path, Step(batch=4, threads=1), Step(batch=8), threads=2) as session:
         assert made == [2]
         for count, threads in ((2, 2), (4, 1), (7, 1), (8, 2)):
             session.run({"image": images(count)})
@@ -179,17 +179,21 @@ def test_threads_are_the_plans_or_the_options_and_sessions_are_made_when_needed(
     assert original(LoadOptions("cpu"), None).intra_op_num_threads == 0
 
 
-def test_a_session_can_change_its_plan(tmp_path: Path) -> None:
+def test_a_session_can_change_its_steps(tmp_path: Path) -> None:
     path = cnn(tmp_path)
-    with loaded(path, Step(1, chunk=2)) as session:
-        for plan, chunk in (((Step(1, chunk=3),), 3), ((), "whole"), ((Step(9), Step(1, chunk=4)), 4)):
-            session.follow(plan)
+    with loaded(path, Step(batch=1, chunk=2)) as session:
+        for steps, chunk in (
+            ((Step(batch=1, chunk=3),), 3),
+            ((), "whole"),
+            ((Step(batch=9), Step(batch=1, chunk=4)), 4),
+        ):
+            session.follow(steps)
             assert_same(session.run({"image": images(8)}), bare(path, {"image": images(8)}))
             assert session.settings["chunk"] == chunk
 
 
-def test_an_exact_session_follows_no_plan(tmp_path: Path) -> None:
-    with loaded(cnn(tmp_path), Step(1, threads=1, chunk=2), exact=True) as session:
+def test_an_exact_session_follows_no_steps(tmp_path: Path) -> None:
+    with loaded(cnn(tmp_path), Step(batch=1, threads=1, chunk=2), exact=True) as session:
         session.run({"image": images(8)})
         assert session.settings["chunk"] == "whole"
         assert session.settings["threads"] == "library default"
@@ -223,7 +227,7 @@ def test_an_optimizer_that_computes_wrongly_is_disabled_where_it_is_that_old() -
 
 def test_a_fixed_batch_is_run_whole(tmp_path: Path) -> None:
     path = cnn(tmp_path, batch=6)
-    with loaded(path, Step(1, chunk=2)) as session:
+    with loaded(path, Step(batch=1, chunk=2)) as session:
         assert_same(session.run({"image": images(6)}), bare(path, {"image": images(6)}))
         assert session.settings["chunk"] == "whole"
         with pytest.raises(BatchOutsideProfile, match=r"the model takes uint8 \[6, 8, 8, 1\]"):
@@ -266,7 +270,7 @@ def test_bindings_are_kept_for_few_shapes(tmp_path: Path) -> None:
 
 
 def test_no_samples_are_no_reason_to_fail(tmp_path: Path) -> None:
-    with loaded(cnn(tmp_path), Step(1, chunk=2)) as session:
+    with loaded(cnn(tmp_path), Step(batch=1, chunk=2)) as session:
         assert session.run({"image": images(0)})["probabilities"].shape == (0, 10)
 
 
@@ -291,7 +295,7 @@ def test_what_reaches_over_the_samples_is_not_cut_up_behind_the_graphs_back(tmp_
     nodes = [helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1)]
     path = saved(tmp_path, nodes, {"x": (TensorProto.FLOAT, ("batch", 2))}, {"mean": (TensorProto.FLOAT, (1, 2))})
     x = np.arange(12, dtype=np.float32).reshape(6, 2)
-    with loaded(path, Step(1, chunk=2)) as session:
+    with loaded(path, Step(batch=1, chunk=2)) as session:
         np.testing.assert_allclose(session.run({"x": x})["mean"], x.mean(axis=0, keepdims=True))
         assert session.settings["chunk"] == "whole"
 
@@ -301,7 +305,7 @@ def test_several_inputs_in_any_order_and_only_those_of_one_length_in_pieces(tmp_
     two = {name: (TensorProto.FLOAT, (f"batch_{name}", 3)) for name in ("x", "y")}
     path = saved(tmp_path, nodes, two, {"sum": (TensorProto.FLOAT, ("batch_x", 3))})
     x, y = np.arange(15, dtype=np.float32).reshape(5, 3), np.ones((5, 3), np.float32)
-    with loaded(path, Step(1, chunk=2)) as session:
+    with loaded(path, Step(batch=1, chunk=2)) as session:
         for _ in range(2):
             np.testing.assert_array_equal(session.run({"y": y, "x": x})["sum"], x + y)
         assert session.settings["chunk"] == 2
@@ -331,9 +335,9 @@ def test_an_input_that_the_graph_itself_cannot_take_is_an_error_with_its_words(
     capfd.readouterr()  # what ONNX Runtime logs
 
 
-@pytest.mark.parametrize("plan", [(), (Step(1, chunk=4),)])
+@pytest.mark.parametrize("steps", [(), (Step(batch=1, chunk=4),)])
 def test_what_is_bound_is_a_copy_that_runs_apart(
-    tmp_path: Path, plan: tuple[Step, ...], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, steps: tuple[Step, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, array = cnn(tmp_path), images(9)
     placed: list[np.ndarray] = []
@@ -341,7 +345,7 @@ def test_what_is_bound_is_a_copy_that_runs_apart(
     monkeypatch.setattr(
         binding.HostBatch, "place", lambda self, name, array: placed.append(array) or place(self, name, array)
     )
-    with loaded(path, *plan) as session:
+    with loaded(path, *steps) as session:
         found = session.run({"image": array})
         kept = {name: value.copy() for name, value in found.items()}
         other = images(9, seed=1)
@@ -381,10 +385,10 @@ def test_a_graph_on_the_cpu_instead_of_the_gpu_is_refused(tmp_path: Path, monkey
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("plan", [(), (Step(1, chunk=4),)])
-def test_the_cuda_provider_replays_a_graph_for_each_shape(tmp_path: Path, plan: tuple[Step, ...]) -> None:
+@pytest.mark.parametrize("steps", [(), (Step(batch=1, chunk=4),)])
+def test_the_cuda_provider_replays_a_graph_for_each_shape(tmp_path: Path, steps: tuple[Step, ...]) -> None:
     path = cnn(tmp_path)
-    with backends.get("onnxruntime").load(path, LoadOptions("cuda", plan=plan)) as session:
+    with backends.get("onnxruntime").load(path, LoadOptions("cuda", steps=steps)) as session:
         for seed, count in enumerate((1, 9, 1, 9, 3)):
             feed = {"image": images(count, seed)}
             for name, array in bare(path, feed).items():

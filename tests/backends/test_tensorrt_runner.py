@@ -13,12 +13,13 @@ from typing import Any
 import fake_gpu
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from test_tensorrt_backend import cnn, saved
 
 from pipeline import environment
 from pipeline.backends import LoadOptions, Step, tensorrt
 from pipeline.backends.tensorrt import EngineSession, build
-from pipeline.errors import BackendUnavailable, BatchOutsideProfile, ConfigError, InputError
+from pipeline.errors import BackendUnavailable, BatchOutsideProfile, InputError
 
 IMAGE = fake_gpu.Tensor(name="image", shape=(-1, 2, 3), dtype=np.uint8, mode=fake_gpu.Mode.INPUT)
 SCALE = fake_gpu.Tensor(name="scale", shape=(1,), dtype=np.float32, mode=fake_gpu.Mode.INPUT)
@@ -66,14 +67,14 @@ def load(request: pytest.FixtureRequest, gpu: fake_gpu.Gpu, tmp_path: Path, monk
     monkeypatch.setattr(build, "logger_of", lambda flavour: logger)
 
     def load(
-        *plan: Step,
+        *steps: Step,
         tensors: tuple[fake_gpu.Tensor, ...] = (IMAGE, SCORES, TOTAL),
         function: Callable[..., None] = function,
     ) -> Any:
         engine = fake_gpu.Engine(gpu, list(tensors), function, (2, 4, 8))
         for name, module in fake_gpu.modules(gpu, engine).items():
             monkeypatch.setitem(sys.modules, name, module)
-        options = LoadOptions(request.param, sha256=hashlib.sha256(b"an engine").hexdigest(), plan=plan)
+        options = LoadOptions(request.param, sha256=hashlib.sha256(b"an engine").hexdigest(), steps=steps)
         return tensorrt.load(path, options)
 
     return load
@@ -124,7 +125,7 @@ def test_the_first_inference_of_a_shape_is_no_capture(load: Load, gpu: fake_gpu.
 
 def test_an_engine_that_cannot_be_captured_runs_all_the_same_and_says_so(load: Load, gpu: fake_gpu.Gpu) -> None:
     gpu.capturable = False
-    with load(Step(9, chunk=4, streams=2)) as session:
+    with load(Step(batch=9, chunk=4, streams=2)) as session:
         for count in (4, 4, 3, 25, 4):
             check(session, count)
         bound = session.bind({"image": images(4)})
@@ -187,10 +188,10 @@ def test_a_wrong_feed_is_refused_before_anything_is_launched(
 
 @pytest.mark.parametrize("count", [9, 10, 16, 17, 23, 24, 25, 32, 33, 40, 41, 79])
 @pytest.mark.parametrize(
-    "plan", [(), (Step(9, chunk=3, streams=1),), (Step(1, streams=3), Step(20, chunk=5, streams=2))]
+    "steps", [(), (Step(batch=9, chunk=3, streams=1),), (Step(batch=1, streams=3), Step(batch=20, chunk=5, streams=2))]
 )
-def test_a_large_batch_in_chunks_is_what_it_is_whole(count: int, plan: tuple[Step, ...], load: Load) -> None:
-    with load(*plan) as session:
+def test_a_large_batch_in_chunks_is_what_it_is_whole(count: int, steps: tuple[Step, ...], load: Load) -> None:
+    with load(*steps) as session:
         for seed in range(3):
             check(session, count, seed)
             check(session, 4, seed)
@@ -217,7 +218,7 @@ def test_one_context_for_a_stream_and_shape_and_one_scratch_memory_for_a_stream(
 
 
 def test_a_plan_says_the_chunk_and_the_streams(load: Load, gpu: fake_gpu.Gpu) -> None:
-    with load(Step(6, chunk=3, streams=3), Step(1)) as session:
+    with load(Step(batch=6, chunk=3, streams=3), Step(batch=1)) as session:
         check(session, 5)
         assert session.settings["chunk"] == 5
         check(session, 9)
@@ -225,11 +226,16 @@ def test_a_plan_says_the_chunk_and_the_streams(load: Load, gpu: fake_gpu.Gpu) ->
         assert len(gpu.streams) == 3
 
 
-@pytest.mark.parametrize("step", [Step(1, chunk=1), Step(1, chunk=9), Step(1, streams=0)])
-def test_a_plan_that_does_not_fit_the_engine_is_refused(step: Step, load: Load) -> None:
-    error = BatchOutsideProfile if step.streams else ConfigError
-    with pytest.raises(error, match="does not fit"), load(step):
+@pytest.mark.parametrize("step", [Step(batch=1, chunk=1), Step(batch=1, chunk=9)])
+def test_a_step_that_does_not_fit_the_engine_is_refused(step: Step, load: Load) -> None:
+    with pytest.raises(BatchOutsideProfile, match="does not fit"), load(step):
         pass
+
+
+@pytest.mark.parametrize("wrong", [{"streams": 0}, {"chunk": 0}, {"threads": 0}, {"batch": 0}, {"pieces": 1}])
+def test_a_step_that_is_none_cannot_be_made(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValidationError):
+        Step.model_validate({"batch": 1} | wrong)
 
 
 def test_an_input_without_a_batch_goes_with_every_chunk(load: Load) -> None:
@@ -339,7 +345,7 @@ def test_more_than_the_profile_cannot_be_bound(load: Load) -> None:
 def test_the_shape_unused_for_longest_goes_first(
     load: Load, gpu: fake_gpu.Gpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tensorrt, "SHAPES", 3)
+    monkeypatch.setattr("pipeline.backends.tensorrt.session.SHAPES", 3)
     with load() as session:
         for count in (2, 3, 4, 2):
             check(session, count)
@@ -359,7 +365,7 @@ def test_the_shape_unused_for_longest_goes_first(
 def test_a_shape_with_work_under_way_is_waited_for_before_it_goes(
     load: Load, gpu: fake_gpu.Gpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tensorrt, "SHAPES", 1)
+    monkeypatch.setattr("pipeline.backends.tensorrt.session.SHAPES", 1)
     with load() as session:
         check(session, 2)
         session._recent.launch()  # what an interrupt between launch and wait leaves
@@ -407,7 +413,7 @@ def test_contexts_use_our_memory_and_a_shapes_own_kernels(load: Load, gpu: fake_
 
 
 def test_a_failed_load_frees_what_it_made(load: Load, gpu: fake_gpu.Gpu) -> None:
-    with pytest.raises(BatchOutsideProfile), load(Step(1, chunk=99)):
+    with pytest.raises(BatchOutsideProfile), load(Step(batch=1, chunk=99)):
         pass
     gc.collect()
     assert "free engine" in gpu.log
@@ -459,8 +465,8 @@ def test_chunks_are_the_whole_and_graphs_are_plain_enqueues(
         bound = session.bind(feed)
         assert 0 < cuda.EventClock(bound.stream).time_ns(bound.launch) < 1_000_000_000
     for chunk, streams in ((7, 1), (9, 2), (16, 3)):  # 64 = 9 × 7 + 1 and 7 × 9 + 1: a last chunk is filled up
-        plan = (Step(1, chunk=chunk, streams=streams),)
-        with tensorrt.load(path, LoadOptions(flavour, sha256=sha256, plan=plan)) as session:
+        steps = (Step(batch=1, chunk=chunk, streams=streams),)
+        with tensorrt.load(path, LoadOptions(flavour, sha256=sha256, steps=steps)) as session:
             for _ in range(3):
                 np.testing.assert_allclose(session.run(feed)["probabilities"], whole, rtol=0, atol=1e-6)
             assert session.settings["streams"] == streams

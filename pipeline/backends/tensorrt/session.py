@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.artifacts.runner import Step
 from pipeline.backends import Bound, Closable, step_of
 from pipeline.backends.tensorrt.execution import Lane, Loaded, ShapeContext, Slot, free
-from pipeline.errors import BatchOutsideProfile, ConfigError, InputError
+from pipeline.errors import BatchOutsideProfile, InputError
 from pipeline.tensors import FIRST_GPU, Feed, Outputs, TensorSpec
 
 SHAPES = 8
@@ -56,8 +56,6 @@ class EngineSession(Closable):
         self._limits = _limits(loaded.engine, self._batched)
         self._steps = tuple(steps)
         for step in self._steps:
-            if step.streams < 1:
-                raise ConfigError(f"{step!r} does not fit an engine: it needs a stream")
             if not self._limits[0] <= (step.chunk or self._limits[1]) <= self._limits[1]:
                 raise BatchOutsideProfile(f"{step!r} does not fit an engine for batches {self._limits}")
         self._lanes = [Lane(loaded.engine)]

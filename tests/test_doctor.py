@@ -80,4 +80,4 @@ def test_pip_make_and_doctor_name_the_same_versions() -> None:
         assert not any("onnxruntime-gpu" in requirement for requirement in requirements), "pip would install both"
     assert f"CUDA_RUNTIME := {doctor.CUDA_RUNTIME}\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
     recipe = f"pip uninstall --yes onnxruntime\n.venv/bin/python -m pip install --no-deps '{doctor.CUDA_RUNTIME}'"
-    assert recipe in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert recipe in (ROOT / "docs/gpu-server.md").read_text(encoding="utf-8")

@@ -98,5 +98,9 @@ lint: $(INSTALLED) ## format, lint and who imports whom, without changing anythi
 types: $(INSTALLED) ## mypy, strict
 	$(BIN)/mypy
 
+artifacts/README.md: $(wildcard pipeline/artifacts/*.py) $(INSTALLED)
+	@mkdir -p $(@D)
+	@$(BIN)/python -m pipeline.artifacts.documentation > $@.new && mv $@.new $@
+
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import ClassVar
 
 DISTRIBUTIONS = (
     "tensorflow",
@@ -40,9 +41,15 @@ DISTRIBUTIONS = (
 """The packages whose versions can change a result."""
 
 
+STRICT = {"extra": "forbid"}
+"""For Pydantic, where artifacts record these: an unknown key is an error."""
+
+
 @dataclass(frozen=True)
 class Gpu:
     """One NVIDIA GPU as nvidia-smi tells it."""
+
+    __pydantic_config__: ClassVar = STRICT
 
     name: str
     driver: str
@@ -53,6 +60,8 @@ class Gpu:
 @dataclass(frozen=True)
 class Machine:
     """What results depend on and no package tells."""
+
+    __pydantic_config__: ClassVar = STRICT
 
     cpu: str
     cores: int

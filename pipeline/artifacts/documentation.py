@@ -4,6 +4,7 @@
 the models.
 """
 
+import dataclasses
 import inspect
 import json
 import types
@@ -126,8 +127,11 @@ def _type(annotation: Any) -> str:
     if origin is dict:
         return f"object: {_type(arguments[1])} by name"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        name = annotation.__name__
-        return name.replace("[", " of ").replace("]", "")
+        of = annotation.__pydantic_generic_metadata__["args"]
+        return f"{annotation.__name__.partition('[')[0]} of {_type(of[0])}" if of else annotation.__name__
+    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
+        fields = (f"`{field.name}` {_type(field.type)}" for field in dataclasses.fields(annotation))
+        return f"{annotation.__name__} ({', '.join(fields)})"
     names = {"str": "text", "int": "integer", "float": "number", "bool": "true or false", "datetime": "time"}
     name = getattr(annotation, "__name__", str(annotation))
     return names.get(name, "any" if name == "JsonValue" else name)

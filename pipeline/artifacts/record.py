@@ -19,6 +19,7 @@ class Record(BaseModel):
         use_attribute_docstrings=True,
         validate_by_name=True,
         validate_by_alias=True,
+        json_schema_serialization_defaults_required=True,  # every key is always written
     )
 
 
@@ -48,9 +49,9 @@ class Artifact(Record):
         try:
             tree = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise ArtifactError(f"{path} does not exist", cls.remedy()) from error
+            raise ArtifactError(f"{path} does not exist", cls.remedy(path)) from error
         except (OSError, ValueError) as error:
-            raise ArtifactError(f"{path} cannot be read as JSON: {error}", cls.remedy()) from error
+            raise ArtifactError(f"{path} cannot be read as JSON: {error}", cls.remedy(path)) from error
         return cls.parse(tree, path)
 
     @classmethod
@@ -64,14 +65,14 @@ class Artifact(Record):
         found = tree.get("schema") if isinstance(tree, dict) else None
         if found != number:
             what = f"has schema {found}, not {number}" if found is not None else f"is no {Path(cls.PATH).name}"
-            raise ArtifactError(f"{path} {what}: another version of the pipeline wrote it", cls.remedy())
+            raise ArtifactError(f"{path} {what}: another version of the pipeline wrote it", cls.remedy(path))
         try:
             return cls.model_validate(tree)
         except ValidationError as error:
             detail = error.errors()[0]
             where = "/".join(map(str, detail["loc"]))
             raise ArtifactError(
-                f"{path} is not as schema {number} says: {where}: {detail['msg']}", cls.remedy()
+                f"{path} is not as schema {number} says: {where}: {detail['msg']}", cls.remedy(path)
             ) from error
 
     @classmethod
@@ -80,9 +81,10 @@ class Artifact(Record):
         return int(cls.model_fields["schema_"].default)
 
     @classmethod
-    def remedy(cls) -> str:
-        """Return what publishes the file anew."""
-        return cls.REMEDY or f"Run `make {cls.PATH.partition('/')[0]}` with this version of the pipeline."
+    def remedy(cls, path: Path) -> str:
+        """Return what publishes a file anew."""
+        stage = cls.PATH.partition("/")[0].replace("*", path.parent.name)
+        return cls.REMEDY or f"Run `make {stage}` with this version of the pipeline."
 
 
 def dump_json(tree: Any) -> str:

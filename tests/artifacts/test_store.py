@@ -1,5 +1,6 @@
 """Publishing whole or not at all, and telling whether what is there is still what was published."""
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -10,9 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import artifacts, digests
-from pipeline.artifacts import Manifest, Store
-from pipeline.errors import ArtifactError
+from pipeline import digests
+from pipeline.artifacts.manifest import Fingerprint, Manifest
+from pipeline.artifacts.record import dump_json
+from pipeline.artifacts.results import BenchmarkResults
+from pipeline.artifacts.store import MANIFEST, Store, records
+from pipeline.environment import Machine
+from pipeline.errors import ArtifactError, NotPublished
 
 FILES = {"model.keras": b"weights", "saved_model/variables/data": b"\0" * 1000, "history.json": b"{}"}
 NEW = {"model.keras": b"other weights"}
@@ -39,22 +44,22 @@ def fill(folder: Path, stage: str, files: dict[str, bytes], inputs: dict[str, st
         stage=stage,
         status="done",
         created=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
-        command=["python", "-m", "pipeline", stage],
+        command=("python", "-m", "pipeline", stage),
         seconds=1.5,
-        dataset={"name": "digits"},
-        fingerprint={"inputs": inputs or {}},
-        machine={},
+        dataset=None,
+        fingerprint=Fingerprint(inputs=inputs or {}, configuration={}, versions={}),
+        machine=Machine("a CPU", 2, "Linux", ()),
         versions={"python": "3.11"},
-        outputs=artifacts.records(folder),
+        outputs=records(folder),
     )
-    (folder / artifacts.MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    manifest.write(folder / MANIFEST)
 
 
 def content(store: Store, stage: str = "train") -> dict[str, bytes]:
     """Return what is published, checked, without its manifest."""
     store.verified(stage)
     folder = store.folder(stage)
-    return {name: (folder / name).read_bytes() for name in artifacts.records(folder)}
+    return {name: (folder / name).read_bytes() for name in records(folder)}
 
 
 def refusal(call: Callable[[], object], *named: str) -> ArtifactError:
@@ -79,9 +84,9 @@ def test_what_is_published_takes_the_place_of_what_was(store: Store) -> None:
 def test_a_manifest_reads_back_as_it_was_written(store: Store) -> None:
     manifest = store.manifest("train")
     assert manifest is not None
-    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert Manifest.parse(json.loads(manifest.to_json()), Path(MANIFEST)) == manifest
     assert manifest.outputs["model.keras"].bytes == len(b"weights")
-    assert json.loads((store.folder("train") / artifacts.MANIFEST).read_text())["schema"] == artifacts.SCHEMA
+    assert json.loads((store.folder("train") / MANIFEST).read_text())["schema"] == Manifest.schema_number()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyboardInterrupt(), SystemExit(1)])
@@ -113,7 +118,7 @@ def test_an_exception_at_the_first_publishing_leaves_nothing(tmp_path: Path) -> 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from pipeline.artifacts import Store
+from pipeline.artifacts.store import Store
 from test_store import NEW, fill
 
 event, number = sys.argv[2], int(sys.argv[3])
@@ -186,7 +191,7 @@ def test_what_a_kill_between_the_renames_left_aside_is_put_back(store: Store, ch
 TOO_LARGE = """
 import resource, sys
 from pathlib import Path
-from pipeline.artifacts import Store
+from pipeline.artifacts.store import Store
 from pipeline.errors import ArtifactError
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
@@ -303,16 +308,54 @@ def test_a_stage_whose_inputs_stayed_on_another_machine_is_good(tmp_path: Path) 
     ],
 )
 def test_a_manifest_that_cannot_be_read_is_named(store: Store, text: bytes) -> None:
-    path = store.folder("train") / artifacts.MANIFEST
+    path = store.folder("train") / MANIFEST
     path.write_bytes(text)
     refusal(lambda: store.verified("train"), f"{path} cannot be read", "make train")
 
 
-@pytest.mark.parametrize("change", [{"schema": artifacts.SCHEMA + 1}, {"unknown": 1}, {"seconds": "long"}])
+@pytest.mark.parametrize("change", [{"schema": Manifest.schema_number() + 1}, {"unknown": 1}, {"seconds": "long"}])
 def test_a_manifest_of_another_schema_is_refused(store: Store, change: dict[str, object]) -> None:
-    path = store.folder("train") / artifacts.MANIFEST
+    path = store.folder("train") / MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     refusal(lambda: store.verified("train"), f"{path} cannot be read")
+
+
+def test_stages_that_one_can_do_without_are_told_with_the_reason(store: Store) -> None:
+    manifests, missing = store.all_verified(("train", "benchmark"), optional=("benchmark",))
+    assert list(manifests) == ["train"]
+    assert "no artifact yet" in missing["benchmark"].message
+    with pytest.raises(NotPublished, match="no artifact yet"):
+        store.all_verified(("train", "benchmark"))
+    overwrite(store.folder("train") / "history.json")
+    refusal(lambda: store.all_verified(("train",), optional=("train",)), "has changed")
+
+
+# What may be read
+
+
+def test_what_is_published_is_checked_when_it_is_asked_for(store: Store) -> None:
+    published = store.published()
+    assert published.path("train/model.keras") == store.root / "train/model.keras"
+    assert published.sha256("train/model.keras") == hashlib.sha256(b"weights").hexdigest()
+    assert published.names("train") == sorted(f"train/{name}" for name in FILES)
+    assert published.has("train/history.json")
+    assert not published.has("train/model.onnx")
+    overwrite(store.folder("train") / "history.json")
+    published.path("train/model.keras")
+    refusal(lambda: published.path("train/history.json"), "history.json has changed", "make train")
+
+
+def test_of_a_stage_that_has_not_run_there_is_nothing_to_read(store: Store) -> None:
+    published = store.published()
+    assert published.names("benchmark") == []
+    assert not published.has("benchmark/results.json")
+    assert published.read_if_there(Manifest, "benchmark/manifest.json") is None
+    refusal(lambda: published.path("benchmark/results.json"), "has not been published", "make benchmark")
+
+
+def test_a_file_that_is_there_and_broken_is_not_passed_over(store: Store) -> None:
+    publish(store, "benchmark", {"results.json": b"{}"})
+    refusal(lambda: store.published().read_if_there(BenchmarkResults), "is no results.json", "make benchmark")
 
 
 # The lock and the JSON
@@ -330,7 +373,8 @@ def test_a_second_run_is_kept_out_while_the_first_lasts(store: Store) -> None:
 
 def test_a_run_in_another_process_is_kept_out(store: Store) -> None:
     attempt = (
-        "from pathlib import Path\nfrom pipeline.artifacts import Store\nStore(Path(sys.argv[1])).lock().__enter__()"
+        "from pathlib import Path\nfrom pipeline.artifacts.store import Store\n"
+        "Store(Path(sys.argv[1])).lock().__enter__()"
     )
     with store.lock():
         done = python(attempt, store.root)
@@ -340,7 +384,7 @@ def test_a_run_in_another_process_is_kept_out(store: Store) -> None:
 
 def test_the_lock_of_a_killed_run_is_free(store: Store) -> None:
     done = python(
-        "import os\nfrom pathlib import Path\nfrom pipeline.artifacts import Store\n"
+        "import os\nfrom pathlib import Path\nfrom pipeline.artifacts.store import Store\n"
         "with Store(Path(sys.argv[1])).lock():\n    os.kill(os.getpid(), 9)",
         store.root,
     )
@@ -352,13 +396,14 @@ def test_the_lock_of_a_killed_run_is_free(store: Store) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), [1, {"deep": float("-inf")}]])
 def test_json_refuses_what_is_not_a_number(value: object) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
-        artifacts.dump_json({"value": value})
+        dump_json({"value": value})
 
 
 def test_json_reads_back_as_it_was_written(tmp_path: Path) -> None:
     tree = {"accuracy": 0.98, "reason": "größer ≥", "p99_us": None, "sizes": [1, 64]}
-    (tmp_path / "file.json").write_text(artifacts.dump_json(tree), encoding="utf-8")
-    assert artifacts.read_json(tmp_path / "file.json") == tree
+    (tmp_path / "file.json").write_text(dump_json(tree), encoding="utf-8")
+    assert json.loads((tmp_path / "file.json").read_text(encoding="utf-8")) == tree
+    assert "größer" in (tmp_path / "file.json").read_text(encoding="utf-8"), "for people, too"
 
 
 def test_hashes_are_sha256(tmp_path: Path) -> None:

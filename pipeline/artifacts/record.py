@@ -63,7 +63,7 @@ class Artifact(Record):
         number = cls.schema_number()
         found = tree.get("schema") if isinstance(tree, dict) else None
         if found != number:
-            what = f"has schema {found}, not {number}" if found is not None else f"is no {Path(cls.PATH).name}"
+            what = f"has schema {found}, not {number}" if found is not None else f"is not a {Path(cls.PATH).name}"
             raise ArtifactError(f"{path} {what}: another version of the pipeline wrote it", cls.remedy())
         try:
             return cls.model_validate(tree)

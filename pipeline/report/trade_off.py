@@ -68,8 +68,8 @@ def trade_off(run: Run) -> Figure:
     return Figure(
         "trade-off",
         "Accuracy against latency",
-        "Each runner, host array to host array, with the accuracy that this very runner was found to lose: left is "
-        "faster, down is more accurate, upright lines are 95 % intervals. Filled marks, joined by a line, are the "
+        "Each runner, host array to host array, with the accuracy that this very runner lost: left is "
+        "faster, down is more accurate, vertical lines are 95 % intervals. Filled marks, joined by a line, are the "
         "Pareto set: nothing that passes is both faster and more accurate. The dashed line is the budget, "
         f"{budget:g} points. What this machine has no arithmetic for, or no GPU to run, has an accuracy and no "
         "latency.",

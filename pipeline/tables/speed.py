@@ -1,4 +1,4 @@
-"""Tables on speed: latencies, speed-ups over the original model, and the noise beneath both."""
+"""Tables on speed: latencies, speed-ups over the original model, and the noise of both."""
 
 from typing import Any
 

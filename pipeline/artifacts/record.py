@@ -28,7 +28,7 @@ class Artifact(Record):
     PATH: ClassVar[str]
     """Where it is published, `<stage>/<file>`, with `*` for a folder or file named by data."""
     REMEDY: ClassVar[str] = ""
-    """What publishes it anew; empty: its stage."""
+    """What publishes it again; empty: its stage."""
 
     def to_json(self) -> str:
         """Return the file's text."""
@@ -81,7 +81,7 @@ class Artifact(Record):
 
     @classmethod
     def remedy(cls) -> str:
-        """Return what publishes the file anew."""
+        """Return what publishes the file again."""
         return cls.REMEDY or f"Run `make {cls.PATH.partition('/')[0]}` with this version of the pipeline."
 
 

@@ -121,8 +121,8 @@ def _gone(key: Key, new: BenchmarkResults) -> Row:
     if new.interrupted:
         return Row(key, NOT_RUN, "the new run was interrupted")
     same = [cell for cell in new.cells if (cell.runner.name, cell.batch, cell.mode) == key[:3]]
-    told = [f"ran on {cell.device}" if cell.status == "ok" else f"{cell.status}: {cell.reason}" for cell in same]
-    return Row(key, GONE, told[0] if told else "not among the new run's cells")
+    reasons = [f"ran on {cell.device}" if cell.status == "ok" else f"{cell.status}: {cell.reason}" for cell in same]
+    return Row(key, GONE, reasons[0] if reasons else "not among the new run's cells")
 
 
 def _judged(key: Key, old: Timed, new: Timed, floor: float | None, incomparable: str) -> Row:

@@ -35,7 +35,7 @@ class WorkerError(PipelineError):
 
 @cache
 def _processes() -> Any:
-    """Return how processes are started here: forked from a server that has the frameworks imported, or anew."""
+    """Return how processes are started here: forked from a server that has the frameworks imported, or from scratch."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     found = multiprocessing.get_context("forkserver")

@@ -99,9 +99,9 @@ def _speed(run: Run) -> Iterator[str]:
     rounds = max((len(cell.timing.round_p50_us) for cell in results.cells if cell.timing), default=0)
     yield (
         f"{results.environment.machine}. {results.environment.threads} threads, one process per row, {rounds} rounds "
-        "in which every row is timed in turn. p50 is the median of the rounds' medians; intervals are 95 %, by bootstrap "
-        "over rounds. A percentile that the number of calls cannot support is `n/a`. The limit is the least time this "
-        "machine could take, by the best it was measured to do; the share is how near the row comes."
+        "in which every row is timed in turn. p50 is the median of the rounds' medians; intervals are 95 %, by "
+        "bootstrap over rounds. A percentile that the number of calls cannot support is `n/a`. The limit is the least "
+        "time this machine could take, by the best it was measured to do; the share is how near the row comes."
     )
     if results.interrupted:
         yield "**Interrupted**: what was measured until then is below."

@@ -129,9 +129,9 @@ def _wait(context: Context, receive: Receive, seconds: float) -> Answered | None
     with Progress(*columns, console=context.console, disable=not context.console.is_terminal) as progress:
         task = progress.add_task(f"LoadGen {system.NAMES[context.config.loadgen.scenario]}", total=seconds)
         start = time.monotonic()
-        while (told := receive(0.2)) is None:
+        while (received := receive(0.2)) is None:
             progress.update(task, completed=min(time.monotonic() - start, seconds))
-    return told if isinstance(told, Answered) else None
+    return received if isinstance(received, Answered) else None
 
 
 def _work(tell: Tell, fail: Fail, config: Config, folder: Path) -> None:

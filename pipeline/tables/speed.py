@@ -94,5 +94,5 @@ def _range(ends: Any) -> Cell:
 
 
 def _over(row: Any) -> Mixed:
-    told = "" if plain(row.verdict) in ("faster", "slower") else f", {row.verdict}"
-    return Mixed((Number(row.ratio, "ratio"), f" {row.over}{told}"))
+    unless_clear = "" if plain(row.verdict) in ("faster", "slower") else f", {row.verdict}"
+    return Mixed((Number(row.ratio, "ratio"), f" {row.over}{unless_clear}"))

@@ -72,8 +72,8 @@ def _serve(pipe: Connection, work: Work, arguments: tuple[object, ...]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def fail(error: BaseException) -> NoReturn:
-        told = error if isinstance(error, PipelineError) else RuntimeError("".join(traceback.format_exception(error)))
-        pipe.send(told)
+        raised = error if isinstance(error, PipelineError) else RuntimeError("".join(traceback.format_exception(error)))
+        pipe.send(raised)
         os._exit(1)
 
     try:

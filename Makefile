@@ -87,6 +87,9 @@ format: $(INSTALLED) ## rewrite the source in the project's format
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+artifacts/README.md: $(INSTALLED) $(wildcard pipeline/artifacts/*.py) ## what every published file holds, from its model
+	@$(BIN)/python -m pipeline.artifacts.documentation > $@
+
 lint: $(INSTALLED) ## format, lint and who imports whom, without changing anything
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check

@@ -239,12 +239,15 @@ class Published:
 
     def has(self, name: str) -> bool:
         """Tell whether a file was published."""
+        self._check_declared(name)
         return name in self.names(name.partition("/")[0])
 
     def names(self, stage: str) -> list[str]:
         """Return what a stage published, as `<stage>/<file>`; nothing where it has not run."""
-        manifest = self._manifest(stage) if stage in self._manifests or self._verify else None
-        names = [f"{stage}/{file}" for file in manifest.outputs] if manifest else []
+        try:
+            names = [f"{stage}/{file}" for file in self._manifest(stage).outputs]
+        except (NotPublished, KeyError):  # KeyError: a stage that is declared as optional, and is not there
+            return []
         return names if self._verify else [name for name in names if self._may(name)]
 
     def _manifest(self, stage: str) -> Manifest:

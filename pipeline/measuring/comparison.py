@@ -80,12 +80,12 @@ def compare(old: BenchmarkResults, new: BenchmarkResults) -> Comparison:
     machine's own peaks between the runs, where both have measured them. They add up, as the shifts do.
     A cell that was timed and no longer is, is a regression too.
 
-    False alarms, by simulation (tests/test_comparison.py: 200 pairs of equal runs, six cells each, ten rounds with 2 %
-    of noise and 2 % of slow drift): where each process settles at a level of its own, 1 % around the machine's, 0.5 %
-    of the pairs had a cell called slower; at levels 2 % around it, 5.5 %. With 5 % of slow drift it was 10 %: rounds
-    resemble their neighbours too much then. Where the machine itself differed by 5 % between the runs it was 0.5 % with
-    its peaks measured, and 32 % without. A slow-down of 20 % was found in 97 % of its cells or more, and in 73 % where
-    the machine itself differed.
+    False alarms, by simulation (tests/measuring/test_comparison.py: 200 pairs of equal runs, six cells each, ten rounds
+    with 2 % of noise and 2 % of slow drift): where each process settles at a level of its own, 1 % around the
+    machine's, 0.5 % of the pairs had a cell called slower; at levels 2 % around it, 5.5 %. With 5 % of slow drift it
+    was 10 %: rounds resemble their neighbours too much then. Where the machine itself differed by 5 % between the runs
+    it was 0.5 % with its peaks measured, and 32 % without. A slow-down of 20 % was found in 97 % of its cells or more,
+    and in 73 % where the machine itself differed.
 
     On another machine, or with another dataset's model, there are ratios without verdicts.
     """

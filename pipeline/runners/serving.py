@@ -87,12 +87,14 @@ def _in_order(found: Sequence[Runner], published: Published, wanted: Wanted) -> 
     ranked = {row.runner: place for place, row in enumerate(choice.ranking)} if choice else {}
     preferred = wanted.precision if wanted.precision != AUTO else _precision(published)
 
-    def rank(one: Runner) -> tuple[bool, int, bool, bool]:
+    chosen = choice.runner if choice else None
+
+    def rank(one: Runner) -> tuple[bool, bool, int, bool, bool]:
         exported = one.record.role == "exported"
         known = ranked.get(one.record.name, len(ranked)) if exported else len(ranked)
-        return not exported, known, one.record.precision != preferred, one.device == "cpu"
+        # The chosen one may not be the first of the ranking: among equals it is the simplest.
+        return not exported, one.record != chosen, known, one.record.precision != preferred, one.device == "cpu"
 
-    chosen = choice.runner if choice else None
     for one in sorted(fitting, key=rank):
         if choice and one.record == chosen:
             yield one, f"recommended for {choice.goal} at batch {choice.batch}: {choice.reason}"

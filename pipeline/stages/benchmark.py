@@ -2,6 +2,7 @@
 
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,11 +86,16 @@ def check_validated(context: Context, parity: ParityReport) -> None:
 def _judged(runner: Runner, parity: ParityReport) -> Runner:
     """Return a runner that validation has judged, with the very options it is to be timed with.
 
+    What validation could not run, though the library seems to be there, is not timed either.
+
     Raises:
-        ArtifactError: it was judged with others.
+        ArtifactError: it was judged with other options, or never.
     """
     if runner.unavailable:
         return runner
+    judged = parity.judged(runner.record)
+    if judged and judged.verdict == "skipped":
+        return replace(runner, unavailable=f"not judged (`make validate` judges it where it runs): {judged.reason}")
     if wrong := list(audit.unjudged([runner.record], parity)):
         raise ArtifactError(
             f"what is to be timed is not what was judged: {wrong[0].replace(' was timed, but ', ' ')}",

@@ -1,8 +1,6 @@
 """The state of the machine: read from the real system, from a tree of files, and from a stand-in for NVML's answers."""
 
 import ast
-import copy
-import json
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,59 +10,59 @@ import pynvml
 import pytest
 
 from pipeline import environment
+from pipeline.artifacts.conditions import Conditions, GpuConditions
 from pipeline.measuring import conditions
 
-QUIET: dict[str, Any] = {
-    "at_s": 100.0,
-    "load_1min": 0.1,
-    "cores": 2,
-    "governor": "unknown",
-    "cpu_mhz": 3000.0,
-    "cpu_quota_cores": None,
-    "quota_throttled_s": None,
-    "steal_s": 5.0,
-    "cpu_wait_s": 50.0,
-    "driver": None,
-    "nvml": "no driver",
-    "gpus": [],
-}
+QUIET = Conditions(
+    at_s=100.0,
+    load_1min=0.1,
+    cores=2,
+    governor="unknown",
+    cpu_mhz=3000.0,
+    cpu_quota_cores=None,
+    quota_throttled_s=None,
+    steal_s=5.0,
+    cpu_wait_s=50.0,
+    driver=None,
+    nvml="no driver",
+    gpus=(),
+)
 
-GPU: dict[str, Any] = {
-    "index": 0,
-    "name": "NVIDIA H200",
-    "uuid": "GPU-1",
-    "sm_mhz": 1980,
-    "sm_mhz_max": 1980,
-    "memory_mhz": 3201,
-    "memory_mhz_max": 3201,
-    "temperature_c": 40,
-    "power_w": 120.5,
-    "throttle_reasons": [],
-    "utilisation_percent": 0,
-    "persistence_mode": True,
-    "pcie_generation": 5,
-    "pcie_generation_max": 5,
-    "pcie_width": 16,
-    "pcie_width_max": 16,
-}
+GPU = GpuConditions(
+    index=0,
+    name="NVIDIA H200",
+    uuid="GPU-1",
+    sm_mhz=1980,
+    sm_mhz_max=1980,
+    memory_mhz=3201,
+    memory_mhz_max=3201,
+    temperature_c=40,
+    power_w=120.5,
+    throttle_reasons=(),
+    utilisation_percent=0,
+    persistence_mode=True,
+    pcie_generation=5,
+    pcie_generation_max=5,
+    pcie_width=16,
+    pcie_width_max=16,
+)
 
 
 def test_reads_this_machine() -> None:
     first, second = conditions.read(), conditions.read()
-    json.dumps(first)
-    assert first.keys() == QUIET.keys()
-    assert first["cores"] == environment.cpu_count()
-    assert second["at_s"] > first["at_s"]
+    assert Conditions.model_validate_json(first.model_dump_json()) == first
+    assert first.cores == environment.cpu_count()
+    assert second.at_s > first.at_s
     if Path("/proc/stat").exists():
-        assert second["steal_s"] >= first["steal_s"] >= 0
-        assert first["load_1min"] >= 0
-    assert (first["nvml"] is None) == bool(environment.gpus())
+        assert second.steal_s >= first.steal_s >= 0
+        assert first.load_1min >= 0
+    assert (first.nvml is None) == bool(environment.gpus())
 
 
 @pytest.mark.skipif(not Path("/proc/pressure/cpu").exists(), reason="this kernel gives no pressure information")
 def test_waiting_for_a_core_only_grows() -> None:
-    first = conditions.read()["cpu_wait_s"]
-    assert 0 < first <= conditions.read()["cpu_wait_s"] < time.monotonic() + 1e6
+    first = conditions.read().cpu_wait_s
+    assert 0 < first <= conditions.read().cpu_wait_s < time.monotonic() + 1e6
 
 
 @pytest.fixture
@@ -81,10 +79,10 @@ def write(path: Path, text: str) -> None:
 
 def test_a_system_that_tells_nothing(tree: Path) -> None:
     read = conditions.read()
-    assert read["governor"] == "unknown"
+    assert read.governor == "unknown"
     for key in ("cpu_mhz", "cpu_quota_cores", "quota_throttled_s", "steal_s", "cpu_wait_s"):
-        assert read[key] is None
-    assert conditions.changes(read | {"load_1min": None}, read) == []
+        assert getattr(read, key) is None
+    assert conditions.changes(read.model_copy(update={"load_1min": None}), read) == []
 
 
 def test_governor_and_frequency_of_every_core(tree: Path) -> None:
@@ -92,8 +90,8 @@ def test_governor_and_frequency_of_every_core(tree: Path) -> None:
         write(tree / f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_governor", f"{governor}\n")
         write(tree / f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq", f"{khz}\n")
     read = conditions.read()
-    assert read["governor"] == "performance+powersave"
-    assert read["cpu_mhz"] == 2500
+    assert read.governor == "performance+powersave"
+    assert read.cpu_mhz == 2500
 
 
 def test_counters_of_proc(tree: Path) -> None:
@@ -101,9 +99,9 @@ def test_counters_of_proc(tree: Path) -> None:
     write(tree / "proc/pressure/cpu", "some avg10=0.00 avg60=0.00 avg300=0.00 total=2500000\nfull avg10=0 total=7\n")
     write(tree / "proc/cpuinfo", "model name\t: x\ncpu MHz\t\t: 2000.5\n\ncpu MHz\t\t: 3000.5\n")
     read = conditions.read()
-    assert read["steal_s"] == pytest.approx(800 / conditions.os.sysconf("SC_CLK_TCK"))
-    assert read["cpu_wait_s"] == 2.5
-    assert read["cpu_mhz"] == 2500.5
+    assert read.steal_s == pytest.approx(800 / conditions.os.sysconf("SC_CLK_TCK"))
+    assert read.cpu_wait_s == 2.5
+    assert read.cpu_mhz == 2500.5
 
 
 @pytest.mark.parametrize("inside_container", [False, True])
@@ -119,7 +117,7 @@ def test_the_tightest_quota_of_control_groups_version_2(tree: Path, inside_conta
         write(groups / "outer/inner/cpu.max", "max 100000\n")
         write(groups / "outer/inner/cpu.stat", "usage_usec 5\nthrottled_usec 0\n")
     read = conditions.read()
-    assert (read["cpu_quota_cores"], read["quota_throttled_s"]) == (1.5, 2.5)
+    assert (read.cpu_quota_cores, read.quota_throttled_s) == (1.5, 2.5)
 
 
 @pytest.mark.parametrize(("quota", "cores"), [("-1", None), ("50000", 0.5)])
@@ -130,7 +128,7 @@ def test_a_quota_of_control_groups_version_1(tree: Path, quota: str, cores: floa
     write(group / "cpu.cfs_period_us", "100000\n")
     write(group / "cpu.stat", "nr_periods 1\nthrottled_time 3000000000\n")
     read = conditions.read()
-    assert (read["cpu_quota_cores"], read["quota_throttled_s"]) == (cores, 3.0)
+    assert (read.cpu_quota_cores, read.quota_throttled_s) == (cores, 3.0)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +148,7 @@ def test_a_quota_of_control_groups_version_1(tree: Path, quota: str, cores: floa
     ],
 )
 def test_what_a_reader_must_know(start: dict[str, Any], end: dict[str, Any], words: str | None) -> None:
-    found = conditions.changes(QUIET | start, QUIET | {"at_s": 110.0} | end)
+    found = conditions.changes(QUIET.model_copy(update=start), QUIET.model_copy(update={"at_s": 110.0} | end))
     assert len(found) == (words is not None)
     assert not words or words in found[0]
 
@@ -158,21 +156,23 @@ def test_what_a_reader_must_know(start: dict[str, Any], end: dict[str, Any], wor
 @pytest.mark.parametrize(
     ("start", "end", "words"),
     [
-        ({}, {"throttle_reasons": ["power cap"]}, "was held back: power cap"),
-        ({"throttle_reasons": ["idle"]}, {"throttle_reasons": ["application clocks"]}, None),
+        ({}, {"throttle_reasons": ("power cap",)}, "was held back: power cap"),
+        ({"throttle_reasons": ("idle",)}, {"throttle_reasons": ("application clocks",)}, None),
         ({}, {"sm_mhz": 1410}, "SM clock fell from 1980 to 1410 MHz"),
-        ({}, {"sm_mhz": 345, "throttle_reasons": ["idle"]}, None),  # it clocks down when it has nothing to do
+        ({}, {"sm_mhz": 345, "throttle_reasons": ("idle",)}, None),  # it clocks down when it has nothing to do
         ({}, {"memory_mhz": 1600}, "memory clock fell from 3201 to 1600 MHz"),
         ({}, {"temperature_c": 71}, "warmed from 40 to 71 °C"),
         ({"temperature_c": None}, {"temperature_c": 71}, None),
         ({"utilisation_percent": 80}, {}, "was 80 % busy before the timing began"),
         ({}, {"utilisation_percent": 99}, None),
         ({}, {"pcie_width": 4}, "is connected by 4 of 16 PCIe lanes"),
-        (dict.fromkeys(GPU.keys() - {"index", "name", "uuid"}), {}, None),
+        (dict.fromkeys(GpuConditions.model_fields.keys() - {"index", "name", "uuid"}), {}, None),
     ],
 )
 def test_what_a_reader_must_know_of_a_gpu(start: dict[str, Any], end: dict[str, Any], words: str | None) -> None:
-    first, last = ({**copy.deepcopy(QUIET), "gpus": [GPU | state]} for state in (start, end))
+    first, last = (
+        QUIET.model_copy(update={"gpus": (GpuConditions(**GPU.model_dump() | state),)}) for state in (start, end)
+    )
     assert conditions.changes(first, last) == ([f"GPU 0 (NVIDIA H200) {words}"] if words else [])
 
 
@@ -218,16 +218,15 @@ ANSWERS: dict[str, Any] = {
 }
 
 
-def answered(monkeypatch: pytest.MonkeyPatch, **answers: Any) -> dict[str, Any]:
+def answered(monkeypatch: pytest.MonkeyPatch, **answers: Any) -> Conditions:
     monkeypatch.setattr(conditions, "_nvml", lambda: (Nvml(**answers), None))
     return conditions.read()
 
 
-def test_what_nvml_answers_becomes_plain_data(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nvml_answers_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     read = answered(monkeypatch, **ANSWERS)
-    assert read["gpus"] == [GPU]
-    assert (read["driver"], read["nvml"]) == ("595.10", None)
-    json.dumps(read)
+    assert read.gpus == (GPU,)
+    assert (read.driver, read.nvml) == ("595.10", None)
 
 
 @pytest.mark.parametrize("missing", [name for name in ANSWERS if name != "nvmlDeviceGetCount"])
@@ -239,7 +238,7 @@ def test_what_nvml_does_not_tell_is_none_and_stops_nothing(
     read = answered(monkeypatch, **answers, **({missing: not_supported} if refusing else {}))
     # The clocks are asked for twice; the stand-in answers for any handle.
     untold = {"nvmlDeviceGetClockInfo": 2, "nvmlDeviceGetMaxClockInfo": 2, "nvmlDeviceGetHandleByIndex": 0}
-    assert [*read["gpus"][0].values(), read["driver"]].count(None) == untold.get(missing, 1)
+    assert [*read.gpus[0].model_dump().values(), read.driver].count(None) == untold.get(missing, 1)
     conditions.changes(read, read)
 
 
@@ -248,8 +247,8 @@ def test_an_older_driver_has_the_older_name_for_reasons(monkeypatch: pytest.Monk
         "nvmlDeviceGetCurrentClocksEventReasons": not_supported,
         "nvmlDeviceGetCurrentClocksThrottleReasons": 0x44 | 1 << 40,
     }
-    reasons = answered(monkeypatch, **answers)["gpus"][0]["throttle_reasons"]
-    assert reasons == ["power cap", "hardware thermal slowdown", "0x10000000000"]
+    reasons = answered(monkeypatch, **answers).gpus[0].throttle_reasons
+    assert reasons == ("power cap", "hardware thermal slowdown", "0x10000000000")
 
 
 def test_every_reason_of_the_installed_package_has_a_name() -> None:

@@ -1,78 +1,18 @@
-"""The clock: what it counts and what it leaves out; and cells, timed in turn in processes of their own."""
+"""Cells, timed in turn in processes of their own."""
 
-import gc
-import time
 from dataclasses import replace
 from pathlib import Path
 
+import made_cells
 import numpy as np
 import pytest
 
-from pipeline.backends import LoadOptions
-from pipeline.measuring import harness
-from pipeline.measuring.harness import Contender, Timing
+from pipeline.measuring import harness, speedups
+from pipeline.measuring.cells import Measurement, Schedule, Timed
+from pipeline.runners import Runner
 from pipeline.tensors import Array
 
-QUICK = Timing(seconds=0.02, min_samples=9, rounds=3, warmup_s=0.05)
-
-
-def test_counts_until_both_the_time_and_the_number_are_reached() -> None:
-    calls = 0
-
-    def call() -> None:
-        nonlocal calls
-        calls += 1
-
-    samples = harness.measure(call, warmup_s=0, min_duration_s=1e-9, min_samples=50)
-    assert samples.dtype == np.int64
-    assert len(samples) == 50
-    assert calls == 51, "one call before the clock starts"
-    assert (samples > 0).all()
-    longer = harness.measure(call, warmup_s=0, min_duration_s=0.01, min_samples=1)
-    assert longer.sum() >= 0.01e9
-
-
-def test_leaves_garbage_collection_as_it_was_even_after_a_failure() -> None:
-    def fails() -> None:
-        assert not gc.isenabled()
-        raise KeyError
-
-    with pytest.raises(KeyError):
-        harness.measure(fails, warmup_s=0, min_duration_s=0.01, min_samples=1)
-    assert gc.isenabled()
-    gc.disable()
-    try:
-        harness.measure(int, warmup_s=0, min_duration_s=1e-6, min_samples=1)
-        assert not gc.isenabled(), "where it was off it stays off"
-    finally:
-        gc.enable()
-
-
-def test_warms_up_until_the_level_is_stable() -> None:
-    calls = 0
-
-    def call() -> None:
-        nonlocal calls
-        calls += 1
-        time.sleep(max(0.03 * 0.8**calls, 0.005))  # falls until the eighth call
-
-    found = harness.warm_up(call, limit_s=30)
-    assert found["stable"]
-    assert found["calls"] == calls >= 8 + harness.WINDOW_CALLS, "a window at the last level, and one more like it"
-
-
-def test_a_warm_up_ends_at_its_limit_and_says_that_the_level_was_not_stable() -> None:
-    calls = 0
-
-    def call() -> None:
-        nonlocal calls
-        calls += 1
-        time.sleep(0.001 * 1.3**calls)
-
-    found = harness.warm_up(call, limit_s=0.1)
-    assert not found["stable"]
-    assert found["calls"] == calls >= 1
-    assert harness.warm_up(call, limit_s=0)["calls"] == 1
+QUICK = Schedule(seconds=0.02, min_samples=9, rounds=3, warmup_s=0.05)
 
 
 @pytest.fixture
@@ -82,77 +22,142 @@ def images(tmp_path: Path) -> Path:
     return path
 
 
-def contender(main_job: Path, module: str = "onnxruntime", variant: str = "cpu", skip: str = "") -> Contender:
-    path = main_job / "artifacts/engine/fp32/model.onnx"
-    return Contender(f"pipeline.backends.{module}", variant, "fp32", path, LoadOptions(variant), skip=skip)
+def runner(main_job: Path, name: str = "onnxruntime cpu fp32", **options: str) -> Runner:
+    return made_cells.runner(name, path=main_job / "artifacts/engine/fp32/model.onnx", **options)
 
 
-def nothing_wrong(one: Contender, scores: Array, reference: Array | None) -> str:
+def nothing_wrong(one: Timed, scores: Array, reference: Array | None) -> str:
     return ""
 
 
 def test_every_cell_is_timed_in_turn_in_every_round(main_job: Path, images: Path) -> None:
-    runner, null = contender(main_job), contender(main_job, "null", "harness")
+    fp32, null = runner(main_job), made_cells.runner("null harness", role="harness", path=runner(main_job).path)
     told: list[str] = []
-    contenders = [null, runner, replace(runner, twin=True), contender(main_job, skip="not today")]
-    cells, interrupted = harness.time_batch(contenders, images, 4, QUICK, nothing_wrong, told.append)
+    timed = [Timed(null), Timed(fp32), Timed(fp32, repeat=True), Timed(runner(main_job, unavailable="not today"))]
+    cells, interrupted = harness.time_batch(timed, images, 4, QUICK, nothing_wrong, told.append)
     assert not interrupted
     assert [cell.status for cell in cells] == ["ok", "ok", "ok", "skipped"]
-    assert len(told) == harness.steps(contenders, QUICK)
+    assert cells[3].reason == "not today"
+    assert len(told) == harness.steps(timed, QUICK)
     for number in (1, 2, 3):
         names = [what.partition(": ")[2] for what in told if what.startswith(f"round {number} ")]
-        assert sorted(names) == sorted(map(str, contenders[:3]))
-    assert len({cell.key for cell in cells[:3]}) == 3, "the twin has a key of its own"
-    for cell in cells[:3]:
+        assert sorted(names) == sorted(map(str, timed[:3]))
+    rows = [cell.cell(None) for cell in cells]
+    assert len({row.key for row in rows[:3]}) == 3, "the repeat has a key of its own"
+    for row, cell in zip(rows[:3], cells, strict=False):
         assert len(cell.rounds) == 3
-        row = cell.row()
-        assert row["samples"] == sum(map(len, cell.rounds)) >= 9
-        assert row["items_per_s"] > 0
-        assert row["warmup"]["calls"] >= 1
-        assert set(row["conditions"]) == {"start", "end"}
-        assert row["mode"] == "end_to_end", "on a CPU nothing has to be moved to a device"
+        assert row.timing is not None
+        assert row.timing.samples == sum(map(len, cell.rounds)) >= 9
+        assert row.timing.items_per_s > 0
+        assert row.warmup is not None
+        assert row.warmup.calls >= 1
+        assert row.conditions.start is not None
+        assert row.conditions.end is not None
+        assert row.conditions.start.at_s < row.conditions.end.at_s
+        assert row.mode == "end_to_end", "on a CPU nothing has to be moved to a device"
+    saved = speedups.samples(cells)
+    assert set(saved) == {f"{row.key}/round{index}" for row in rows[:3] for index in range(3)}
+    np.testing.assert_array_equal(saved[f"{rows[2].key}/round1"], cells[2].rounds[1])
 
 
 def test_outputs_are_checked_before_and_after_a_cell_is_timed(main_job: Path, images: Path) -> None:
     seen: list[tuple[str, tuple[int, ...], bool]] = []
 
-    def wrong(one: Contender, scores: Array, reference: Array | None) -> str:
-        seen.append((one.backend, scores.shape, reference is not None))
-        if one.backend == "null":
+    def wrong(one: Timed, scores: Array, reference: Array | None) -> str:
+        backend = one.runner.record.backend
+        seen.append((backend, scores.shape, reference is not None))
+        if backend == "null":
             return "zeros"
         return "another answer" if len(seen) > 2 else ""
 
-    contenders = [contender(main_job), contender(main_job, "null", "harness")]
-    cells, _ = harness.time_batch(contenders, images, 4, QUICK, wrong)
+    timed = [Timed(runner(main_job)), Timed(runner(main_job, "null harness"))]
+    cells, _ = harness.time_batch(timed, images, 4, QUICK, wrong)
     first, null = cells
     assert (null.status, null.reason, null.rounds) == ("failed", "zeros", [])
     assert (first.status, first.reason) == ("failed", "after it was timed: another answer")
     assert seen == [("onnxruntime", (8, 10), False), ("null", (8, 10), True), ("onnxruntime", (8, 10), True)]
 
 
-def test_a_contender_that_this_machine_lacks_or_that_breaks_leaves_the_others_alone(
+def test_a_runner_that_this_machine_lacks_or_that_breaks_leaves_the_others_alone(
     main_job: Path, images: Path, tmp_path: Path
 ) -> None:
     broken = tmp_path / "model.onnx"
     broken.write_bytes(b"no model")
-    good = contender(main_job)
-    rtx = replace(
-        good, module="pipeline.backends.tensorrt", variant="tensorrt-rtx", options=LoadOptions("tensorrt-rtx")
-    )
-    cells, _ = harness.time_batch(
-        [good, replace(good, path=broken), rtx, replace(good, module="no.such.module")], images, 4, QUICK, nothing_wrong
-    )
+    good, absent = runner(main_job), runner(main_job, "tensorrt tensorrt-rtx fp32")
+    changed = replace(good, record=good.record.model_copy(update={"sha256": "0" * 64}))
+    bug = replace(good, module="no.such.module")
+    timed = [Timed(one) for one in (good, replace(good, path=broken), changed, absent, bug)]
+    cells, _ = harness.time_batch(timed, images, 4, QUICK, nothing_wrong)
     assert cells[0].status == "ok"
     assert cells[1].status == "failed"
     assert "not a readable ONNX model" in cells[1].reason
-    assert cells[2].reason
-    assert cells[3].status == "skipped"
-    assert "no module" in cells[3].reason.lower() or "No module" in cells[3].reason
+    assert cells[2].status == "failed"
+    assert "has changed since it was published" in cells[2].reason
+    assert cells[3].reason
+    assert cells[3].status != "ok"
+    assert cells[4].status == "failed"
+    assert "ModuleNotFoundError" in cells[4].reason
 
 
 def test_a_cell_that_did_not_run_has_no_numbers() -> None:
-    contender = Contender("pipeline.backends.tensorrt", "tensorrt", "fp16", Path(), LoadOptions("tensorrt"))
-    row = harness.Cell(contender, 1, "end_to_end", reason="no GPU").row()
-    assert (row["backend"], row["status"], row["reason"]) == ("tensorrt", "skipped", "no GPU")
-    assert row["samples"] == 0
-    assert row["mean_us"] is row["p50_us"] is row["p50_ci95_us"] is row["items_per_s"] is None
+    one = made_cells.runner("tensorrt tensorrt fp16", "fp16", device="cuda")
+    row = Measurement(Timed(one), 1, "end_to_end", reason="no GPU").cell(None)
+    assert (row.runner.backend, row.status, row.reason) == ("tensorrt", "skipped", "no GPU")
+    assert row.timing is row.device is row.warmup is row.limit is None
+
+
+def test_a_repeat_is_made_of_the_first_runner_of_each_kind_of_device() -> None:
+    absent = made_cells.runner("openvino cpu fp32", unavailable="not installed")
+    keras = made_cells.runner("tensorflow call", role="original")
+    first, second = made_cells.runner("onnxruntime cpu fp32"), made_cells.runner("onnxruntime cpu int8", "int8")
+    gpu = made_cells.runner("onnxruntime cuda fp32", device="cuda")
+    found = speedups.with_repeats([keras, absent, first, second, gpu], lambda one: one.record.role == "exported")
+    assert [(one.runner.record.name, one.repeat) for one in found] == [
+        ("tensorflow call", False),
+        ("openvino cpu fp32", False),
+        ("onnxruntime cpu fp32", False),
+        ("onnxruntime cpu fp32", True),
+        ("onnxruntime cpu int8", False),
+        ("onnxruntime cuda fp32", False),
+        ("onnxruntime cuda fp32", True),
+    ]
+    assert str(found[3]) == "onnxruntime cpu fp32 (A/A repeat)"
+    assert found[1].skip == "not installed"
+
+
+def test_the_noise_floor_is_of_a_repeat_against_what_it_repeats() -> None:
+    one, other = made_cells.runner("onnxruntime cpu fp32"), made_cells.runner("openvino cpu fp32")
+    cells = [
+        made_cells.measurement(one, [10, 10, 10]),
+        made_cells.measurement(one, [10, 10.4, 9.8], repeat=True),
+        made_cells.measurement(other, [90, 90, 90]),
+        made_cells.measurement(one, [20, 20, 20], batch=16),
+        made_cells.measurement(one, [22, 22, 22], batch=16, repeat=True),
+    ]
+    first, second = speedups.noise_floors(cells)
+    assert (first.batch, first.mode, first.device, first.runner) == (1, "end_to_end", "cpu", one.record.name)
+    assert first.floor == pytest.approx(1 - 10 / 10.4)
+    assert (second.batch, second.ratio, second.floor) == (16, pytest.approx(20 / 22), pytest.approx(1 - 20 / 22))
+    assert speedups.floor_of(16, "end_to_end", [first, second]) == second.floor
+    assert speedups.floor_of(16, "compute", [first, second]) == 0
+    cells[0].status = "failed"
+    assert [row.batch for row in speedups.noise_floors(cells)] == [16]
+
+
+def test_speedups_are_over_each_way_to_run_the_original_the_strongest_first() -> None:
+    call = made_cells.measurement(made_cells.runner("tensorflow call", role="original"), made_cells.around(900))
+    function = made_cells.measurement(made_cells.runner("tensorflow function", role="original"), made_cells.around(400))
+    null = made_cells.measurement(made_cells.runner("null harness", role="harness"), made_cells.around(0.3))
+    fp32 = made_cells.measurement(made_cells.runner("onnxruntime cpu fp32"), made_cells.around(20))
+    again = made_cells.measurement(made_cells.runner("onnxruntime cpu fp32"), made_cells.around(21), repeat=True)
+    int8 = made_cells.measurement(made_cells.runner("onnxruntime cpu int8", "int8"), made_cells.around(401))
+    cells = [call, function, null, fp32, again, int8]
+    floors = speedups.noise_floors(cells)
+    found = speedups.speedups(cells, floors, speedups.is_original)
+    assert [(row.runner, row.over, row.verdict) for row in found] == [
+        ("onnxruntime cpu fp32", "tensorflow function", "faster"),
+        ("onnxruntime cpu fp32", "tensorflow call", "faster"),
+        ("onnxruntime cpu int8", "tensorflow function", "no significant difference"),
+        ("onnxruntime cpu int8", "tensorflow call", "faster"),
+    ]
+    assert [row.ratio for row in found] == pytest.approx([20, 45, 400 / 401, 900 / 401])

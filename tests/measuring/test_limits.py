@@ -1,9 +1,11 @@
 """The least work of a graph, the machine's peaks, and the share of the limit that a timing reaches."""
 
-import json
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
+from pathlib import Path
 
+import made_cells
 import numpy as np
 import onnx
 import pytest
@@ -11,8 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from pipeline import environment
-from pipeline.measuring.limits import microbenchmarks, peaks
-from pipeline.measuring.limits.peaks import Peaks, Work
+from pipeline.artifacts.results import Peaks
+from pipeline.measuring.cells import Measurement, Timed
+from pipeline.measuring.limits import microbenchmarks, peaks, roofline
+from pipeline.measuring.limits.peaks import Work
+from pipeline.measuring.limits.roofline import Roofline
 
 node = helper.make_node
 
@@ -80,14 +85,15 @@ def test_images_of_any_size_have_no_count() -> None:
 
 # --- share ------------------------------------------------------------------------------------------------------------
 
-CPU = Peaks("cpu", 2, {"fp32": 1e9, "int8": 4e9}, bytes_per_s=1e9, launch_us=1.0)
-GPU = Peaks("cuda", None, {"fp32": 1e9, "int8": 4e9}, bytes_per_s=1e9, pcie_bytes_per_s=1e8, launch_us=1.0)
+CPU = Peaks(device="cpu", threads=2, macs_per_s={"fp32": 1e9, "int8": 4e9}, bytes_per_s=1e9, launch_us=1.0)
+GPU = CPU.model_copy(update={"device": "cuda:0", "threads": None, "pcie_bytes_per_s": 1e8})
 PLAIN = Work({"fp32": 1000, "int8": 2000}, weight_bytes=300, input_bytes=20, output_bytes=10)
 
 
 def test_bounds_by_hand() -> None:
     found = peaks.share(PLAIN, 10, 30.0, GPU, "end_to_end")
-    assert found == {
+    assert found is not None
+    assert found.model_dump() == {
         "limit": "compute",
         "limit_us": pytest.approx(10 * (1000 / 1e9 + 2000 / 4e9) * 1e6),  # 15 µs
         "share": pytest.approx(0.5),
@@ -96,7 +102,6 @@ def test_bounds_by_hand() -> None:
         "pcie_us": pytest.approx(10 * 20 / 1e8 * 1e6),
         "launch_us": 1.0,
     }
-    json.dumps(found)
 
 
 @pytest.mark.parametrize(
@@ -111,24 +116,32 @@ def test_bounds_by_hand() -> None:
 )
 def test_the_limit_is_the_largest_bound(work: Work, limit: str) -> None:
     found = peaks.share(work, 10, 30.0, GPU, "end_to_end")
-    assert found["limit"] == limit
-    assert found["limit_us"] == found[f"{limit}_us"] == max(v for k, v in found.items() if k.endswith("_us"))
+    assert found is not None
+    assert found.limit == limit
+    bounds = (found.compute_us, found.memory_us, found.pcie_us, found.launch_us)
+    assert found.limit_us == getattr(found, f"{limit}_us") == max(bounds)
 
 
 def test_pcie_limits_only_what_comes_from_the_host_of_a_gpu() -> None:
-    assert peaks.share(PLAIN, 1, 1.0, GPU, "compute")["pcie_us"] is None
-    assert peaks.share(PLAIN, 1, 1.0, replace(CPU, pcie_bytes_per_s=1e8), "end_to_end")["pcie_us"] is None
+    cpu = CPU.model_copy(update={"pcie_bytes_per_s": 1e8})
+    for one, mode in ((GPU, "compute"), (cpu, "end_to_end")):
+        found = peaks.share(PLAIN, 1, 1.0, one, mode)
+        assert found is not None
+        assert found.pcie_us is None
 
 
 def test_what_is_not_known_is_no_bound() -> None:
-    found = peaks.share(replace(PLAIN, input_bytes=None), 10, 30.0, replace(CPU, macs_per_s={"fp32": 1e9}), "compute")
-    assert (found["compute_us"], found["memory_us"], found["limit"]) == (None, None, "launch")
-    found = peaks.share(Work(None, 0, None, None), 1, 30.0, Peaks("cpu", 2), "compute")
-    assert (found["limit"], found["limit_us"], found["share"]) == (None, None, None)
+    no_int8 = CPU.model_copy(update={"macs_per_s": {"fp32": 1e9}})
+    found = peaks.share(replace(PLAIN, input_bytes=None), 10, 30.0, no_int8, "compute")
+    assert found is not None
+    assert (found.compute_us, found.memory_us, found.limit) == (None, None, "launch")
+    assert peaks.share(Work(None, 0, None, None), 1, 30.0, Peaks(device="cpu", threads=2), "compute") is None
 
 
 def test_a_share_above_one_is_shown() -> None:
-    assert peaks.share(PLAIN, 10, 5.0, CPU, "end_to_end")["share"] == pytest.approx(3.0)
+    found = peaks.share(PLAIN, 10, 5.0, CPU, "end_to_end")
+    assert found is not None
+    assert found.share == pytest.approx(3.0)
 
 
 # --- peaks ------------------------------------------------------------------------------------------------------------
@@ -140,7 +153,7 @@ def measured() -> Peaks:
 
 
 def test_measures_what_a_cpu_can_do_and_says_why_not_the_rest(measured: Peaks) -> None:
-    json.dumps(asdict(measured))
+    assert (measured.device, measured.threads) == ("cpu", None)
     assert set(measured.macs_per_s) == {"fp32", "int8"}
     assert all(1e8 < rate < 1e16 for rate in measured.macs_per_s.values())
     assert measured.bytes_per_s is not None
@@ -165,7 +178,7 @@ def test_a_call_does_as_much_as_it_says(name: str, products: int) -> None:
 
 @pytest.mark.skipif(bool(environment.gpus()), reason="there is a GPU")
 def test_without_a_gpu_everything_has_a_reason() -> None:
-    found = peaks.measure("cuda", ["fp32", "fp16", "fp8"], seconds=0.1)
+    found = peaks.measure("cuda:0", ["fp32", "fp16", "fp8"], seconds=0.1)
     assert found.macs_per_s == {}
     assert found.bytes_per_s is found.pcie_bytes_per_s is found.launch_us is None
     assert set(found.reasons) == {"fp32", "fp16", "fp8", "bytes_per_s", "pcie_bytes_per_s", "launch_us"}
@@ -174,7 +187,7 @@ def test_without_a_gpu_everything_has_a_reason() -> None:
 
 @pytest.mark.gpu
 def test_a_gpu_has_every_peak() -> None:
-    found = peaks.measure("cuda", ["fp32", "fp16"], seconds=1.0)
+    found = peaks.measure("cuda:0", ["fp32", "fp16"], seconds=1.0)
     assert set(found.macs_per_s) == {"fp32", "fp16"}, found.reasons
     assert found.bytes_per_s, found.reasons
     assert found.pcie_bytes_per_s
@@ -182,12 +195,12 @@ def test_a_gpu_has_every_peak() -> None:
 
 
 def test_the_best_of_two_measurements() -> None:
-    first = Peaks("cpu", 2, {"fp32": 2.0}, 5.0, tries={"fp32": [1.0, 2.0], "bytes_per_s": [5.0]}, reasons={"int8": "x"})
-    second = Peaks("cpu", 2, {"fp32": 3.0, "int8": 4.0}, None, tries={"fp32": [3.0], "int8": [4.0]})
+    first = Peaks(device="cpu", threads=2, tries={"fp32": (1.0, 2.0), "bytes_per_s": (5.0,)}, reasons={"int8": "x"})
+    second = Peaks(device="cpu", threads=2, tries={"fp32": (3.0,), "int8": (4.0,)})
     both = peaks.best(first, second)
     assert both.macs_per_s == {"fp32": 3.0, "int8": 4.0}
-    assert (both.bytes_per_s, both.tries["fp32"], both.reasons) == (5.0, [1.0, 2.0, 3.0], {})
-    launched = peaks.best(*(Peaks("cuda", None, tries={"launch_us": [rate]}) for rate in (1e5, 2e5)))
+    assert (both.bytes_per_s, both.tries["fp32"], both.reasons) == (5.0, (1.0, 2.0, 3.0), {})
+    launched = peaks.best(*(Peaks(device="cuda:0", threads=None, tries={"launch_us": (rate,)}) for rate in (1e5, 2e5)))
     assert launched.launch_us == pytest.approx(5.0)
 
 
@@ -229,3 +242,42 @@ def test_a_chain_computes_in_its_type_and_keeps_its_size(kind: str) -> None:
     onnx.checker.check_model(model, full_check=True)
     assert [tensor.data_type for tensor in model.graph.initializer] == [TensorProto.DataType.Value(kind)]
     assert sum(one.op_type == "MatMul" for one in model.graph.node) == 4
+
+
+# --- the roof over a benchmark ----------------------------------------------------------------------------------------
+
+
+def test_each_timing_is_held_against_the_work_of_the_graph_that_was_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported, typed = tmp_path / "export" / "model.onnx", tmp_path / "int8" / "model.onnx"
+    for path, batch in ((exported, "batch"), (typed, 5)):
+        path.parent.mkdir()
+        onnx.save(cnn(batch), path)
+    asked: list[tuple[str, list[str], int | None]] = []
+
+    def measure(device: str, types: Sequence[str], threads: int | None) -> Peaks:
+        asked.append((device, list(types), threads))
+        rate = 1e9 if len(asked) == 1 else 2e9  # the second time the machine is quieter
+        tries = {"fp32": (rate,), "int8": (4 * rate,)}
+        return peaks.best(Peaks(device=device, threads=threads, tries=tries), Peaks(device=device, threads=threads))
+
+    monkeypatch.setattr(roofline, "measure", measure)
+    keras = made_cells.runner("tensorflow call", role="original", path=tmp_path / "model.keras")
+    null = made_cells.runner("null harness", role="harness", path=tmp_path / "nothing")
+    int8 = made_cells.runner("onnxruntime cpu int8", "int8", path=typed)
+    absent = made_cells.runner("onnxruntime cuda fp32", device="cuda", unavailable="no GPU")
+    roof = Roofline(exported, [keras, null, int8, absent], threads=3)
+    roof.finish(7.0, again=True)
+    assert asked == [("cpu", ["fp32", "int8"], 3)] * 2, "peaks of no device but those that something runs on"
+    assert roof.peaks["cpu"].launch_us == 7.0
+    found = roof.share(made_cells.measurement(int8, [10.0] * 3, batch=1000))
+    assert found is not None
+    assert (found.limit, found.launch_us) == ("compute", 7.0)
+    assert found.compute_us == pytest.approx(1e9 * (4 * 36 * 9 / 2e9 + 4 * 36 * 10 / 8e9))
+    of_keras = roof.share(made_cells.measurement(keras, [20.0] * 3, batch=1000))
+    assert of_keras is not None
+    assert of_keras.share == pytest.approx(found.share / 2)
+    assert roof.share(made_cells.measurement(null, [10.0] * 3)) is None
+    assert roof.share(made_cells.measurement(int8, [10.0] * 3, device="cuda:0")) is None
+    assert roof.share(Measurement(Timed(absent), 1, "end_to_end")) is None

@@ -15,14 +15,16 @@ import numpy as np
 import pytest
 from commands import QUICK, run_pipeline, started
 
-from pipeline import artifacts, digests, predict
-from pipeline.backends import Bound, Step
-from pipeline.config import Config, Loadgen
+from pipeline import digests
+from pipeline.artifacts.loadgen import LoadgenResult
+from pipeline.artifacts.parity import ParityReport
+from pipeline.artifacts.recommendation import Recommendation
+from pipeline.backends import Bound
+from pipeline.config import Loadgen
 from pipeline.errors import ArtifactError, BackendUnavailable, BatchOutsideProfile, ConfigError, PipelineError
 from pipeline.measuring.loadgen import logs, system
 from pipeline.measuring.loadgen.process import Fail, Tell, isolated
-from pipeline.runners import tuning_record
-from pipeline.tensors import Array, Feed, Outputs, TensorSpec
+from pipeline.tensors import Feed, Outputs, TensorSpec
 
 CLASSES = 7
 IMAGES = np.arange(101, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)  # [101, 2, 2, 1]
@@ -222,10 +224,8 @@ def test_a_process_that_dies_or_has_a_bug_is_told() -> None:
 # The command, with the model of the digits.
 
 
-def result(folder: Path, name: str) -> dict[str, Any]:
-    found = artifacts.read_json(folder / f"artifacts/loadgen/{name}/result.json")
-    assert isinstance(found, dict)
-    return found
+def result(folder: Path, name: str) -> LoadgenResult:
+    return LoadgenResult.read(folder / f"artifacts/loadgen/{name}/result.json")
 
 
 def scenario(folder: Path, name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -233,6 +233,7 @@ def scenario(folder: Path, name: str, *arguments: str) -> "subprocess.CompletedP
 
 
 def test_scenarios_are_published_with_loadgens_logs_and_labelled_unofficial(copy: Path) -> None:
+    recommendation = Recommendation.read(copy / "artifacts" / Recommendation.PATH)
     for name in SCENARIOS:
         done = scenario(copy, name)
         assert done.returncode == 0, done.stderr
@@ -240,15 +241,21 @@ def test_scenarios_are_published_with_loadgens_logs_and_labelled_unofficial(copy
         summary = (folder / "mlperf_log_summary.txt").read_text()
         found = result(copy, f"{name}-performance")
         assert f"Scenario : {system.NAMES[name]}" in summary
-        assert f"Result is : {found['loadgen_result']}" in summary
+        assert f"Result is : {found.loadgen_result}" in summary
         # Whether a busy machine keeps Server's bound is not for this test to say.
-        assert found["loadgen_result"] == "VALID" or name == "server", found["reasons"]
-        assert found["valid"] == (found["loadgen_result"] == "VALID") == (not found["reasons"])
-        assert found["official"] is False
-        assert "0.5 s instead of the 600 s of MLPerf's rules" in found["unofficial"]
-        assert (found["backend"], found["precision"], found["device"]) == ("onnxruntime", "fp32", "cpu")
-        assert found["metric"]["value"] > 0
-        assert found["settings"]["min_duration_ms"] == 500
+        assert found.loadgen_result == "VALID" or name == "server", found.reasons
+        assert found.valid == (found.loadgen_result == "VALID") == (not found.reasons)
+        assert found.official is False
+        assert "0.5 s instead of the 600 s of MLPerf's rules" in found.unofficial
+        goal, batch = ("throughput", 16) if name == "offline" else ("latency", 1)
+        choice = recommendation.choice(batch, goal)
+        assert choice is not None
+        assert (found.runner, found.device) == (choice.runner, choice.device), "what the benchmark recommends"
+        assert f"{choice.runner.name} on {choice.device}" in done.stdout
+        assert "recommended for" in done.stdout
+        assert found.metric is not None
+        assert (found.metric.value or 0) > 0
+        assert found.settings["min_duration_ms"] == 500
         for told in ("UNOFFICIAL", "Result not verified by MLCommons Association.", "Result is : "):
             assert told in done.stdout
     assert len(list((copy / "artifacts/loadgen").glob("*/result.json"))) == len(SCENARIOS), "one beside the other"
@@ -257,7 +264,7 @@ def test_scenarios_are_published_with_loadgens_logs_and_labelled_unofficial(copy
     # A result of another model does not stay.
     path = copy / "artifacts/loadgen/server-performance/result.json"
     other = json.loads(path.read_text())
-    other["model"]["sha256"] = "0" * 64
+    other["runner"]["sha256"] = "0" * 64
     path.write_text(json.dumps(other))
     assert scenario(copy, "singlestream").returncode == 0
     assert not path.exists()
@@ -269,33 +276,42 @@ def test_accuracy_is_that_of_validation(copy: Path, name: str) -> None:
     done = scenario(copy, name, "--accuracy")
     assert done.returncode == 0, done.stderr
     found = result(copy, f"{name}-accuracy")
-    accuracy = found["accuracy"]
-    parity = artifacts.read_json(copy / "artifacts/validate/parity.json")
-    row = next(row for row in parity["totals"] if row["candidate"] == "typed fp32")
-    assert found["valid"]
-    assert accuracy["samples"] == parity["dataset"]["samples"]
-    assert accuracy["accuracy"] == accuracy["validated"]["accuracy"] == row["accuracy_candidate"]
-    assert accuracy["fp32"] == row["accuracy_reference"]
-    assert (accuracy["meets_99"], accuracy["meets_99_9"]) == (True, True)
-    assert f"accuracy {accuracy['accuracy']:.4f}" in done.stdout
+    accuracy = found.accuracy
+    parity = ParityReport.read(copy / "artifacts" / ParityReport.PATH)
+    judged = parity.judged(found.runner)
+    assert found.valid
+    assert accuracy is not None
+    assert judged is not None
+    assert judged.total is not None
+    assert judged.verdict == "pass"
+    assert accuracy.samples == parity.dataset.samples
+    assert accuracy.validated_runner == found.runner.name
+    assert accuracy.accuracy == accuracy.validated_accuracy == judged.total.accuracy_candidate
+    assert accuracy.fp32 == judged.total.accuracy_reference
+    assert (accuracy.meets_99, accuracy.meets_99_9) == (True, True)
+    assert (found.metric, found.loadgen_result) == (None, None), "accuracy mode measures no speed"
+    assert f"accuracy {accuracy.accuracy:.4f}" in done.stdout
 
 
 def test_what_a_cpu_only_emulates_is_judged_but_not_timed(copy: Path) -> None:
     half = "--set=loadgen.precision=fp16"
     refused = scenario(copy, "singlestream", half)
     assert refused.returncode == 4
-    assert "no fp16 arithmetic on a CPU" in refused.stderr
+    assert "a CPU has no fp16 arithmetic" in refused.stderr
     assert not (copy / "artifacts/loadgen").exists()
     judged = scenario(copy, "offline", half, "--accuracy")
     assert judged.returncode == 0, judged.stderr
     assert "emulated" in judged.stdout
-    assert result(copy, "offline-accuracy")["emulated"] is True
+    runner = result(copy, "offline-accuracy").runner
+    assert (runner.name, runner.emulated, runner.options.exact) == ("typed fp16", True, True)
 
 
 def test_the_keras_model_can_be_driven_and_unknown_backends_not(copy: Path) -> None:
     assert scenario(copy, "offline", "--accuracy", "--set=loadgen.backend=tensorflow").returncode == 0
     found = result(copy, "offline-accuracy")
-    assert (found["backend"], found["accuracy"]["validated"]["candidate"]) == ("tensorflow", "keras")
+    assert found.accuracy is not None
+    assert (found.runner.backend, found.runner.role) == ("tensorflow", "original")
+    assert (found.accuracy.validated_runner, found.accuracy.validated_accuracy) == ("keras", found.accuracy.fp32)
     unknown = scenario(copy, "offline", "--set=loadgen.backend=cuda")
     assert unknown.returncode == 2
     assert "unknown backend 'cuda'" in unknown.stderr
@@ -356,26 +372,3 @@ def test_loadgen_ends_with_the_process_that_started_it(copy: Path) -> None:
         process.kill()
         process.communicate(timeout=20)  # to the end of what all of them write
         assert group_ends(process.pid)
-
-
-def test_predicts_ways_are_shared(main_job: Path) -> None:
-    store, config = artifacts.Store(main_job / "artifacts"), Config()
-    image: Array = np.zeros((1, 28, 28, 1), np.uint8)
-    fp32 = predict.choose(store, "fp32")
-    for exact in (True, False):
-        with predict.open_session(store, "onnxruntime", fp32, config, exact=exact) as (way, session):
-            assert (way.backend, way.variant, way.artifact) == ("onnxruntime", "cpu", "engine/fp32/model.onnx")
-            assert next(iter(session.run({"image": image}).values())).shape == (1, 10)
-            assert session.settings["optimization"] == ("none" if exact else "all")
-
-
-def test_the_plan_is_obeyed_where_a_model_is_timed(copy: Path) -> None:
-    store, graph = artifacts.Store(copy / "artifacts"), copy / "artifacts/engine/fp32/model.onnx"
-    tuned = {"cpu": ((Step(8, chunk=4),), [])}
-    path = graph.with_name(tuning_record.FILE)
-    path.write_text(artifacts.dump_json(tuning_record.describe(digests.of_file(graph), tuned)), encoding="utf-8")
-    images: Array = np.zeros((16, 28, 28, 1), np.uint8)
-    fp32 = predict.choose(store, "fp32")
-    with predict.open_session(store, "onnxruntime", fp32, Config(), exact=False) as (_, session):
-        session.run({"image": images})
-        assert session.settings["chunk"] == 4

@@ -106,7 +106,12 @@ def test_what_to_run_is_said_with_what_may_not_be_chosen(made: Path) -> None:
     html = page.render(read(made))
     section = html[html.index('<section id="choices">') :]
     text = Page(section[: section.index("</section>")]).text
-    for words in ("openvino cpu int8", "2.20×", "All that passed, the fastest first", "2 runners that cannot be recommended"):
+    for words in (
+        "openvino cpu int8",
+        "2.20×",
+        "All that passed, the fastest first",
+        "2 runners that cannot be recommended",
+    ):
         assert words in text
     assert made_records.NO_GPU in text
     assert "## What to run" in markdown.render(read(made))

@@ -26,7 +26,7 @@ from pipeline.tensors import Array
 from pipeline.workflow.context import Context, Outcome
 
 CHECKED = 32
-"""Images, at least, by which a runner's outputs are checked: on the one image of a batch of 1, chance decides."""
+"""Images, at least, by which a runner's outputs are checked: on a single image chance would decide."""
 
 
 def run(context: Context) -> Outcome:
@@ -77,8 +77,8 @@ def check_validated(context: Context, parity: ParityReport) -> None:
         return
     if not context.config.benchmark.allow_failed:
         raise ParityError(
-            "the model failed validation; a fast wrong answer is not timed",
-            "See artifacts/validate/parity.json, or insist with --set benchmark.allow_failed=true.",
+            "the model failed validation, so it is not timed",
+            "See artifacts/validate/parity.json, or time it anyway with --set benchmark.allow_failed=true.",
         )
     context.warn("timing a model that FAILED validation, as benchmark.allow_failed says")
 
@@ -98,7 +98,7 @@ def _judged(runner: Runner, parity: ParityReport) -> Runner:
         return replace(runner, unavailable=f"not judged (`make validate` judges it where it runs): {judged.reason}")
     if wrong := list(audit.unjudged([runner.record], parity)):
         raise ArtifactError(
-            f"what is to be timed is not what was judged: {wrong[0].replace(' was timed, and ', ': ')}",
+            f"what is to be timed is not what was judged: {wrong[0].replace(' was timed, but ', ' ')}",
             "Run `make validate` with the same options on this machine, then this again.",
         )
     return runner
@@ -155,8 +155,8 @@ def _wrong(timed: Timed, scores: Array, reference: Array | None) -> str:
     if reference is None or precision.tolerance.holds(scores, reference):
         return ""
     agreement = float((scores.argmax(axis=1) == reference.argmax(axis=1)).mean())
-    # Beyond its numeric tolerance a runner has been judged by its accuracy, in the validate stage. What is looked for
-    # here is another thing: a session that computes something else altogether.
+    # Beyond its numeric tolerance a runner has been judged by its accuracy, in the validate stage. This looks for
+    # something else: a session that computes something different altogether.
     return "" if agreement >= 0.9 else f"only {agreement:.0%} of the images agree with the original model"
 
 

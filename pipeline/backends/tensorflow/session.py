@@ -46,7 +46,7 @@ class TensorFlowSession(Closable):
         return {OUTPUT: self._infer(tf.constant(images)).numpy()}  # on a CPU a view of the result, kept alive by it
 
     def bind(self, feed: Feed) -> Bound:
-        """Put the images on the device. TensorFlow does not tell its stream."""
+        """Put the images on the device. TensorFlow does not give its stream."""
         self.check_open()
         if self._predict is not None:
             raise BackendUnavailable("model.predict always takes and returns host arrays")

@@ -34,7 +34,7 @@ class Roofline:
         self.peaks["cpu"] = self.peaks["cpu"].model_copy(update={"launch_us": launch_us})
 
     def share(self, cell: Measurement) -> Limit | None:
-        """Return which limit a timed cell is under and how near, None where that cannot be told."""
+        """Return which limit a timed cell is under and how near, None where that is unknown."""
         if cell.status != "ok" or is_harness(cell.runner):
             return None
         p50_us, peaks = cell.timing.p50_us, self.peaks.get(str(cell.device))

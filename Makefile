@@ -34,17 +34,17 @@ $(STAGES): $(INSTALLED)
 train: ## train the Keras model, on the GPU where there is one
 export: ## export it to SavedModel and ONNX
 engine: ## build a TensorRT engine for each precision
-validate: ## compare outputs and accuracy, hop by hop
-benchmark: ## time every way to run it against the original
+validate: ## compare outputs and accuracy, runner by runner and hop by hop
+benchmark: ## time every runner against the original; recommend the fastest that passed
 report: ## write artifacts/report/index.html and report.md
 
 localise: $(INSTALLED) ## where a precision loses accuracy: make localise ARGS="--precision int8"
 	@$(BIN)/python -m pipeline localise $(ARGS)
 
-bench-peers: $(INSTALLED) ## time our runners beside others' (benchmarks/README.md)
+bench-peers: $(INSTALLED) ## time our runners and others (benchmarks/README.md)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-predict: $(INSTALLED) ## tell what images show: make predict ARGS="image.png"
+predict: $(INSTALLED) ## classify images: make predict ARGS="image.png"
 	@$(BIN)/python -m pipeline predict $(ARGS)
 
 doctor: $(INSTALLED) ## what this machine has and what each stage will use
@@ -60,7 +60,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@! $(PIP) show --quiet onnxruntime-gpu 2>/dev/null || $(PIP) uninstall --quiet --yes onnxruntime-gpu onnxruntime
 	@$(PIP) install --quiet --constraint constraints.txt \
-		--editable '.[$(EXTRAS)]' || { echo "The set-up failed; pip's words are above.$(if $(findstring gpu,$(EXTRAS)),\
+		--editable '.[$(EXTRAS)]' || { echo "The set-up failed; pip's message is above.$(if $(findstring gpu,$(EXTRAS)),\
 		TensorRT comes from NVIDIA's index. Without it: make EXTRAS=cuda$(comma)dev; without GPU: make EXTRAS=dev)"; exit 1; }
 ifneq ($(WITH_CUDA),)
 	@$(PIP) uninstall --quiet --yes onnxruntime
@@ -86,6 +86,9 @@ check: lint types test ## format, lint, types and tests
 format: $(INSTALLED) ## rewrite the source in the project's format
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+artifacts/README.md: $(INSTALLED) $(wildcard pipeline/artifacts/*.py) ## what every published file holds, from its model
+	@$(BIN)/python -m pipeline.artifacts.documentation > $@
 
 lint: $(INSTALLED) ## format, lint and who imports whom, without changing anything
 	$(BIN)/ruff format --check

@@ -41,10 +41,8 @@ State = tuple[Conditions, Conditions]
 def main(
     output: Annotated[Path, typer.Option(help="Folder for the table and the raw data.")] = Path("artifacts/peers"),
     only: Annotated[list[str] | None, typer.Option(help="Name of a network to time; may be repeated.")] = None,
-    threads: Annotated[int, typer.Option(help="Threads, where a way lets them be chosen; 0: one for each core.")] = 0,
-    quick: Annotated[
-        bool, typer.Option(help="The article's CNN only, too briefly for numbers that mean much.")
-    ] = False,
+    threads: Annotated[int, typer.Option(help="Threads, for runners that let them be set; 0: one for each core.")] = 0,
+    quick: Annotated[bool, typer.Option(help="The article's CNN only, too briefly for meaningful numbers.")] = False,
 ) -> None:
     """Time our runners beside their peers."""
     console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)
@@ -86,7 +84,7 @@ def main(
 def _time(
     network: Network, who: list[Timed], schedule: Schedule, differences: dict[str, float], console: Console
 ) -> tuple[list[Measurement], bool]:
-    """Time everybody at each batch size; return their cells, and whether Ctrl-C cut it short."""
+    """Time all runners at each batch size; return their cells, and whether Ctrl-C cut it short."""
     cells: list[Measurement] = []
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with (

@@ -1,4 +1,4 @@
-"""What has to be there before anything is timed: the graph, the engine, and how this machine runs both fastest."""
+"""What is needed before anything is timed: the graph, the engine, and how this machine runs both fastest."""
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor

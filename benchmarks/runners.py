@@ -1,4 +1,4 @@
-"""Who is timed: our runners, and beside them every usual way to run the same model."""
+"""What is timed: our runners, and with them every usual way to run the same model."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,7 @@ class Way(NamedTuple):
 
 
 WAYS = (
-    Way(KERAS, "call", "Keras model(x)"),  # first: the others' outputs are held against its
+    Way(KERAS, "call", "Keras model(x)"),  # first: the others' outputs are compared with its
     Way(KERAS, "predict", "Keras predict"),
     Way(KERAS, "function", "Keras tf.function"),
     Way(KERAS, "xla", "Keras tf.function, XLA"),
@@ -56,9 +56,9 @@ class Files(NamedTuple):
 
 
 def runners(files: Files, threads: int | None) -> list[Runner]:
-    """Return everybody; what cannot run here says why.
+    """Return all runners; those that cannot run here say why.
 
-    All compute in FP32, TF32 off, with `threads` threads where the way lets that be chosen.
+    All compute in FP32, TF32 off, with `threads` threads where that can be set.
     """
     return [runner(way, files, threads) for way in WAYS]
 
@@ -94,7 +94,7 @@ def runner(way: Way, files: Files, threads: int | None) -> Runner:
 
 
 def timed(files: Files, threads: int) -> list[Timed]:
-    """Return everybody, our first runner on the CPU and on the GPU twice."""
+    """Return all runners, our first one on the CPU and on the GPU twice."""
     return speedups.with_repeats(runners(files, threads), ours)
 
 

@@ -114,14 +114,14 @@ def checks(everything: Sequence[Timed]) -> Iterator[Claim]:
             ours_us, bare_us = mine.timing.round_p50_us, bare.timing.round_p50_us
             if batch == 1:
                 ratio = statistics.speedup(ours_us, bare_us)
-                words = f"{where}: our p50 is {_told(ratio)} of the bare loop's, at most {BATCH_1}"
+                words = f"{where}: our p50 is {_with_interval(ratio)} of the bare loop's, at most {BATCH_1}"
                 yield Claim(words, _judge(ratio, floor, lambda value: value <= BATCH_1))
             if (timed.network, batch) == ("article_cnn", 1024):
                 ratio = statistics.speedup(bare.timing.round_mean_us, mine.timing.round_mean_us)
-                words = f"{where}: {_told(ratio)} times the bare loop's items per second, at least {CNN_1024}"
+                words = f"{where}: {_with_interval(ratio)} times the bare loop's items per second, at least {CNN_1024}"
                 yield Claim(words, _judge(ratio, floor, lambda value: value >= CNN_1024))
             ratio = statistics.speedup(bare_us, ours_us)
-            words = f"{where}: {_told(ratio)} times as fast as the bare loop, noise {floor:.1%}: not slower"
+            words = f"{where}: {_with_interval(ratio)} times as fast as the bare loop, noise {floor:.1%}: not slower"
             margin = 1 / (1 + min(floor, WIDE))
             yield Claim(words, _judge(ratio, floor, lambda value, margin=margin: value >= margin))  # type: ignore[misc]
         for row in floors:
@@ -139,7 +139,7 @@ def _judge(ratio: statistics.Ratio, floor: float, is_so: Callable[[float], bool]
     return HOLDS if is_so(ratio.ratio) else FAILS
 
 
-def _told(ratio: statistics.Ratio) -> str:
+def _with_interval(ratio: statistics.Ratio) -> str:
     return f"{ratio.ratio:.3f} ({span(ratio.ratio_ci95, '.3f')})"
 
 

@@ -32,7 +32,7 @@ ConfigFile = Annotated[
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key, as train.epochs=3. Repeatable.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Run even where the artifacts are up to date.")]
+Force = Annotated[bool, typer.Option("--force", help="Run even if the artifacts are up to date.")]
 
 
 def _load(
@@ -61,7 +61,7 @@ def _run(
 def _console() -> "Console":
     from rich.console import Console
 
-    # Where nobody watches (a log, CI) there is no width to find out: wide enough for the tables.
+    # A log or CI has no width to ask for: wide enough for the tables.
     return Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 
 
@@ -79,22 +79,22 @@ def benchmark(
     ] = None,
     accuracy: Annotated[bool, typer.Option("--accuracy", help="With --scenario: LoadGen's accuracy mode.")] = False,
     compare: Annotated[
-        Path | None, typer.Option(metavar="OLD.json", help="Tell what became faster or slower than in OLD.json.")
+        Path | None, typer.Option(metavar="OLD.json", help="Show what became faster or slower than in OLD.json.")
     ] = None,
     fail_on_regression: Annotated[
-        bool, typer.Option("--fail-on-regression", help="With --compare: exit with 7 where a cell became slower.")
+        bool, typer.Option("--fail-on-regression", help="With --compare: exit with code 7 if a cell became slower.")
     ] = False,
     config: ConfigFile = None,
     assignments: Assignments = None,
     force: Force = False,
 ) -> None:
     if scenario is None and accuracy:
-        raise typer.BadParameter("goes with --scenario", param_hint="--accuracy")
+        raise typer.BadParameter("needs --scenario", param_hint="--accuracy")
     if compare is None and fail_on_regression:
-        raise typer.BadParameter("goes with --compare", param_hint="--fail-on-regression")
+        raise typer.BadParameter("needs --compare", param_hint="--fail-on-regression")
     if scenario is not None:
         if compare is not None:
-            raise typer.BadParameter("compares the cells of a plain run; leave --scenario out", param_hint="--compare")
+            raise typer.BadParameter("compares plain benchmark runs; leave out --scenario", param_hint="--compare")
         mode = "accuracy" if accuracy else "performance"
         chosen = {"loadgen.scenario": scenario, "loadgen.mode": mode}
         _run(ON_DEMAND["loadgen"], config, assignments, force, chosen)
@@ -129,7 +129,7 @@ def report(
         import webbrowser
 
         if not webbrowser.open(page.as_uri()):
-            typer.echo(f"no browser could be started here; the page is {page}", err=True)
+            typer.echo(f"no browser could be started; the page is {page}", err=True)
 
 
 _COMMANDS: dict[str, Any] = {"benchmark": benchmark, "report": report}
@@ -139,7 +139,7 @@ for _stage in STAGES.values():
 
 @app.command("localise", help=ON_DEMAND["localise"].help)
 def localise(
-    precision: Annotated[str | None, typer.Option(help="The precision to look into; localise.precision.")] = None,
+    precision: Annotated[str | None, typer.Option(help="The precision to examine (localise.precision).")] = None,
     config: ConfigFile = None,
     assignments: Assignments = None,
     force: Force = False,
@@ -150,12 +150,12 @@ def localise(
 @app.command()
 def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="PNG, JPEG or .npy files.")],
-    backend: Annotated[str, typer.Option(help="A backend's name; auto: the benchmark's recommendation.")] = "auto",
-    precision: Annotated[str, typer.Option(help="A precision; auto: the benchmark's recommendation.")] = "auto",
+    backend: Annotated[str, typer.Option(help="Name of a backend; auto: the benchmark's recommendation.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Name of a precision; auto: the benchmark's recommendation.")] = "auto",
     config: ConfigFile = None,
     assignments: Assignments = None,
 ) -> None:
-    """Tell what images show, by the fastest runner that passed validation."""
+    """Classify images with the fastest runner that passed validation."""
     from pipeline import predict
 
     for line in predict.predict(images, backend, precision, _load(config, assignments)):
@@ -166,12 +166,13 @@ def predict(
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     artifacts: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Check a run instead: is what was timed what was judged?")
+        Path | None,
+        typer.Option(metavar="RUN", help="Check a run instead: was what was timed also judged?"),
     ] = None,
     config: ConfigFile = None,
     assignments: Assignments = None,
 ) -> None:
-    """Tell what this machine has, and what each stage will therefore use; or check a run's folder."""
+    """Show what this machine has and what each stage will use; or check a run's folder."""
     if artifacts is not None:
         from pipeline import checkup
 
@@ -216,5 +217,5 @@ def main() -> None:
             typer.echo(f"  {error.hint}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        typer.echo("interrupted; what was published before is unharmed", err=True)
+        typer.echo("interrupted; what was published before is unchanged", err=True)
         sys.exit(130)

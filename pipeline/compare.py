@@ -17,12 +17,12 @@ def read(path: Path) -> BenchmarkResults:
     """Read the results of a run.
 
     Raises:
-        ArtifactError: see `Artifact.read`; it says to keep copies of runs that others are to be compared with.
+        ArtifactError: see `Artifact.read`; it says to keep copies of runs to compare with.
     """
     try:
         return BenchmarkResults.read(path)
     except ArtifactError as error:
-        keep = "Keep a copy of artifacts/benchmark/results.json of the run that others are to be compared with."
+        keep = "Keep a copy of artifacts/benchmark/results.json from each run that you want to compare with later."
         raise ArtifactError(error.message, keep if not path.exists() else error.hint) from error
 
 
@@ -44,7 +44,7 @@ def show(old: BenchmarkResults, new: BenchmarkResults, console: Console, *, fail
         lines = "\n".join(f"  {row.key}: {_explained(row)}" for row in found.regressions)
         raise RegressionError(
             f"worse than in the old results, {len(found.regressions)} of {len(found.rows)} cells:\n{lines}",
-            "Run the benchmark again: what other load on the machine slowed down will not be slow twice.",
+            "Run the benchmark again: a slowdown caused by other load on the machine will not repeat.",
         )
     return found
 
@@ -54,4 +54,4 @@ def _explained(row: Row) -> str:
         return f"{row.verdict}, {row.reason}"
     ends = row.ratio.ratio_ci95
     interval = f" ({ends[0]:.3f} to {ends[1]:.3f})" if ends else ""
-    return f"{row.ratio.ratio:.3f}{interval} times as fast, beyond the floor of {row.floor:.1%}"
+    return f"{row.ratio.ratio:.3f}{interval} times as fast, beyond the noise floor of {row.floor:.1%}"

@@ -2,7 +2,7 @@
 
 cuda.core is imported inside functions: it may be absent. Its objects are passed on as they are, since a wrapper would
 cost time between two launches. Nothing here was ever run on a GPU: there was none where it was written. The test that
-holds every name against the API (see pipeline.backends.tensorrt.build) covers this file too.
+checks every name against the API (see pipeline.backends.tensorrt.build) covers this file too.
 """
 
 import math
@@ -23,7 +23,7 @@ class CaptureError(Exception):
 
 def device() -> Any:
     """Return the first GPU, as cuda.core's Device; raise BackendUnavailable where there is none."""
-    remedy = "Run this where an NVIDIA GPU and its driver are (`nvidia-smi`)."
+    remedy = "Run this on a machine with an NVIDIA GPU and its driver (`nvidia-smi`)."
     if not environment.gpus():
         raise BackendUnavailable("no NVIDIA GPU here (nvidia-smi does not answer)", remedy)
     try:
@@ -62,16 +62,16 @@ def allocate(stream: Any, nbytes: int) -> Any:
         return gpu.allocate(max(nbytes, 1), stream=stream)
     except Exception as error:  # CUDAError has no public name
         raise BackendUnavailable(
-            f"the GPU gives no {nbytes:,} bytes: {first_line(error)}",
-            "Choose a smaller batch, or free its memory (`nvidia-smi` shows who has it).",
+            f"the GPU cannot allocate {nbytes:,} bytes: {first_line(error)}",
+            "Choose a smaller batch, or free its memory (`nvidia-smi` shows what uses it).",
         ) from error
 
 
 class Memory:
-    """One tensor's memory on the device and, where `pinned`, its page-locked twin on the host for fast copies.
+    """One tensor's memory on the device and, where `pinned`, its page-locked copy on the host for fast transfers.
 
-    `address` is the device's, `view` the twin as an array, zeros at first. Views stay valid as long as somebody holds
-    them, even after `close`: the array keeps the host memory, and CUDA frees it with the last one.
+    `address` is the device's, `view` the host's copy as an array, zeros at first. Views stay valid as long as somebody
+    holds them, even after `close`: the array keeps the host memory, and CUDA frees it with the last one.
     """
 
     def __init__(self, stream: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *, pinned: bool) -> None:
@@ -89,11 +89,11 @@ class Memory:
             self.view[...] = 0
 
     def upload(self) -> None:
-        """Start copying the whole twin to the device."""
+        """Start copying the host's copy to the device."""
         self._on_host.copy_to(self._on_device, stream=self._stream)
 
     def download(self) -> None:
-        """Start copying the whole tensor from the device to the twin."""
+        """Start copying the tensor from the device to the host's copy."""
         self._on_device.copy_to(self._on_host, stream=self._stream)
 
     def close(self) -> None:
@@ -111,7 +111,7 @@ def capture(stream: Any, work: Callable[[], None]) -> Any:
     """
     graph_builder = stream.create_graph_builder()
     try:
-        graph_builder.begin_building("thread_local")  # as trtexec: other threads may do what they like
+        graph_builder.begin_building("thread_local")  # as trtexec: other threads are not restricted
         work()
         graph_builder.end_building()
         graph = graph_builder.complete()

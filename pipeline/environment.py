@@ -47,7 +47,7 @@ STRICT = {"extra": "forbid"}
 
 @dataclass(frozen=True)
 class Gpu:
-    """One NVIDIA GPU as nvidia-smi tells it."""
+    """One NVIDIA GPU as nvidia-smi reports it."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -59,7 +59,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Machine:
-    """What results depend on and no package tells."""
+    """What results depend on besides packages."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -83,7 +83,7 @@ class Machine:
 def gpus() -> tuple[Gpu, ...]:
     """Return the NVIDIA GPUs that this process may use; empty where nvidia-smi does not answer.
 
-    CUDA_VISIBLE_DEVICES is honoured where it hides all of them, as `CUDA_VISIBLE_DEVICES=-1 make all` does.
+    CUDA_VISIBLE_DEVICES is obeyed where it hides all of them, as `CUDA_VISIBLE_DEVICES=-1 make all` does.
     """
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
         return ()
@@ -123,7 +123,7 @@ def versions(more: tuple[str, ...] = ()) -> dict[str, str]:
 
 @cache
 def cpu_name() -> str:
-    """Return the processor's name as the system tells it."""
+    """Return the processor's name as the system reports it."""
     if Path("/proc/cpuinfo").exists():
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -149,7 +149,7 @@ def prepare_tensorflow() -> None:
     some of the same GPU.
     """
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    # Without a GPU TensorFlow logs an ERROR that there is none, which here is a fact already told in a plain line.
+    # Without a GPU TensorFlow logs an ERROR that there is none, which here is a fact already reported in a plain line.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if gpus() else "3")
 
 

@@ -6,11 +6,11 @@
     ├ InputError         2   a feed that does not fit the model: its names, shapes or types
     │ └ BatchOutsideProfile  2   a batch that an engine, or a graph with a fixed batch, was not built for
     ├ ArtifactError      3   missing, stale, changed since it was published, or could not be written
-    │ └ NotPublished     3   missing or stale: a run of its stage is all that is wanted
+    │ └ NotPublished     3   missing or stale: running its stage is all it takes
     ├ BackendUnavailable 4   asked for by name and not available on this machine
     ├ BuildError         5   a graph or an engine that cannot be built, with the builder's own words
     ├ ParityError        6   accuracy outside its budget
-    ├ RegressionError    7   slower than the results compared with, where asked to fail then
+    ├ RegressionError    7   slower than the results compared with (--fail-on-regression)
     └ Interrupted      130   Ctrl-C, with what was measured until then kept
 
 Anything else that is raised is a bug of the pipeline: traceback, exit 1.
@@ -66,7 +66,7 @@ class NotPublished(ArtifactError):  # noqa: N818  says what is the matter
     """An artifact that its stage has not published yet, or not since what it is made from has changed."""
 
 
-class BackendUnavailable(PipelineError):  # noqa: N818  the design's name; reads better where it is caught
+class BackendUnavailable(PipelineError):  # noqa: N818  reads better where it is caught
     """A way to run a model that this machine does not offer."""
 
     exit_code = 4
@@ -79,7 +79,7 @@ class BuildError(PipelineError):
 
 
 class ParityError(PipelineError):
-    """A candidate whose outputs or accuracy differ more than allowed."""
+    """A runner whose outputs or accuracy differ more than allowed."""
 
     exit_code = 6
 
@@ -97,5 +97,5 @@ class Interrupted(PipelineError):  # noqa: N818  an interruption is no error of 
 
 
 def first_line(error: Exception) -> str:
-    """Return an error in one line, for a reason in a table: a library's own may go on for many, or have no words."""
+    """Return an error in one line, for a reason in a table: a library's own may have many, or none."""
     return (str(error).splitlines() or [type(error).__name__])[0]

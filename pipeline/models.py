@@ -18,7 +18,7 @@ INPUT, OUTPUT = "image", "probabilities"
 def article_cnn(image_shape: tuple[int, int, int], classes: int) -> keras.Model:
     """Return the article's network on raw pixels.
 
-    Takes uint8 [batch, height, width, channels], divides by 255 in its first layer, so that whoever has the model has
+    Takes uint8 [batch, height, width, channels], divides by 255 in its first layer, so that the file of the model holds
     the preprocessing too, and returns probabilities, float32 [batch, classes].
     """
     return keras.Sequential(
@@ -93,7 +93,7 @@ def load(path: Path, source: str = "article-cnn") -> keras.Model:
         reason = _first_lines(error)
         if "unsafe" in reason or "arbitrary code" in reason or "safe_mode" in reason:
             raise ArtifactError(
-                f"{path} wants to run arbitrary code when it is loaded, and is refused: {reason}",
+                f"{path} would run arbitrary code when loaded, and is refused: {reason}",
                 "Replace Lambda layers by a keras.layers.Layer subclass registered with "
                 "@keras.saving.register_keras_serializable(), then run `make train`.",
             ) from error

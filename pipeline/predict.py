@@ -1,4 +1,4 @@
-"""What images show, told by the fastest runner that passed validation, or by the one asked for."""
+"""What images show, by the fastest runner that passed validation, or by the one asked for."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from pipeline.runners.serving import Wanted
 
 
 def predict(images: Sequence[Path], backend: str, precision: str, config: Config) -> list[str]:
-    """Return a line about who answers, and one for each image: its label and the probability.
+    """Return a line about which runner answers, and one for each image: its label and the probability.
 
     Where `backend` and `precision` are auto, the benchmark's recommendation is followed.
 
@@ -40,7 +40,7 @@ def predict(images: Sequence[Path], backend: str, precision: str, config: Config
 
 
 def read_image(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Read a PNG or JPEG, or an array saved as .npy, as the model wants it: uint8 [height, width, channels].
+    """Read a PNG or JPEG, or an array saved as .npy, as the model takes it: uint8 [height, width, channels].
 
     Pictures are turned to grey or RGB and resized as needed. Arrays must fit as they are: the pipeline does not guess
     what their values mean.

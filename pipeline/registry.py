@@ -1,6 +1,6 @@
 """Extension points: a package's listing is the list of what it offers, so that adding one is adding one file.
 
-Listing imports nothing of what it lists: who wants to know six names does not pay for what they stand for.
+Listing imports nothing of what it lists: a list of six names costs no imports.
 """
 
 import importlib

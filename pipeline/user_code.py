@@ -1,4 +1,4 @@
-"""Functions of the user's own, named by an import path: importing them, and recognising them without an import."""
+"""Functions of the user's own, named by an import path: importing them, and identifying them without an import."""
 
 import hashlib
 import importlib

@@ -154,7 +154,7 @@ def test_a_gpu_backend_asked_for_by_name_without_a_gpu_exits_with_4(copy: Path, 
 
 def test_doctor_answers_in_json(pipeline: Run) -> None:
     found = json.loads(pipeline("doctor", "--json").stdout)
-    assert found["schema"] == 1
+    assert found["schema"] == 2
     assert list(found["stages"]) == list(STAGES)
     assert "CPUExecutionProvider" in found["onnxruntime"]["loaded"]
     assert found["tensorflow"]["version"] == environment.version("tensorflow")

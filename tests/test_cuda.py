@@ -24,7 +24,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> fake_gpu.Gpu:
     return gpu
 
 
-def test_no_gpu_is_told_before_cuda_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_gpu_is_reported_before_cuda_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "gpus", lambda: ())
     monkeypatch.setitem(sys.modules, "cuda.core", None)
     with pytest.raises(BackendUnavailable, match="nvidia-smi does not answer"):
@@ -39,7 +39,7 @@ def test_cuda_core_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pip install" in caught.value.hint
 
 
-def test_a_driver_that_does_not_answer_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_does_not_answer_is_reported_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(index: int) -> None:
         raise RuntimeError("the driver is too old\nand more")
 
@@ -66,7 +66,7 @@ def test_memory_goes_there_and_back(gpu: fake_gpu.Gpu) -> None:
     assert memory.view.tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
-def test_memory_that_the_device_has_not_is_told(gpu: fake_gpu.Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_the_device_has_not_is_reported(gpu: fake_gpu.Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(device: fake_gpu.Device, size: int, *, stream: fake_gpu.Stream) -> None:
         raise fake_gpu.CudaError("out of memory\nand more")
 

@@ -55,7 +55,7 @@ def test_one_onnx_runtime_is_no_conflict(versions: dict[str, str]) -> None:
     assert doctor.conflicts(found(versions)) == []
 
 
-def test_on_a_gpu_the_build_without_cuda_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_gpu_the_build_without_cuda_is_reported_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     (missing,) = doctor.missing(found({"onnxruntime": "1.32.0"}))
     assert missing.endswith("there is none for CUDA 12 and this processor")
@@ -65,7 +65,7 @@ def test_on_a_gpu_the_build_without_cuda_is_told_with_its_remedy(monkeypatch: py
     assert doctor.CUDA_RUNTIME in missing
 
 
-def test_what_the_older_build_costs_is_told() -> None:
+def test_what_the_older_build_costs_is_reported() -> None:
     (missing,) = doctor.missing(found(CUDA, loaded=("CUDAExecutionProvider",)))
     assert "ONNX Runtime 1.26.0 lacks: load only models that you trust" in missing
     assert "pip" not in missing
@@ -80,4 +80,4 @@ def test_pip_make_and_doctor_name_the_same_versions() -> None:
         assert not any("onnxruntime-gpu" in requirement for requirement in requirements), "pip would install both"
     assert f"CUDA_RUNTIME := {doctor.CUDA_RUNTIME}\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
     recipe = f"pip uninstall --yes onnxruntime\n.venv/bin/python -m pip install --no-deps '{doctor.CUDA_RUNTIME}'"
-    assert recipe in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert recipe in (ROOT / "docs/gpu-server.md").read_text(encoding="utf-8")

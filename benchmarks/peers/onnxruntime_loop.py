@@ -85,6 +85,6 @@ def load(model: Path, options: LoadOptions) -> Iterator[LoopSession]:
     if (found := session.get_providers()[0]) != _PROVIDERS[options.variant]:
         raise BackendUnavailable(
             f"ONNX Runtime fell back to {found}: its {_PROVIDERS[options.variant]} did not load",
-            "`make doctor` tells what is missing.",
+            "`make doctor` shows what is missing.",
         )
     yield LoopSession(session, model, "cpu" if options.variant == "cpu" else str(FIRST_GPU))

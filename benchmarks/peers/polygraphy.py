@@ -40,7 +40,7 @@ class PolygraphySession:
             )
             for name, meta in runner.get_input_metadata(use_numpy_dtypes=False).items()
         )
-        self.outputs: tuple[TensorSpec, ...] = ()  # a runner does not tell before it infers
+        self.outputs: tuple[TensorSpec, ...] = ()  # a runner does not say before it infers
         self.settings: dict[str, object] = {"threads": environment.cpu_count(), "runner": type(runner).__name__}
 
     def run(self, feed: Feed) -> Outputs:
@@ -49,7 +49,7 @@ class PolygraphySession:
         return outputs
 
     def bind(self, feed: Feed) -> Bound:
-        """Raise BackendUnavailable: how long the device takes is not the runner's to tell."""
+        """Raise BackendUnavailable: the runner does not say how long the device takes."""
         raise BackendUnavailable("runner.infer is timed as it is called: with host arrays")
 
 
@@ -77,7 +77,7 @@ def load(model: Path, options: LoadOptions) -> Iterator[PolygraphySession]:
     probe(options.variant)
     from polygraphy.logger import G_LOGGER
 
-    G_LOGGER.module_severity = G_LOGGER.WARNING  # it would tell of every session made
+    G_LOGGER.module_severity = G_LOGGER.WARNING  # it would log every session made
     if options.variant == "onnxrt":
         from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
 

@@ -29,7 +29,7 @@ class Artifact(Record):
     PATH: ClassVar[str]
     """Where it is published, `<stage>/<file>`, with `*` for a folder or file named by data."""
     REMEDY: ClassVar[str] = ""
-    """What publishes it anew; empty: its stage."""
+    """What publishes it again; empty: its stage."""
 
     def to_json(self) -> str:
         """Return the file's text."""
@@ -64,7 +64,7 @@ class Artifact(Record):
         number = cls.schema_number()
         found = tree.get("schema") if isinstance(tree, dict) else None
         if found != number:
-            what = f"has schema {found}, not {number}" if found is not None else f"is no {Path(cls.PATH).name}"
+            what = f"has schema {found}, not {number}" if found is not None else f"is not a {Path(cls.PATH).name}"
             raise ArtifactError(f"{path} {what}: another version of the pipeline wrote it", cls.remedy(path))
         try:
             return cls.model_validate(tree)
@@ -82,7 +82,7 @@ class Artifact(Record):
 
     @classmethod
     def remedy(cls, path: Path) -> str:
-        """Return what publishes a file anew."""
+        """Return what publishes a file again."""
         stage = cls.PATH.partition("/")[0].replace("*", path.parent.name)
         return cls.REMEDY or f"Run `make {stage}` with this version of the pipeline."
 

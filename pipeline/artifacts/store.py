@@ -81,14 +81,14 @@ class Store:
         """Return a stage's manifest after checking every file against it.
 
         Raises:
-            ArtifactError: nothing published yet, a file changed, or an input of the stage was published anew since.
+            ArtifactError: nothing published yet, a file changed, or an input of the stage was published again since.
         """
         self.recover(stage)
         manifest = self.manifest(stage)
         if manifest is None:
             raise NotPublished(f"{self.folder(stage)} has no artifact yet", f"Run `make {stage}`.")
         if wrong := self.changed(stage, manifest):
-            raise ArtifactError("\n".join(wrong), f"Run `make {stage}` to publish it anew.")
+            raise ArtifactError("\n".join(wrong), f"Run `make {stage}` to publish it again.")
         for source, digest in manifest.fingerprint.inputs.items():
             upstream = self.manifest(source.partition("/")[0])
             # A stage that is not here at all was left on another machine: then there is nothing to compare with.
@@ -96,7 +96,7 @@ class Store:
                 record = upstream.outputs.get(source.partition("/")[2])
                 if record is None or record.sha256 != digest:
                     raise NotPublished(
-                        f"{self.folder(stage)} is stale: {source} was published anew since", f"Run `make {stage}`."
+                        f"{self.folder(stage)} is stale: {source} was published again since", f"Run `make {stage}`."
                     )
         return manifest
 
@@ -131,7 +131,7 @@ class Store:
         if manifest is None or name not in manifest.outputs:
             raise ArtifactError(f"{self.root / path} has not been published", f"Run `make {stage}`.")
         if wrong := self.changed(stage, manifest, only=name):
-            raise ArtifactError("\n".join(wrong), f"Run `make {stage}` to publish it anew.")
+            raise ArtifactError("\n".join(wrong), f"Run `make {stage}` to publish it again.")
         return self.root / path
 
     def published(self) -> "Published":
@@ -263,7 +263,7 @@ class Published:
 
     def _check_declared(self, name: str) -> None:
         if self._verify is None and not self._may(name):
-            raise RuntimeError(f"{name} is read and not declared among the stage's needs {self._declared}")
+            raise RuntimeError(f"{name} is read but not declared among the stage's needs {self._declared}")
 
 
 @contextmanager
@@ -275,6 +275,6 @@ def writing(folder: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM):
             raise ArtifactError(
                 f"cannot write below {folder}: {error.strerror or error}",
-                "Make room, or set artifacts=DIR to another folder. What was published before is unharmed.",
+                "Make room, or set artifacts=DIR to another folder. What was published before is unchanged.",
             ) from error
         raise

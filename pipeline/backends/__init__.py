@@ -1,4 +1,4 @@
-"""Ways to run a model, one file each; the folder's listing is the registry.
+"""Backends: each runs models, one file each; the folder's listing is the registry.
 
 A backend is a module that offers what `Backend` below says. It runs models and never times them: only the benchmark
 stage owns the clock. It is imported without its library, so that all can be listed anywhere; where the library is
@@ -63,8 +63,8 @@ def step_of(steps: Sequence[Step], batch: int) -> Step | None:
 class Bound:
     """A model whose inputs are resident on the device: `launch` starts one inference, `wait` waits for its end.
 
-    `stream` is the handle of the CUDA stream it runs on, by which its time can be taken on the device itself; None on
-    a CPU, and where the library does not tell.
+    `stream` is the handle of the CUDA stream it runs on, by which its time can be taken on the device itself; None on a
+    CPU, and where the library does not say.
     """
 
     launch: Callable[[], None]
@@ -81,8 +81,7 @@ class Session(Protocol):
     """A loaded model. Not for use from several threads.
 
     `device` is the address of where it really runs, `cpu` or `cuda:0`, as found after loading, not as asked for.
-    `settings` tell how: threads, chunk, streams, CUDA graph, pinned memory; what a number has to carry that others are
-    to believe.
+    `settings` tell how: threads, chunk, streams, CUDA graph, pinned memory; what a reader needs to know of a number.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -122,7 +121,7 @@ class Backend(Protocol):
     """The packages whose version can change what it computes; those that are installed are recorded with results."""
 
     TUNABLE: bool
-    """Whether its sessions follow `LoadOptions.steps`, so that it is worth looking for the best."""
+    """Whether its sessions follow `LoadOptions.steps`, so that it is worth tuning."""
 
     def probe(self, variant: str) -> None:
         """Raise BackendUnavailable, with the reason and the remedy, where `variant` cannot run on this machine."""
@@ -151,7 +150,7 @@ def names(role: Role) -> tuple[str, ...]:
 
 
 def module(path: str) -> Backend:
-    """Import a module that satisfies `Backend`, by its path: one of this package or of somebody else's."""
+    """Import a module that satisfies `Backend`, by its path: one of this package or any other."""
     return cast("Backend", importlib.import_module(path))
 
 

@@ -180,8 +180,8 @@ def load(model: Path | bytes, options: LoadOptions) -> Iterator[OpenVinoSession]
     """Load an ONNX model, from a file or from its bytes.
 
     FP32 is FP32: by itself, OpenVINO computes it in BF16 where the processor has that. `exact` also asks for its mode
-    of accuracy. One caller waits for each result, so that latency is what it is told to care for: all threads on one
-    batch. Steps are not followed.
+    of accuracy. One caller waits for each result, so its hint is LATENCY: all threads on one batch. Steps are not
+    followed.
 
     Raises:
         ArtifactError: the file is not there, is no model, or is not the one expected.

@@ -21,7 +21,7 @@ from pipeline import registry
 
 
 def _from_commas(value: Any) -> Any:
-    """Accept `a,b` and a single value where a list is wanted, as typed on a command line."""
+    """Accept `a,b` and a single value where a list is expected, as typed on a command line."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return [value] if isinstance(value, int) else value
@@ -53,13 +53,15 @@ class Data(Section):
     """Which samples: the images, their labels, and how they are split."""
 
     name: Literal["auto", "mnist", "digits"] = Field(
-        "auto", description="auto is MNIST when it can be had, else the embedded digits, loudly"
+        "auto", description="auto: MNIST if it is available, else the embedded digits, with a warning"
     )
     source: str = Field(
-        "", pattern=f"^$|{ImportPath}", description="own data instead, as package.module:function (docs/own-models.md)"
+        "",
+        pattern=f"^$|{ImportPath}",
+        description="your own data, as package.module:function (docs/own-models.md)",
     )
     dir: Path | None = Field(
-        None, description="folder with MNIST's four IDX files, gzip or not; else the variable PIPELINE_DATA_DIR"
+        None, description="folder with MNIST's four IDX files, gzip or not; unset: the variable PIPELINE_DATA_DIR"
     )
     download_timeout_s: float = Field(60.0, gt=0, description="seconds for the whole download of MNIST")
 
@@ -106,23 +108,23 @@ class Engine(Section):
     precisions: Names = Field(
         ("fp32", "tf32", "fp16"),
         min_length=1,
-        description=f"of {', '.join(PRECISIONS)}; auto: all of them, and the best within the budget chosen",
+        description=f"of {', '.join(PRECISIONS)}; auto: build all, choose the best within the budget",
     )
     keep_fp32: Names = Field(
-        (), description="Keras layers to keep in FP32; auto: those that a precision outside its budget needs"
+        (), description="Keras layers to keep in FP32; auto: find those that a precision outside its budget needs"
     )
-    calibration_samples: int = Field(512, ge=1, description="training images by which int8 and fp8 find their ranges")
+    calibration_samples: int = Field(512, ge=1, description="training images to find the ranges of int8 and fp8 with")
     calibration_seed: int = Field(0, ge=0)
     flavour: Literal["auto", "tensorrt", "tensorrt-rtx"] = Field(
-        "auto", description="auto: tensorrt where its library and a GPU are there, else tensorrt-rtx"
+        "auto", description="auto: tensorrt if its library and a GPU are present, else tensorrt-rtx"
     )
-    targets: Names = Field((), description="GPU generations for tensorrt-rtx, as sm86, sm89, sm120; empty: its default")
+    targets: Names = Field((), description="GPU generations for tensorrt-rtx, such as sm86, sm89; empty: its default")
     batch_min: int = Field(1, ge=1)
     batch_opt: int = Field(64, ge=1, description="the batch size the engine is tuned for")
     batch_max: int = Field(1024, ge=1)
-    workspace_mib: int | None = Field(None, ge=1, description="limit of the builder's workspace; none: its own")
-    optimization_level: int | None = Field(None, ge=0, le=5, description="builder effort; none: its own")
-    tune: bool = Field(True, description="measure with which threads and chunks this machine runs the graphs best")
+    workspace_mib: int | None = Field(None, ge=1, description="limit of the builder's workspace; unset: TensorRT's own")
+    optimization_level: int | None = Field(None, ge=0, le=5, description="builder effort; unset: TensorRT's own")
+    tune: bool = Field(True, description="measure which threads and chunks run each graph fastest here")
 
     @field_validator("precisions")
     @classmethod
@@ -157,11 +159,11 @@ class Engine(Section):
 
 
 class Validate(Section):
-    """When a candidate counts as equal to the original model."""
+    """When a runner counts as equal to the original model."""
 
     accuracy_budget_pp: float = Field(0.5, ge=0, description="accuracy that may be lost, in percentage points")
     batch_size: int = Field(256, ge=1, description="samples per inference")
-    batch_sizes: BatchSizes = Field((1, 7, 64), description="an image's result must not depend on which of these")
+    batch_sizes: BatchSizes = Field((1, 7, 64), description="an image's result must not depend on these")
 
 
 class Benchmark(Section):
@@ -169,14 +171,14 @@ class Benchmark(Section):
 
     batch_sizes: BatchSizes = Field((1, 64, 1024))
     seconds: float | None = Field(
-        None, gt=0, description="of each cell, over all rounds (none: 0.6); of a LoadGen run (none: MLPerf's 600)"
+        None, gt=0, description="for each cell, over all rounds (unset: 0.6); for a LoadGen run (unset: MLPerf's 600)"
     )
     min_samples: int = Field(30, ge=1, description="samples per cell, over all rounds, however long they take")
     rounds: int = Field(
-        10, ge=2, description="every cell is timed in turn this many times: drift hits all alike, and intervals show it"
+        10, ge=2, description="how often every cell is timed in turn: drift affects all alike, and intervals show it"
     )
-    warmup_s: float = Field(2.0, ge=0, description="seconds at most until a cell's level is stable, before it counts")
-    threads: int | None = Field(None, ge=1, description="of the CPU, for every way to run; none: as many as there are")
+    warmup_s: float = Field(2.0, ge=0, description="seconds of warm-up for a cell at most; it ends once stable")
+    threads: int | None = Field(None, ge=1, description="CPU threads, for every runner; unset: one for each core")
     allow_failed: bool = Field(False, description="time a model that failed validation")
 
     @property
@@ -190,10 +192,10 @@ class Loadgen(Section):
 
     scenario: Literal["singlestream", "multistream", "server", "offline"] = "singlestream"
     mode: Literal["performance", "accuracy"] = "performance"
-    backend: str = Field("auto", description="what runs the model; auto: the fastest that passed, by the benchmark")
+    backend: str = Field("auto", description="what runs the model; auto: the benchmark's recommendation")
     precision: str = Field("fp32", description="of the typed graph or engine; auto: the recommended one")
     server_qps: float | None = Field(
-        None, gt=0, description="queries per second of `server`; none: half of what it can"
+        None, gt=0, description="queries per second of `server`; unset: half of what the model can answer"
     )
     server_latency_ms: float = Field(15.0, gt=0, description="the bound that 99 % of `server`'s queries must keep")
 
@@ -201,9 +203,9 @@ class Loadgen(Section):
 class Localise(Section):
     """Where a precision loses accuracy (`python -m pipeline localise`)."""
 
-    precision: str = Field("fp16", description="the one to look into")
+    precision: str = Field("fp16", description="the precision to examine")
     samples: int = Field(
-        5000, ge=1, description="validation images to look at, at most; few prove little: half a point takes 764"
+        5000, ge=1, description="validation images to use at most; few prove little: half a point needs 764"
     )
 
     @field_validator("precision")

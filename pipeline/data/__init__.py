@@ -18,7 +18,7 @@ def load(options: config.Data, *, download: bool = True) -> Dataset:
     """Load the configured dataset.
 
     Raises:
-        DataError: it cannot be had or cannot be used, and why.
+        DataError: it is unavailable or cannot be used, and why.
     """
     if options.source:
         return own.load(options.source)
@@ -29,17 +29,17 @@ def load(options: config.Data, *, download: bool = True) -> Dataset:
     except mnist.NotAtHandError as error:
         if options.name == "mnist":
             raise DataError(
-                f"MNIST is not at hand: {error.message}",
-                f"Set data.dir or {DIR_VARIABLE} to a folder with its four IDX files, or data.name=digits.",
+                f"MNIST is unavailable: {error.message}",
+                f"Set data.dir or {DIR_VARIABLE} to a folder with its four IDX files, or set data.name=digits.",
             ) from error
-        return digits.load(substitute=f"MNIST could not be had: {error.message}")
+        return digits.load(substitute=f"MNIST is unavailable: {error.message}")
 
 
 def reload(record: DatasetRecord, options: config.Data) -> Dataset:
     """Load again the very data that a model was trained on, whatever `data.name` says now.
 
     Raises:
-        DataError: they cannot be had, or are not the same.
+        DataError: they are unavailable, or are not the same.
     """
     if record.name in ("mnist", "digits"):
         dataset = load(options.model_copy(update={"name": record.name, "source": ""}))
@@ -50,20 +50,20 @@ def reload(record: DatasetRecord, options: config.Data) -> Dataset:
         if getattr(found, split) != getattr(record.sha256, split):
             raise DataError(
                 f"the {split} split of {record.name} from {dataset.origin} is not the one the model was trained on",
-                "Run `make train` with this data, or point data.dir to the data of the training.",
+                "Run `make train` with this data, or point data.dir to the data used for training.",
             )
     return dataset
 
 
 def identify(options: config.Data) -> str:
-    """Tell cheaply, without a download, which data `load` would read: for deciding whether training is up to date."""
+    """Identify the data that `load` would read, without a download: this decides whether training is up to date."""
     if options.source:
         return f"{options.source} {user_code.source_digest(options.source)}"
     if options.name != "digits":
         if files := mnist.files(_folder(options)):
             return "mnist " + " ".join(digests.of_file(path)[:16] for path in files)
         if options.name == "mnist":
-            return "mnist, not at hand"
+            return "mnist, unavailable"
     return "digits"
 
 

@@ -1,4 +1,4 @@
-"""The digits that scikit-learn brings along: a small set that is always at hand."""
+"""The digits that come with scikit-learn: a small set that is always available."""
 
 from dataclasses import replace
 

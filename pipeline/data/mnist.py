@@ -32,14 +32,14 @@ KERAS_SHA256 = "731c5ac602752760c8e48fbffcb8c3b850d9dc2a2aedcf2cc48468fc17b673d1
 
 
 class NotAtHandError(DataError):
-    """MNIST is neither in a folder nor to be downloaded; `auto` then takes the digits."""
+    """MNIST is not in a folder and cannot be downloaded; `auto` then takes the digits."""
 
 
 def load(folder: Path | None, *, download: bool, timeout_s: float) -> Dataset:
     """Return MNIST in three splits: of its 60,000 training images, 5,000 are for validation.
 
     Raises:
-        NotAtHandError: no folder is given, and there is no copy to be had.
+        NotAtHandError: no folder is given, and no copy can be downloaded.
         DataError: what is there cannot be used.
     """
     train_images, train_labels, test_images, test_labels = read(folder, download=download, timeout_s=timeout_s)
@@ -63,7 +63,7 @@ def read(folder: Path | None, *, download: bool, timeout_s: float) -> Arrays:
     """Read the set from a folder, or, where none is given, from Keras's copy, which is downloaded if need be.
 
     Raises:
-        NotAtHandError: no folder is given, and there is no copy to be had.
+        NotAtHandError: no folder is given, and no copy can be downloaded.
         DataError: what is there cannot be used.
     """
     if folder is not None:
@@ -118,7 +118,7 @@ def _check(arrays: Arrays, where: Path) -> None:
     for images, labels, name in ((arrays[0], arrays[1], "train"), (arrays[2], arrays[3], "t10k")):
         if len(images) != len(labels):
             raise DataError(
-                f"{where}: {name} has {len(images)} images and {len(labels)} labels", "Use files of one set."
+                f"{where}: {name} has {len(images)} images and {len(labels)} labels", "Use files of the same set."
             )
         if images.shape[1:] != (SIDE, SIDE):
             raise DataError(
@@ -135,7 +135,7 @@ def read_idx(path: Path, magic: int) -> NDArray[np.uint8]:
     Raises:
         DataError: the file is truncated, too long, damaged, or has another magic number.
     """
-    again = "Get the file anew."
+    again = "Download the file again."
     try:
         raw = path.read_bytes()
         if raw[:2] == b"\x1f\x8b":

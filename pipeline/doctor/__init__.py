@@ -119,7 +119,7 @@ def _backend(name: str) -> BackendFound:
 
 
 def setup(found: Findings) -> str:
-    """Tell which of the extras is installed, and what `make setup` would choose on this machine."""
+    """Say which of the extras is installed, and what `make setup` would choose on this machine."""
     versions, gpu = found.versions, bool(found.machine.gpus)
     cuda, tensorrt = "nvidia-cudnn-cu12" in versions, "tensorrt-cu12" in versions
     installed = "gpu" if cuda and tensorrt else "cuda" if cuda else "none"
@@ -132,7 +132,7 @@ def setup(found: Findings) -> str:
 
 
 def _replace_runtime(found: Findings) -> str:
-    """Tell how this machine gets the one ONNX Runtime that it should have."""
+    """Say how this machine gets the one ONNX Runtime that it should have."""
     wanted = CUDA_RUNTIME if found.machine.gpus else RUNTIME
     return (
         f"`pip uninstall -y onnxruntime onnxruntime-gpu`, then `pip install --no-deps '{wanted}'`; "
@@ -154,12 +154,12 @@ def conflicts(found: Findings) -> list[str]:
             f"onnxruntime-gpu {runtime} is built for CUDA 13, TensorFlow for CUDA 12: {_replace_runtime(found)}"
         )
     if _release(versions.get("tensorrt", "11.0")) < (11, 0):
-        wrong.append(f"tensorrt {versions.get('tensorrt')} is too old: 11 is needed (and mends CVE-2026-24268)")
+        wrong.append(f"tensorrt {versions.get('tensorrt')} is too old: 11 is needed (it fixes CVE-2026-24268)")
     return wrong
 
 
 def missing(found: Findings) -> list[str]:
-    """Name what is not there and what that costs."""
+    """Name what is missing and what that costs."""
     probed = (("tensorflow", found.tensorflow.error), ("onnxruntime", found.onnxruntime.error))
     lacking = [f"{name}: {error}" for name, error in probed if error]
     runtime = found.onnxruntime.version
@@ -170,7 +170,7 @@ def missing(found: Findings) -> list[str]:
             f"load only models that you trust{remedy}"
         )
     if not found.machine.gpus:
-        no_gpu = "no NVIDIA GPU (nvidia-smi does not answer): everything runs on the CPU, engines are built only"
+        no_gpu = "no NVIDIA GPU (nvidia-smi does not answer): everything runs on the CPU; engines are built but not run"
         return [*lacking, no_gpu]
     extra = "with `make setup`, which takes the extra gpu where nvidia-smi answers"
     if not found.tensorflow.gpus:
@@ -192,7 +192,7 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 def _stages(found: Findings, config: Config) -> dict[str, str]:
-    """Tell what each stage will use on this machine."""
+    """Say what each stage will use on this machine."""
     tensorflow = next(iter(found.tensorflow.gpus), "the CPU")
     wanted = list(found.tensorrt) if config.engine.flavour == AUTO else [config.engine.flavour]
     builder = next((name for name in wanted if found.tensorrt[name].builds), None)
@@ -213,7 +213,7 @@ def _stages(found: Findings, config: Config) -> dict[str, str]:
         else "typed ONNX graphs only, no engine",
         "validate": f"TensorFlow on {tensorflow}; {available}",
         "benchmark": f"TensorFlow on {tensorflow}; {available}",
-        "report": "a page and a text, from the artifacts alone",
+        "report": "the artifacts alone; it writes a page and a text",
     }
     return {stage: uses[stage] for stage in STAGES}
 

@@ -1,4 +1,4 @@
-"""Ways from a Keras model to another framework's file, one each; the folder's listing is the registry.
+"""Exporters: each writes a Keras model in another framework's format; the folder's listing is the registry.
 
 An exporter is a module with `FILE`, `ARTIFACT` and `write` (`Exporter` below). Its model takes and returns what the
 Keras model does, under the names `models.INPUT` and `models.OUTPUT`. Adding one is adding a file here.
@@ -27,7 +27,7 @@ class Exporter(Protocol):
     def write(self, model: "keras.Model", path: Path, opset: int) -> str:
         """Export a model of one input and one output, and return a line about it for people.
 
-        `path` does not exist yet; `opset` is the ONNX operator set, for whom it concerns.
+        `path` does not exist yet; `opset` is the ONNX operator set, for exporters that have one.
 
         Raises:
             BuildError: the model cannot be exported, in the converter's words.

@@ -42,7 +42,7 @@ def convert(model: keras.Model, opset: int) -> onnx.ModelProto:
     except Exception as error:  # whatever tf2onnx meets: it has no exception of its own
         raise BuildError(
             f"tf2onnx cannot convert {model.name}: {type(error).__name__}: {error}",
-            "An operator that ONNX lacks (Keras's exact GELU is one) has to be replaced in the model.",
+            "Replace operators that ONNX lacks (such as Keras's exact GELU) in the model.",
         ) from error
     graph = simplify.simplify(converted)
     _check(graph, model.name)
@@ -56,7 +56,7 @@ def _check(graph: onnx.ModelProto, name: str) -> None:
     if foreign:
         raise BuildError(
             f"tf2onnx left operators of TensorFlow in the graph: {', '.join(foreign)}",
-            "Replace the layers they come from by ones that ONNX has operators for.",
+            "Replace the layers they come from with ones that ONNX has operators for.",
         )
     names = [spec.name for spec in (*graphs.inputs(graph), *graphs.outputs(graph))]
     if names != [models.INPUT, models.OUTPUT] or graphs.inputs(graph)[0].dtype != np.uint8:

@@ -34,7 +34,7 @@ def typed_products(model: onnx.ModelProto) -> Iterator[tuple[NodeProto, str]]:
 
 
 def summary(model: onnx.ModelProto) -> GraphArithmetic:
-    """Tell how much of a graph computes in which type.
+    """Say how much of a graph computes in which type.
 
     `compute_nodes` counts the multiply-accumulating nodes by type, `mac_share` the share of their multiply-accumulates
     for one sample; None where a dimension other than the batch is dynamic. `casts`, `quantize` and `dequantize` count

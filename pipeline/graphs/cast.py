@@ -69,7 +69,7 @@ def emulate(model: ModelProto) -> ModelProto:
 
 
 class _Rewriter:
-    """Copies a graph node by node; `at` is the name under which a float tensor is to be had in a type."""
+    """Copies a graph node by node; `at` is the name under which a float tensor is available in a type."""
 
     def __init__(self, model: ModelProto, to: int) -> None:
         self.model, self.to = model, to
@@ -85,7 +85,7 @@ class _Rewriter:
         """Append a copy of `node` that reads and writes the types it is to have."""
         if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
             raise BuildError(
-                f"node {node.name} ({node.op_type}) holds an inner graph, which no precision rewrites",
+                f"node {node.name} ({node.op_type}) contains a subgraph, which no precision rewrites",
                 "Export the model without control flow, or choose fp32 or tf32.",
             )
         to = FLOAT if stay else self.to
@@ -131,7 +131,7 @@ class _Rewriter:
 
 
 def _narrowable(node: NodeProto, opset: int, to: int) -> tuple[list[bool], list[bool]]:
-    """Tell of each input and of each output whether the operator's definition lets it be `to`.
+    """Say of each input and output whether the operator's definition lets it be `to`.
 
     An output may be where its type is that of an input which may be (the definition's `T`). A Constant's or a Cast's
     type depends on an attribute alone: those stay as they are, and are cast where they are read.

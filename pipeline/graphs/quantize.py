@@ -1,7 +1,7 @@
 """Quantising a graph's products explicitly: QuantizeLinear and DequantizeLinear around what they multiply.
 
 ONNX Runtime's quantizer (quantization/qdq_quantizer.py, 1.26) hands the dequantised tensor to everyone who reads it: in
-ResNet50 to 12 residual additions, and to nodes it was told to leave. Its FP8 scales come from the spread of the
+ResNet50 to 12 residual additions, and to nodes that it was to leave out. Its FP8 scales come from the spread of the
 integers 0 to 255 (73.9) instead of that of E4M3's numbers (100.1). Hence this one; for INT8 a test holds it to ONNX
 Runtime's scales and weights, bit by bit.
 """
@@ -139,7 +139,7 @@ def _measured(model: ModelProto, form: Format, name: str, amax: float) -> list[N
 
 
 def _parameters(model: ModelProto, form: Format, base: str, amax: Floats) -> list[str]:
-    """Add a scale and a zero point of amax's shape, and return their names. TensorRT wants every zero point to be 0."""
+    """Add a scale and a zero point of amax's shape, and return their names. TensorRT takes zero points of 0 only."""
     scale, zero = f"{base}/scale", f"{base}/zero_point"
     model.graph.initializer.append(numpy_helper.from_array(form.scale(amax), scale))
     model.graph.initializer.append(numpy_helper.from_array(np.zeros(amax.shape, form.dtype), zero))

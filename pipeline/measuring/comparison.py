@@ -1,4 +1,4 @@
-"""Two runs of the benchmark compared: what became faster, what slower, and what cannot be told.
+"""Two runs of the benchmark compared: what became faster, what slower, and what is not significant.
 
 Within a run cells are timed in turn, and drift of the machine cancels in each round's ratio. Between two runs nothing
 cancels: rounds are unpaired, and the machine, or the process a cell runs in, may be at another level.
@@ -84,10 +84,10 @@ def compare(old: BenchmarkResults, new: BenchmarkResults) -> Comparison:
     with 2 % of noise and 2 % of slow drift): where each process settles at a level of its own, 1 % around the
     machine's, 0.5 % of the pairs had a cell called slower; at levels 2 % around it, 5.5 %. With 5 % of slow drift it
     was 10 %: rounds resemble their neighbours too much then. Where the machine itself differed by 5 % between the runs
-    it was 0.5 % with its peaks measured, and 32 % without. A slow-down of 20 % was told in 97 % of its cells or more,
+    it was 0.5 % with its peaks measured, and 32 % without. A slow-down of 20 % was found in 97 % of its cells or more,
     and in 73 % where the machine itself differed.
 
-    On another machine, or with another dataset's model, ratios are worth a look and never a verdict.
+    On another machine, or with another dataset's model, there are ratios without verdicts.
     """
     incomparable = _incomparable(old.environment, new.environment)
     before, after = _timed(old), _timed(new)
@@ -121,8 +121,8 @@ def _gone(key: Key, new: BenchmarkResults) -> Row:
     if new.interrupted:
         return Row(key, NOT_RUN, "the new run was interrupted")
     same = [cell for cell in new.cells if (cell.runner.name, cell.batch, cell.mode) == key[:3]]
-    told = [f"ran on {cell.device}" if cell.status == "ok" else f"{cell.status}: {cell.reason}" for cell in same]
-    return Row(key, GONE, told[0] if told else "not among the new run's cells")
+    reasons = [f"ran on {cell.device}" if cell.status == "ok" else f"{cell.status}: {cell.reason}" for cell in same]
+    return Row(key, GONE, reasons[0] if reasons else "not among the new run's cells")
 
 
 def _judged(key: Key, old: Timed, new: Timed, floor: float | None, incomparable: str) -> Row:
@@ -186,7 +186,7 @@ def _incomparable(old: RunEnvironment, new: RunEnvironment) -> str:
     if _identity(old.machine) != _identity(new.machine):
         return "the runs were made on different machines"
     if old.dataset != new.dataset:
-        return "the runs timed models of different datasets"
+        return "the runs timed models trained on different datasets"
     return ""
 
 

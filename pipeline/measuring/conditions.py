@@ -1,8 +1,8 @@
 """The state of the machine at a moment: what moves a benchmark's numbers, and what a reader must know of it.
 
 Everything is read from files of the system and from NVML (nvidia-ml-py), in a few milliseconds. What a machine does not
-tell is None: a benchmark is never stopped by a reading. The part that reads GPUs was never run on one: there was none
-where this was written. A test holds the names it uses against the installed nvidia-ml-py.
+report is None: a benchmark is never stopped by a reading. The part that reads GPUs was never run on one: there was none
+where this was written. A test compares the names it uses with the installed nvidia-ml-py.
 """
 
 import os
@@ -33,7 +33,7 @@ REASONS = {
 """Why a GPU's clocks are not higher, by the bits of nvmlClocksEventReasons in nvml.h."""
 
 HARMLESS = {"idle", "application clocks", "display clocks", "sync boost"}
-"""Reasons that slow no timed work down, unless its owner asked for that."""
+"""Reasons that slow no timed work down, unless someone set them so."""
 
 LOAD, WAIT, STEAL, DROP, WARMER_C, BUSY_PERCENT = 0.25, 0.10, 0.01, 0.10, 10, 5
 """When `changes` speaks: load per core; shares of time waited, time stolen, frequency lost; °C; a GPU's load."""
@@ -71,11 +71,11 @@ def changes(start: Conditions, end: Conditions) -> list[str]:
     if start.load_1min is not None and start.load_1min > LOAD * cores:
         found.append(f"the load average was {start.load_1min:.1f} on {cores} cores before the timing began")
     if elapsed_s > 0 and waited_s > WAIT * elapsed_s:
-        found.append(f"in {waited_s / elapsed_s:.0%} of the time something waited for a core")
+        found.append(f"something waited for a core in {waited_s / elapsed_s:.0%} of the time")
     if elapsed_s > 0 and stolen_s > STEAL * elapsed_s * cores:
         found.append(f"the hypervisor gave {stolen_s / elapsed_s / cores:.1%} of the CPU time to others")
     if throttled_s > 0:
-        found.append(f"the container's CPU quota held its processes back for {throttled_s:.2f} s")
+        found.append(f"the container's CPU quota throttled its processes for {throttled_s:.2f} s")
     if start.cpu_mhz and end.cpu_mhz and end.cpu_mhz < (1 - DROP) * start.cpu_mhz:
         found.append(f"the CPU's frequency fell from {start.cpu_mhz:.0f} to {end.cpu_mhz:.0f} MHz")
     if end.governor not in ("performance", "unknown"):
@@ -98,7 +98,7 @@ def gpu_changes(start: Conditions, end: Conditions) -> list[str]:
 def _gpu_changes(start: GpuConditions | None, end: GpuConditions) -> Iterator[str]:
     reasons = {reason for gpu in (start, end) if gpu for reason in gpu.throttle_reasons or ()} - HARMLESS
     if reasons:
-        yield f"was held back: {', '.join(sorted(reasons))}"
+        yield f"was throttled: {', '.join(sorted(reasons))}"
     if end.pcie_width and end.pcie_width_max and end.pcie_width < end.pcie_width_max:
         yield f"is connected by {end.pcie_width} of {end.pcie_width_max} PCIe lanes"
     if start is None:
@@ -216,7 +216,7 @@ def _nvml() -> tuple[Any, str | None]:
 
 
 def _gpus() -> tuple[tuple[GpuConditions, ...], str | None, str | None]:
-    """Return what NVML tells of every GPU, the driver's version, and why there is nothing to tell."""
+    """Return what NVML reports of every GPU, the driver's version, and why there is nothing to report."""
     nvml, reason = _nvml()
     if nvml is None:
         return (), None, reason
@@ -224,7 +224,7 @@ def _gpus() -> tuple[tuple[GpuConditions, ...], str | None, str | None]:
     def ask(name: str, *arguments: Any) -> Any:
         try:
             return getattr(nvml, name)(*arguments)
-        except Exception:  # this GPU, driver or release of the package does not tell
+        except Exception:  # this GPU, driver or release of the package does not report it
             return None
 
     gpus = []

@@ -16,7 +16,7 @@ from pipeline.measuring.worker import Worker
 from pipeline.tensors import Array
 
 Progress = Callable[[str], None]
-"""Is told what comes next: once for each warm-up and each cell of each round."""
+"""Called with what comes next: once for each warm-up and each cell of each round."""
 
 Wrong = Callable[[Timed, Array, Array | None], str]
 """Returns what is wrong with a runner's outputs [samples, classes], given the first one's, or nothing."""
@@ -42,12 +42,12 @@ def time_batch(
     What was measured in whole rounds is kept then. A runner that fails leaves a cell with the reason.
 
     Args:
-        timed: the first that runs is the one whose outputs the others are held against.
+        timed: the others' outputs are compared with those of the first that runs.
         images: an .npy file of uint8 [a multiple of batch, …]; the outputs for all are checked, the first batch timed.
         batch: samples per call.
         schedule: for how long.
         wrong: checks outputs.
-        progress: is told each step.
+        progress: called with each step.
     """
     cells: list[Measurement] = []
     running: Running = []
@@ -74,7 +74,7 @@ def time_batch(
 
 
 class _Checked:
-    """Holds outputs against the first runner's."""
+    """Compares outputs with the first runner's."""
 
     def __init__(self, wrong: Wrong) -> None:
         self._wrong = wrong

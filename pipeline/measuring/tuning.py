@@ -1,7 +1,7 @@
-"""How this machine runs a graph fastest: ways are tried, and the fastest that computes the same is recorded.
+"""How this machine runs a graph fastest: steps are tried, and the fastest that compute the same are recorded.
 
 A large batch fed whole pushes its own activations out of the cache, and threads help only where there is enough to
-share. Only what was faster than the library's own way by more than the noise is taken, so that a tuning record never
+share. Only what was faster than the library's default by more than the noise is taken, so that a tuning record never
 makes anything slower. Tuning engines and CUDA's provider was never run: there was no GPU where this was written.
 """
 
@@ -27,7 +27,7 @@ CHUNKS = (16, 32, 64, 128, 256)
 STREAMS = (1, 2, 3)
 
 BUDGET_S = 8.0
-"""Seconds for one graph in one variant: larger batches of a slow model are left to the library's own way."""
+"""Seconds for one graph in one variant: larger batches of a slow model are left to the library's default."""
 MEASURE_S = 0.02
 ROUNDS = 9
 FINALISTS = 3
@@ -41,7 +41,7 @@ ones it would win only on a machine that is busy with something else while it tu
 
 
 DEFAULT = Step(batch=1)
-"""The library's own way: whole, with the threads it chooses."""
+"""The library's default: the batch whole, with the threads it chooses."""
 
 
 @runtime_checkable
@@ -67,7 +67,7 @@ class Tuned(NamedTuple):
 def tune(runner: Runner, batches: Sequence[int] = BATCHES, budget_s: float = BUDGET_S) -> Tuned:
     """Measure how a runner's model is run fastest, at each of these batch sizes.
 
-    A way must compute what the library's own way computes, within the precision's tolerance: a graph may mix the
+    A way must compute what the library's default computes, within the precision's tolerance: a graph may mix the
     samples of a batch, and then it cannot be run in pieces. There are no steps where the batch is fixed, or nothing is
     faster.
 
@@ -132,7 +132,7 @@ class _Sessions:
 
 
 def candidates(runner: Runner, batch: int, default_us: float) -> list[Step]:
-    """Return the ways to run a batch of this size other than the library's own, which takes `default_us`.
+    """Return the ways to run a batch of this size other than the library's default, which takes `default_us`.
 
     They are steps from batch 1 on.
     """
@@ -208,7 +208,7 @@ def _try(run: Callable[[Step], Outputs], runner: Runner, batch: int, before: Ste
 def _least_us(call: Callable[[], object]) -> float:
     """Return the shortest of the calls in µs: what other processes add to a time is never negative (Python's timeit).
 
-    By medians, a machine that is busy while it tunes would be told to use one thread for ever.
+    By medians, a machine that is busy while it tunes would use one thread for ever.
     """
     samples = clock.measure(call, warmup_s=0, min_duration_s=MEASURE_S, min_samples=2)
     return float(np.min(samples)) / 1e3

@@ -1,6 +1,6 @@
-"""One process a cell: it loads the model, then waits on a pipe to be told what to measure.
+"""One process a cell: it loads the model, then waits on a pipe for what to measure.
 
-So no cell shares its threads, memory pools or interpreter with another, and each lies in memory as chance has it, which
+So no cell shares its threads, memory pools or interpreter with another, and each is placed in memory by chance, which
 the A/A repeat of a cell shows.
 """
 
@@ -35,7 +35,7 @@ class WorkerError(PipelineError):
 
 @cache
 def _processes() -> Any:
-    """Return how processes are started here: forked from a server that has the frameworks imported, or anew."""
+    """Return how processes are started here: forked from a server that has the frameworks imported, or from scratch."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     found = multiprocessing.get_context("forkserver")
@@ -140,12 +140,12 @@ class Worker:
         code = self._process.exitcode
         how = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
         return WorkerError(
-            f"the process of {self.timed} {how}", "Signal 9 is most often a lack of memory: try smaller batches."
+            f"the process of {self.timed} {how}", "Signal 9 usually means that memory ran out: try smaller batches."
         )
 
 
 def serve(pipe: Connection, timed: Timed, images: Path, batch: int) -> None:
-    """Load the runner's model and answer requests until told to end. What is raised is answered, too."""
+    """Load the runner's model and answer requests until one ends it. What is raised is answered, too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks; it ends this one
     try:
         with timed.runner.open() as session:

@@ -1,7 +1,7 @@
 """Numeric formats, one file each; the folder's listing is the registry.
 
-TensorRT 11 takes a network's types as they stand in the graph, so a precision is a rewrite of the ONNX graph, and
-ONNX Runtime can tell its accuracy on a CPU. Each module exposes one `PRECISION`. Adding a format is adding a file here.
+TensorRT 11 takes a network's types as they stand in the graph, so a precision is a rewrite of the ONNX graph, and ONNX
+Runtime can measure its accuracy on a CPU. Each module exposes one `PRECISION`. Adding a format is adding a file here.
 """
 
 from collections import Counter
@@ -69,7 +69,7 @@ class Precision:
         """Return the typed graph, checked; the model passed in is left as it was.
 
         `keep_fp32` names nodes of `model` that stay in FP32. `amax` is the largest magnitude to be represented of each
-        activation that `qdq.activations(model)` names; what needs no calibration ignores it.
+        activation that `quantize.activations(model)` names; what needs no calibration ignores it.
 
         Raises:
             BuildError: the graph is typed already; it has no node of a name in `keep_fp32`; the result does not
@@ -94,18 +94,18 @@ class Precision:
         if set(asked) != {self.compute_type}:
             kept = len(products) - asked.total()
             raise BuildError(
-                f"precision {self.name}: every Conv, Gemm and MatMul was to compute in {self.compute_type}; "
+                f"precision {self.name}: every Conv, Gemm and MatMul should compute in {self.compute_type}; "
                 f"the graph has {dict(asked) or 'none at all'}{f', but for the {kept} kept in FP32' if kept else ''}",
-                "This model cannot be had in this precision; choose others with engine.precisions.",
+                "This model cannot be built in this precision; choose others with engine.precisions.",
             )
 
 
 def _refuse_typed(model: ModelProto, name: str) -> None:
-    """Raise BuildError where a rewrite has been at work, or the model was trained in another type than FP32."""
+    """Raise BuildError where the graph was rewritten already, or the model was trained in another type than FP32."""
     found = graphs.narrowed_by(model)
     if found:
         raise BuildError(
-            f"precision {name}: the graph holds {', '.join(found)} already",
+            f"precision {name}: the graph already contains {', '.join(found)}",
             "A precision rewrites the exported FP32 graph, once. Export the model with float32 weights and policy.",
         )
 

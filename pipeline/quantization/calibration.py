@@ -2,7 +2,7 @@
 
 Calibration decides how good an 8-bit engine can be. So it takes samples of the training split only, the same number of
 each class, and says which; random data, or samples by which the engine will be judged, are refused. One pass over them
-serves every method and every precision; the method is the one whose engine errs least on the validation split.
+serves every method and every precision; the method chosen is the one whose graph errs least on the validation split.
 """
 
 import contextlib
@@ -91,8 +91,8 @@ def draw(dataset: Dataset, count: int, seed: int) -> Samples:
     own = [i for i, digest in enumerate(digests(train.images)) if digest not in held_out]
     if not 0 < count <= len(own):
         raise DataError(
-            f"calibration wants {count} samples of the training split, which has {len(own)} to give",
-            "Set the number of calibration samples between 1 and that.",
+            f"calibration needs {count} samples from the training split, which has only {len(own)}",
+            "Set engine.calibration_samples to at least 1 and at most that.",
         )
     order = np.random.default_rng(seed).permutation(own)
     turn = np.empty(len(order), np.intp)  # the first of every class, then the second of every class, and so on

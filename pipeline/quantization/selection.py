@@ -1,4 +1,4 @@
-"""Choosing a precision among candidates that keep within the accuracy budget: the Pareto set, and the fastest of it."""
+"""Choosing a precision among candidates that stay within the accuracy budget: the Pareto set, and the fastest of it."""
 
 from dataclasses import dataclass
 

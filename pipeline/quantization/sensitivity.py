@@ -35,7 +35,7 @@ EXACT = frozenset(
 """Operators that round nothing, so that they win nothing when they alone return to FP32."""
 
 Progress = Callable[[int, int, str], None]
-"""Is told of steps done, of how many, and which: `tensors` compared, `layers` tried alone, `search` for the set."""
+"""Called with steps done, of how many, and which: `tensors` compared, `layers` tried alone, `search` for the set."""
 
 
 def output_error(reference: Array, candidate: Array) -> float:
@@ -54,7 +54,7 @@ def output_error(reference: Array, candidate: Array) -> float:
 
 @dataclass(frozen=True)
 class _Trial:
-    """What keeping some layers in FP32 comes to; `non_finite` counts samples."""
+    """The result of keeping some layers in FP32; `non_finite` counts samples."""
 
     error: float
     non_finite: int
@@ -154,7 +154,7 @@ def localise(
     """
     model, precision = evaluator.model, evaluator.precision
     if precision.rewrite is None:
-        raise ConfigError(f"{precision.name} computes FP32's own graph: no layer of it can be kept apart")
+        raise ConfigError(f"{precision.name} uses FP32's own graph: no layer can be kept in FP32 separately")
     typed = precision.apply(model, (), evaluator.amax)
     baseline = evaluator.trial()
     assert baseline is not None, "apply found a product"
@@ -205,7 +205,7 @@ def _units(model: ModelProto, precision: Precision, found: list[Group], largest:
 
 
 def _rounds(node: NodeProto, precision: Precision) -> bool:
-    """Tell whether a precision rounds in a node: a quantised one in products alone, a 16-bit one nearly everywhere."""
+    """Say whether a precision rounds in a node: a quantised one in products alone, a 16-bit one nearly everywhere."""
     return node.op_type in arithmetic.COMPUTE_OPS if precision.calibrations else node.op_type not in EXACT
 
 
@@ -226,7 +226,7 @@ def _search(
 ) -> tuple[list[Group] | None, Trial]:
     """Add units in their order until the verdict is `pass`, then drop every layer without which it stays so.
 
-    Returns the layers in the order they were added, or None, and what they come to.
+    Returns the layers in the order they were added, or None, and the result.
     """
     kept: list[Group] = []
     best = baseline
@@ -238,7 +238,7 @@ def _search(
             kept, best = [*kept, *unit.groups], trial
         progress(i, len(ranked), "search")
     if not best.passed:
-        reason = f"no set of layers found is enough; with {len(kept)} in FP32: {best.comparison.reason}"
+        reason = f"no set of layers was found that is enough; with {len(kept)} in FP32: {best.comparison.reason}"
         return None, best.record(reason)
     added = tuple(kept)
     for i, group in enumerate(reversed(added), 1):

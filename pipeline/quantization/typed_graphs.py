@@ -85,7 +85,9 @@ class Rewriter:
 
     @cached_property
     def _seen(self) -> dict[str, calibration.Activation]:
-        self._say(f"calibrating on {len(self._samples.split)} training images, as many of each class as can be")
+        self._say(
+            f"calibrating on {len(self._samples.split)} training images, equally many of each class where possible"
+        )
         return calibration.observe(self.exported, self._samples)
 
     @cached_property
@@ -100,15 +102,15 @@ class Rewriter:
         return inference.scores(self.exported, precisions.get("fp32"), images, JUDGE_BATCH)
 
     def typed(self, precision: Precision) -> TypedGraph:
-        """Return the precision's graph as the configuration wants it.
+        """Return the precision's graph as the configuration asks for.
 
         Raises:
-            BuildError: the graph cannot be had in this precision.
+            BuildError: the graph cannot be built in this precision.
             ConfigError: `engine.keep_fp32` names a layer that the model does not have.
         """
         auto = AUTO in self._options.keep_fp32
         if self._options.keep_fp32 and not auto and precision.allow_tf32:
-            self._say(f"{precision.name}: engine.keep_fp32 is without effect, TF32 is one flag for the whole engine")
+            self._say(f"{precision.name}: engine.keep_fp32 has no effect: TF32 is one flag for the whole engine")
         keep = () if auto or precision.rewrite is None else self._options.keep_fp32
         typed = self._typed(precision, keep)
         if auto and precision.rewrite is not None and typed.comparison and typed.comparison.verdict == "fail":
@@ -163,7 +165,7 @@ class Rewriter:
         samples: int | None = None,
         progress: Callable[[int, int, str], None] = lambda *_: None,
     ) -> LayerSensitivity:
-        """Find where the precision loses accuracy, by Keras layer, and the smallest set of layers that brings it back.
+        """Find where the precision loses accuracy, by Keras layer, and the smallest set of layers that recovers it.
 
         Looks at all validation images, or the first `samples` of them. See `pipeline.quantization.sensitivity`.
         """

@@ -1,4 +1,4 @@
-"""The figure on accuracy: what each hop loses, and what each runner loses in all."""
+"""The figure on accuracy: what each hop loses, and what each runner loses in total."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -29,12 +29,12 @@ class Loss(NamedTuple):
 
 
 def parity(run: Run) -> Figure:
-    """Draw the accuracy that each hop loses, and what each runner loses in all, with intervals and the budget."""
+    """Draw the accuracy that each hop loses, and what each runner loses in total, with intervals and the budget."""
     known = run.parity.plain
     emulated = {one.runner.name for one in known.runners if one.runner.emulated}
     groups = {
         "Each hop": _losses((hop.candidate, hop.comparison) for hop in known.hops),
-        "In all, against the original model": _losses((one.runner.name, one.total) for one in known.runners),
+        "In total, against the original model": _losses((one.runner.name, one.total) for one in known.runners),
     }
     panels = [
         panel(title, _chart(losses, known.accuracy_budget_pp, emulated), len(losses), 90 + 22 * len(losses))
@@ -43,8 +43,8 @@ def parity(run: Run) -> Figure:
     ]
     return Figure(
         "parity",
-        "Where accuracy goes, hop by hop",
-        "A dot is the accuracy that a hop lost on the test images, its line the 95 % interval; left of 0 it won some. "
+        "Where accuracy is lost, hop by hop",
+        "A dot is the accuracy that a hop lost on the test images, its line the 95 % interval; left of 0 is a gain. "
         f"The dashed line is the budget, {known.accuracy_budget_pp:g} points: a hop passes where its whole line stays "
         "left of it, or where every output is within the precision's tolerance.",
         panels,

@@ -1,4 +1,4 @@
-"""What a reader has to know besides the numbers: what failed, what did not run, and why."""
+"""What a reader needs to know besides the numbers: what failed, what did not run, and why."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -80,7 +80,7 @@ def _each_not_run(run: Run) -> Iterator[tuple[str, str, str]]:
     for name, reason in skipped.items():
         yield "validate", name, reason
     if run.results is None:
-        yield "benchmark", "everything", "the model failed validation; a fast wrong answer is not timed"
+        yield "benchmark", "everything", "the model failed validation, so nothing was timed"
         return
     for cell in run.results.plain.cells:
         if cell.status != "ok":

@@ -25,7 +25,7 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True)
 class Differing:
-    """A runner's other answers: to how many samples, and the gravest of them."""
+    """A runner's other answers: to how many samples, and those that changed most."""
 
     runner: str
     count: Traced[int]

@@ -70,8 +70,8 @@ def distributions(run: Run) -> Figure:
         "Latency of every call",
         "Each row is one runner, the fastest first; left is faster, on a log axis. The darker a stretch, the more "
         "calls took that long; the tick is the median of the rounds' medians, which the other figures show, and "
-        "percentiles are of all calls together. A long pale tail is time that some users wait. A row called (A/A "
-        "repeat) is its neighbour timed a second time: what differs between the two is noise. Percentiles that the "
+        "percentiles are of all calls together. A long pale tail is what some users wait for. A row called (A/A "
+        "repeat) is that runner timed a second time: the difference between the two is noise. Percentiles that the "
         f"number of calls cannot support are n/a; every sample is in {SAMPLES}.",
         panels,
         [Table("Latency of every call", COLUMNS, rows)],

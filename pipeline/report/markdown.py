@@ -56,10 +56,10 @@ def _recommendation(run: Run) -> Iterator[str]:
     if run.recommendation is None:
         return
     yield "## What to run"
-    yield "Of the runners that passed validation the fastest, by measurement on this machine."
-    yield _table(recommendation.choices(run.recommendation)) or "None that passed was timed."
+    yield "The fastest of the runners that passed validation, as measured on this machine."
+    yield _table(recommendation.choices(run.recommendation)) or "No runner that passed was timed."
     if run.recommendation.plain.excluded:
-        yield "Runners that may not be chosen:"
+        yield "Runners that cannot be recommended:"
         yield markdown(recommendation.excluded(run.recommendation))
 
 
@@ -98,10 +98,10 @@ def _speed(run: Run) -> Iterator[str]:
     results = run.results.plain
     rounds = max((len(cell.timing.round_p50_us) for cell in results.cells if cell.timing), default=0)
     yield (
-        f"{results.environment.machine}. {results.environment.threads} threads, one process a row, {rounds} rounds in "
-        "which every row is timed in turn. p50 is the median of the rounds' medians; intervals are 95 %, by bootstrap "
-        "over rounds. A percentile that the number of calls cannot support is `n/a`. The limit is the least time this "
-        "machine could take, by what it was measured to do at best; the share is how near the row comes."
+        f"{results.environment.machine}. {results.environment.threads} threads, one process per row, {rounds} rounds "
+        "in which every row is timed in turn. p50 is the median of the rounds' medians; intervals are 95 %, by "
+        "bootstrap over rounds. A percentile that the number of calls cannot support is `n/a`. The limit is the least "
+        "time this machine could take, by the best it was measured to do; the share is how near the row comes."
     )
     if results.interrupted:
         yield "**Interrupted**: what was measured until then is below."
@@ -114,11 +114,11 @@ def _speed(run: Run) -> Iterator[str]:
     yield from _beneath(results)
     yield "### Speed-up over the original model"
     yield "Median of the rounds' ratios with its interval, the strongest original first."
-    yield _table(speed.speedups(run.results)) or "Nothing was timed beside the original model."
+    yield _table(speed.speedups(run.results)) or "Nothing was timed together with the original model."
 
 
 def _beneath(results: BenchmarkResults) -> Iterator[str]:
-    """Say what else lies beneath the numbers: the harness's own cost, and a machine that changed meanwhile."""
+    """Say what else affects the numbers: the harness's own cost, and a machine that changed meanwhile."""
     costs = [cell.timing.p50_us for cell in results.cells if cell.timing and cell.runner.role == "harness"]
     if known := [cost for cost in costs if cost is not None]:
         yield f"The harness itself, around a call that does nothing: {written(max(known), 'us')} µs."

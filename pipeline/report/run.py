@@ -1,4 +1,4 @@
-"""One run read back from its artifacts, and what is to be said of it first; page, Markdown and terminal share it."""
+"""One run read from its artifacts, and its headlines; page, Markdown and terminal share it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -133,7 +133,7 @@ def read(root: Path, manifests: dict[str, Manifest], missing: Mapping[str, Artif
 
 
 def read_others(folders: Sequence[Path]) -> list[Run]:
-    """Read other runs, each called by as much of its path's end as tells them apart.
+    """Read other runs, each named by as much of its path's end as distinguishes them.
 
     Raises:
         ArtifactError: see `read_folder`.

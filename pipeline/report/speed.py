@@ -13,7 +13,7 @@ from pipeline.tables.speed import MODES
 from pipeline.tables.table import Cell as TableCell
 
 NOT_TIMED = "Nothing was timed: the model failed validation."
-NO_CELL = "Nothing could be timed; what did not run says why."
+NO_CELL = "Nothing could be timed; see what did not run, and why."
 
 ITEMS = "Throughput against batch size"
 
@@ -120,9 +120,9 @@ def limits(run: Run) -> Figure:
         "limits",
         title,
         "How near each runner comes to the least time that this machine could take for the model's arithmetic and "
-        "bytes, by what it was measured to do at best in the same run. The dashed line is the limit itself; beyond it "
-        "the weights stay in the processor's cache. What is far left has room, or spends its time on other things "
-        "than computing.",
+        "bytes, by the best it was measured to do in the same run. The dashed line is the limit itself; beyond it "
+        "the weights stay in the processor's cache. A mark far to the left has room for improvement, or spends its "
+        "time on something other than computing.",
         panels,
         [Table(title, columns, rows)],
         "" if panels else "No limit of this machine is known.",
@@ -162,8 +162,8 @@ def side_by_side(runs: Iterable[Run]) -> Figure:
     return Figure(
         "runs",
         "Medians of the runs",
-        "Each mark is one runner in one run; left is faster, on a log axis. Runs on different machines, or of models "
-        "of different data, are worth a look and never a verdict.",
+        "Each mark is one runner in one run; left is faster, on a log axis. Runs on different machines, or on "
+        "different data, get no verdict.",
         panels,
         [Table("Medians of the runs", columns, rows)],
         "" if panels else NO_CELL,

@@ -23,7 +23,7 @@ LOST = alt.Y("drop:Q", title="accuracy lost, percentage points")
 class Point(NamedTuple):
     """A runner: its median in µs, and the accuracy it lost in percentage points, with its interval.
 
-    `place` is "Pareto set", "beaten", "does not pass" or "original".
+    `place` is "Pareto set", "dominated", "does not pass" or "original".
     """
 
     name: str
@@ -68,8 +68,8 @@ def trade_off(run: Run) -> Figure:
     return Figure(
         "trade-off",
         "Accuracy against latency",
-        "Each runner, host array to host array, with the accuracy that this very runner was found to lose: left is "
-        "faster, down is more accurate, upright lines are 95 % intervals. Filled marks, joined by a line, are the "
+        "Each runner, host array to host array, with the accuracy that this very runner lost: left is "
+        "faster, down is more accurate, vertical lines are 95 % intervals. Filled marks, joined by a line, are the "
         "Pareto set: nothing that passes is both faster and more accurate. The dashed line is the budget, "
         f"{budget:g} points. What this machine has no arithmetic for, or no GPU to run, has an accuracy and no "
         "latency.",
@@ -127,15 +127,15 @@ def _point(cell: Cell, judged: JudgedRunner) -> Point:
 
 
 def placed(points: Sequence[Point]) -> list[Point]:
-    """Return the points with their place: whether nothing that passes beats it in `p50` or `drop` for free."""
+    """Return the points with their place: whether something that passes dominates it in `p50` or `drop`."""
     passing = [point for point in points if not point.place]
 
-    def beats(one: Point, other: Point) -> bool:
+    def dominates(one: Point, other: Point) -> bool:
         no_worse = one.p50 <= other.p50 and one.drop <= other.drop
         return no_worse and (one.p50 < other.p50 or one.drop < other.drop)
 
     def place(point: Point) -> str:
-        return "beaten" if any(beats(other, point) for other in passing) else "Pareto set"
+        return "dominated" if any(dominates(other, point) for other in passing) else "Pareto set"
 
     return [point._replace(place=point.place or place(point)) for point in points]
 

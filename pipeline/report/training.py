@@ -50,7 +50,7 @@ def curves(run: Run) -> Figure:
         "Training",
         "Each measure by epoch, and how many images a second the training took in (on "
         f"{run.history.plain.device}, validation not counted; the first epoch also traces and compiles). Validation "
-        "that turns away from training is a model that learns its images by heart.",
+        "that drifts away from training is a sign of overfitting.",
         panels,
         [Table("Training", columns, rows)],
     )

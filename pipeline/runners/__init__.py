@@ -43,7 +43,7 @@ class Runner:
 
     @property
     def options(self) -> LoadOptions:
-        """With what the backend loads the file."""
+        """The options that the backend loads the file with."""
         asked = self.record.options
         return LoadOptions(
             variant=self.record.variant,
@@ -113,7 +113,7 @@ def original(published: Published, source: str, threads: int) -> list[Runner]:
 
 
 def harness(published: Published) -> list[Runner]:
-    """Return what does nothing, so that timing it shows the harness's own cost."""
+    """Return the runner that does nothing: timing it shows the harness's own cost."""
     return [
         _runner(_record("harness", name, variant, "fp32", "export/model.onnx", RunnerOptions()), published)
         for name in backends.names("harness")
@@ -203,7 +203,7 @@ def _exported(
     if not published:
         why = f"{'no engine' if takes_engine else 'no typed graph'}: {engine.reason}"
     elif kind.device == "cpu" and not precision.cpu_computes:
-        why = f"a CPU has no {precision.name} arithmetic: timing a stand-in would say nothing"
+        why = f"a CPU has no {precision.name} arithmetic: timing an emulation would mean nothing"
     return Runner(record, folder / file, kind.device, _module(name), unavailable=why)
 
 

@@ -16,10 +16,12 @@ def unjudged(runners: Iterable[RunnerRecord], parity: ParityReport) -> Iterator[
         judged = parity.judged(runner)
         if judged is None:
             named = parity.named(runner.name)
-            how = f"judged with other options: {_differences(named.runner, runner)}" if named else "never judged"
-            yield f"{runner.name} was timed, and {how}"
+            how = (
+                f"was judged with other options: {_differences(named.runner, runner)}" if named else "was never judged"
+            )
+            yield f"{runner.name} was timed, but {how}"
         elif judged.verdict == "skipped":
-            yield f"{runner.name} was timed, and validation skipped it: {judged.reason}"
+            yield f"{runner.name} was timed, but validation skipped it: {judged.reason}"
 
 
 def problems(results: BenchmarkResults, parity: ParityReport, recommendation: Recommendation | None) -> list[str]:
@@ -28,8 +30,8 @@ def problems(results: BenchmarkResults, parity: ParityReport, recommendation: Re
     for choice in recommendation.choices if recommendation else ():
         judged = parity.judged(choice.runner)
         if judged is None or judged.verdict != "pass":
-            verdict = judged.verdict if judged else "not judged"
-            found.append(f"{choice.runner.name} is recommended at batch {choice.batch}, and is {verdict}")
+            verdict = f"its verdict is {judged.verdict}" if judged else "it was not judged"
+            found.append(f"{choice.runner.name} is recommended at batch {choice.batch}, but {verdict}")
     return found
 
 

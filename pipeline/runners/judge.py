@@ -20,7 +20,7 @@ from pipeline.tensors import Array
 Decided = Literal["pass", "fail", "inconclusive"]
 
 KERAS = "keras"
-"""The name of the runner that everything is held against."""
+"""The name of the runner that everything is compared with."""
 
 BATCH_SAMPLES = 128
 """Images, the first of the split, whose results are compared between batch sizes."""
@@ -125,7 +125,7 @@ def _against_keras(
     if total is None:
         verdict: Verdict = invariance.verdict
         reason = (
-            "the original model, which the others are held against" if record.name == KERAS else f"{KERAS} did not run"
+            "the original model, with which the others are compared" if record.name == KERAS else f"{KERAS} did not run"
         )
     else:
         verdict, reason = total.verdict, total.reason

@@ -55,7 +55,7 @@ def check(wanted: Wanted) -> None:
 def candidates(published: Published, wanted: Wanted, *, source: str, threads: int | None) -> list[Served]:
     """Return the runners that may answer, the preferred one first.
 
-    Where neither backend nor precision is named, only what passed validation is offered, as far as it was validated.
+    Where neither backend nor precision is named, only runners that passed or were not validated are offered.
 
     Raises:
         ConfigError: there is no such backend or precision.
@@ -87,19 +87,21 @@ def _in_order(found: Sequence[Runner], published: Published, wanted: Wanted) -> 
     ranked = {row.runner: place for place, row in enumerate(choice.ranking)} if choice else {}
     preferred = wanted.precision if wanted.precision != AUTO else _precision(published)
 
-    def rank(one: Runner) -> tuple[bool, int, bool, bool]:
+    chosen = choice.runner if choice else None
+
+    def rank(one: Runner) -> tuple[bool, bool, int, bool, bool]:
         exported = one.record.role == "exported"
         known = ranked.get(one.record.name, len(ranked)) if exported else len(ranked)
-        return not exported, known, one.record.precision != preferred, one.device == "cpu"
+        # The chosen one may not be the first of the ranking: among equals it is the simplest.
+        return not exported, one.record != chosen, known, one.record.precision != preferred, one.device == "cpu"
 
-    chosen = choice.runner if choice else None
     for one in sorted(fitting, key=rank):
         if choice and one.record == chosen:
             yield one, f"recommended for {choice.goal} at batch {choice.batch}: {choice.reason}"
         elif one.record.role != "exported":
-            yield one, "exact, without optimizations: nothing faster is available here for it"
+            yield one, "exact and unoptimized: no faster runner is available here"
         elif choice and one.record.name in ranked:
-            yield one, f"number {ranked[one.record.name] + 1} of {len(ranked)} by {choice.goal} at batch {choice.batch}"
+            yield one, f"rank {ranked[one.record.name] + 1} of {len(ranked)} by {choice.goal} at batch {choice.batch}"
         else:
             yield one, why_not or "not timed by the benchmark"
 
@@ -107,10 +109,10 @@ def _in_order(found: Sequence[Runner], published: Published, wanted: Wanted) -> 
 def _choice(published: Published, wanted: Wanted) -> tuple[Choice | None, str]:
     recommendation = published.read_if_there(Recommendation)
     if recommendation is None:
-        return None, "no benchmark yet: GPU before CPU"
+        return None, "no benchmark yet, so a GPU is preferred"
     here, there = environment.machine(), recommendation.machine
     if (here.cpu, here.cores, here.gpus) != (there.cpu, there.cores, there.gpus):
-        return None, f"the benchmark is of another machine ({there}): GPU before CPU"
+        return None, f"the benchmark was run on another machine ({there}), so a GPU is preferred"
     return recommendation.choice(wanted.batch, wanted.goal), ""
 
 
@@ -135,7 +137,7 @@ def opened(offered: Sequence[Served]) -> Iterator[tuple[Served, Session]]:
         BackendUnavailable: none is offered here; the reason is the last one's.
     """
     if not offered:
-        raise BackendUnavailable("nothing that passed validation can be run", "Run `make engine validate`.")
+        raise BackendUnavailable("no runner that passed validation is available", "Run `make engine validate`.")
     with ExitStack() as stack:
         for served in offered:
             try:

@@ -1,7 +1,7 @@
 """Tuning records: with how many threads, and in what pieces, this machine runs batches of a size fastest.
 
 The engine stage measures them and publishes them beside the graph. A record is true of one machine, one graph and one
-version of the library; elsewhere it is left aside, with the reason.
+version of the library; elsewhere it is ignored, with the reason.
 """
 
 from collections.abc import Sequence
@@ -20,30 +20,30 @@ class Followed(NamedTuple):
 
 
 def record(onnx_sha256: str, tuned: Sequence[TunedRunner]) -> TuningRecord:
-    """Return the content of `tuning.json`: what was measured, and of what it is true."""
+    """Return the content of `tuning.json`: what was measured, and what it applies to."""
     return TuningRecord(machine=machine(), onnx_sha256=onnx_sha256, runners=tuple(tuned))
 
 
 def read(record: TuningRecord | None, backend: str, variant: str, onnx_sha256: str | None) -> Followed:
     """Return how a backend runs this graph, or the engine made of it; no steps, and why, where that is not known."""
     if record is None:
-        return Followed((), "nothing was tuned: the engine stage tunes where engine.tune is true")
+        return Followed((), "no tuning record: the engine stage writes one if engine.tune is true")
     if record.onnx_sha256 != onnx_sha256:
-        return Followed((), "the tuning record is of another graph")
+        return Followed((), "the tuning record is for another graph")
     here = machine()
     on_cpu = backends.get(backend).VARIANTS[variant].device == "cpu"
     if (record.machine.cpu, record.machine.cores) != (here.cpu, here.cores):
         return Followed(
-            (), f"the tuning record is of another machine: {record.machine.cpu}, {record.machine.cores} cores"
+            (), f"the tuning record is for another machine: {record.machine.cpu}, {record.machine.cores} cores"
         )
     if not on_cpu and record.machine.gpus != here.gpus:
-        return Followed((), f"the tuning record is of other GPUs: {', '.join(record.machine.gpus) or 'none'}")
+        return Followed((), f"the tuning record is for other GPUs: {', '.join(record.machine.gpus) or 'none'}")
     entry = next((one for one in record.runners if (one.backend, one.variant) == (backend, variant)), None)
     if entry is None:
         return Followed((), f"{backend} {variant} was not tuned")
     if entry.versions != versions(backend):
-        return Followed((), f"the tuning record is of {entry.versions}, here {versions(backend)}")
-    return Followed(entry.steps, "" if entry.steps else "nothing was faster than the library's own way")
+        return Followed((), f"the tuning record is for {entry.versions}, installed are {versions(backend)}")
+    return Followed(entry.steps, "" if entry.steps else "nothing was faster than the library's default")
 
 
 def steps(record: TuningRecord | None, backend: str, variant: str, onnx_sha256: str | None) -> tuple[Step, ...]:
@@ -52,7 +52,7 @@ def steps(record: TuningRecord | None, backend: str, variant: str, onnx_sha256: 
 
 
 def machine() -> TunedMachine:
-    """Return what of this machine a tuning record is true of."""
+    """Return the part of this machine that a tuning record applies to."""
     gpus = tuple(gpu.name for gpu in environment.gpus())
     return TunedMachine(cpu=environment.cpu_name(), cores=environment.cpu_count(), gpus=gpus)
 
@@ -66,7 +66,7 @@ def versions(backend: str) -> dict[str, str]:
 def describe(steps: tuple[Step, ...]) -> str:
     """Return a line for people."""
     if not steps:
-        return "the library's own way is fastest"
+        return "the library's default is fastest"
     words = []
     for step in steps:
         ways = [
@@ -74,5 +74,5 @@ def describe(steps: tuple[Step, ...]) -> str:
             f"chunks of {step.chunk}" if step.chunk else "",
             f"{step.streams} streams" if step.streams > 1 else "",
         ]
-        words.append(f"from batch {step.batch} {' and '.join(filter(None, ways)) or 'as the library does'}")
+        words.append(f"from batch {step.batch}: {' and '.join(filter(None, ways)) or 'as the library does by default'}")
     return ", ".join(words)

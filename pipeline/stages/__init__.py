@@ -26,7 +26,7 @@ _ALL = (
         name="engine",
         entry="pipeline.stages.engine:run",
         needs=("train/model.keras", "train/dataset.json", "export/model.onnx"),
-        # By the budget precisions and layers are chosen.
+        # The budget decides which precisions and layers are chosen.
         sections=("engine", "validate.accuracy_budget_pp"),
         places=("data",),
         hardware=True,
@@ -57,8 +57,8 @@ _ALL = (
         needs=(*_RUNNERS, "validate/", "benchmark/"),
         sections=("report",),
         hardware=False,
-        help="Write down what ran where, how accurate and how fast: a page and a text.",
-        optional=("benchmark",),  # a model that failed validation is not timed, and is what one wants to see
+        help="Write the report: what ran where, how accurately and how fast.",
+        optional=("benchmark",),  # a model that failed validation is not timed, but gets a report
     ),
     Stage(
         name="localise",

@@ -2,6 +2,7 @@
 
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from pipeline.tensors import Array
 from pipeline.workflow.context import Context, Outcome
 
 CHECKED = 32
-"""Images, at least, by which a runner's outputs are checked: on the one image of a batch of 1, chance decides."""
+"""Images, at least, by which a runner's outputs are checked: on a single image chance would decide."""
 
 
 def run(context: Context) -> Outcome:
@@ -76,8 +77,8 @@ def check_validated(context: Context, parity: ParityReport) -> None:
         return
     if not context.config.benchmark.allow_failed:
         raise ParityError(
-            "the model failed validation; a fast wrong answer is not timed",
-            "See artifacts/validate/parity.json, or insist with --set benchmark.allow_failed=true.",
+            "the model failed validation, so it is not timed",
+            "See artifacts/validate/parity.json, or time it anyway with --set benchmark.allow_failed=true.",
         )
     context.warn("timing a model that FAILED validation, as benchmark.allow_failed says")
 
@@ -85,14 +86,19 @@ def check_validated(context: Context, parity: ParityReport) -> None:
 def _judged(runner: Runner, parity: ParityReport) -> Runner:
     """Return a runner that validation has judged, with the very options it is to be timed with.
 
+    What validation could not run, though the library seems to be there, is not timed either.
+
     Raises:
-        ArtifactError: it was judged with others.
+        ArtifactError: it was judged with other options, or never.
     """
     if runner.unavailable:
         return runner
+    judged = parity.judged(runner.record)
+    if judged and judged.verdict == "skipped":
+        return replace(runner, unavailable=f"not judged (`make validate` judges it where it runs): {judged.reason}")
     if wrong := list(audit.unjudged([runner.record], parity)):
         raise ArtifactError(
-            f"what is to be timed is not what was judged: {wrong[0].replace(' was timed, and ', ': ')}",
+            f"what is to be timed is not what was judged: {wrong[0].replace(' was timed, but ', ' ')}",
             "Run `make validate` with the same options on this machine, then this again.",
         )
     return runner
@@ -149,8 +155,8 @@ def _wrong(timed: Timed, scores: Array, reference: Array | None) -> str:
     if reference is None or precision.tolerance.holds(scores, reference):
         return ""
     agreement = float((scores.argmax(axis=1) == reference.argmax(axis=1)).mean())
-    # Beyond its numeric tolerance a runner has been judged by its accuracy, in the validate stage. What is looked for
-    # here is another thing: a session that computes something else altogether.
+    # Beyond its numeric tolerance a runner has been judged by its accuracy, in the validate stage. This looks for
+    # something else: a session that computes something different altogether.
     return "" if agreement >= 0.9 else f"only {agreement:.0%} of the images agree with the original model"
 
 

@@ -21,7 +21,7 @@ from pipeline.tables import engines as engine_tables
 from pipeline.workflow.context import Context, Outcome
 
 TIMED_S = 1.0
-"""Seconds for which an engine is timed where one has to be chosen; the benchmark stage times in earnest."""
+"""Seconds for which an engine is timed where one must be chosen; the benchmark stage is the one that counts."""
 
 
 def run(context: Context) -> Outcome:
@@ -147,7 +147,7 @@ def _say(context: Context, record: EngineRecord) -> None:
 def _select(context: Context, rewriter: Rewriter, made: list[Made]) -> BuildError | None:
     """Write `selection.json`, and say what was chosen and why."""
     candidates = [one.candidate for one in made]
-    basis = "type: the bits of an operand, on average over the multiply-accumulates; no GPU ran the engines"
+    basis = "bits of an operand, averaged over the multiply-accumulates; no GPU ran the engines"
     if any(one.record.runs_here for one in made):
         candidates = [
             replace(one.candidate, cost=_latency_us(context, rewriter, one.record))
@@ -164,7 +164,7 @@ def _select(context: Context, rewriter: Rewriter, made: list[Made]) -> BuildErro
     context.write(chosen)
     context.console.print(tables.terminal(engine_tables.candidates(chosen)))
     if chosen.chosen is None:
-        return BuildError("no precision is proven to keep within the accuracy budget", "See selection.json for why.")
+        return BuildError("no precision is proven to stay within the accuracy budget", "See selection.json for why.")
     context.say(f"chosen: {chosen.chosen} (by {basis})")
     return None
 

@@ -1,4 +1,4 @@
-"""Stage 2: export the trained model in every way there is, all under the names `image` and `probabilities`."""
+"""Stage 2: export the trained model by every exporter, under the names `image` and `probabilities`."""
 
 from pathlib import Path
 

@@ -24,14 +24,14 @@ from pipeline.tables.loadgen import scenarios
 from pipeline.workflow.context import Context, Outcome
 
 UNVERIFIED = "Result not verified by MLCommons Association."
-"""What MLCommons asks to be said of every result that it has not reviewed."""
+"""What MLCommons requires beside every result that it has not reviewed."""
 
 TARGETS = {"99 %": 0.99, "99.9 %": 0.999}
 """MLPerf's accuracy targets, as fractions of the FP32 model's."""
 
 
 class Begun(NamedTuple):
-    """How the model runs, told before the test."""
+    """How the model runs, reported before the test."""
 
     runner: RunnerRecord
     device: str
@@ -57,8 +57,8 @@ def run(context: Context) -> Outcome:
     if parity.verdict == "fail":
         if not context.config.benchmark.allow_failed:
             raise ParityError(
-                "the model failed validation; a fast wrong answer is not timed",
-                "See artifacts/validate/parity.json, or insist with --set benchmark.allow_failed=true.",
+                "the model failed validation, so it is not timed",
+                "See artifacts/validate/parity.json, or time it anyway with --set benchmark.allow_failed=true.",
             )
         context.warn("timing a model that FAILED validation, as benchmark.allow_failed says")
     name = f"{options.scenario}-{options.mode}"
@@ -131,9 +131,9 @@ def _wait(context: Context, receive: Receive, seconds: float) -> Answered | None
     with Progress(*columns, console=context.console, disable=not context.console.is_terminal) as progress:
         task = progress.add_task(f"LoadGen {system.NAMES[context.config.loadgen.scenario]}", total=seconds)
         start = time.monotonic()
-        while (told := receive(0.2)) is None:
+        while (received := receive(0.2)) is None:
             progress.update(task, completed=min(time.monotonic() - start, seconds))
-    return told if isinstance(told, Answered) else None
+    return received if isinstance(received, Answered) else None
 
 
 def _work(tell: Tell, fail: Fail, config: Config, folder: Path) -> None:
@@ -141,14 +141,16 @@ def _work(tell: Tell, fail: Fail, config: Config, folder: Path) -> None:
     published, options = Store(config.artifacts).published(), config.loadgen
     test = data.reload(published.read(DatasetRecord), config.data).test
     largest = max(config.benchmark.batch_sizes)
-    # What is judged is what is timed; only an arithmetic that the CPU lacks has to be stood in for.
+    # What is judged is what is timed; only an arithmetic that the CPU lacks is emulated.
     exact = options.mode == "accuracy"
     goal: Goal = "throughput" if options.scenario == "offline" else "latency"
     batch = largest if options.scenario == "offline" else 1
     wanted = Wanted(options.backend, options.precision, batch, goal, exact)
     offered = serving.candidates(published, wanted, source=config.model.source, threads=config.benchmark.threads)
     if not exact and offered and options.precision != AUTO and all(one.runner.unavailable for one in offered):
-        raise BackendUnavailable(offered[-1].runner.unavailable, "Time another precision, or run this where a GPU is.")
+        raise BackendUnavailable(
+            offered[-1].runner.unavailable, "Time another precision, or run this on a machine with a GPU."
+        )
     with serving.opened(offered) as (served, session):
         record = served.runner.record
         under_test = system.SystemUnderTest(session, test.images, inference.limits(record), largest, fail)
@@ -221,7 +223,7 @@ def _show(context: Context, folder: Path, result: LoadgenResult) -> None:
         seen = accuracy.validated_accuracy
         context.say(
             f"accuracy {accuracy.accuracy:.4f} on {accuracy.samples:,} test samples; validation of "
-            f"{accuracy.validated_runner}: {'did not run there' if seen is None else f'{seen:.4f}'}; "
+            f"{accuracy.validated_runner}: {'it did not run there' if seen is None else f'{seen:.4f}'}; "
             f"FP32: {accuracy.fp32:.4f}"
         )
         for name, met in (("99 %", accuracy.meets_99), ("99.9 %", accuracy.meets_99_9)):

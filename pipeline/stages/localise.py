@@ -1,4 +1,4 @@
-"""Beside the main line: where a precision loses accuracy, by Keras layer, and what brings it back."""
+"""Beside the main line: where a precision loses accuracy, by Keras layer, and what recovers it."""
 
 import shutil
 
@@ -46,12 +46,12 @@ def _keep_others(context: Context, name: str) -> None:
 def _show(context: Context, found: LayerSensitivity) -> None:
     context.console.print(tables.terminal(sensitivity.layers(found)))
     baseline, result, name = found.baseline, found.result, found.precision
-    context.say(f"{name} as it is: {baseline.verdict}, error {baseline.error:.2e}, {baseline.reason}")
+    context.say(f"{name} without any layer in FP32: {baseline.verdict}, error {baseline.error:.2e}, {baseline.reason}")
     if found.keep_fp32:
         names = ",".join(found.keep_fp32)
         context.say(f"smallest set found: {names}: {result.verdict}, {result.reason}")
-        context.say(f"to build so: --set engine.keep_fp32={names}")
+        context.say(f"to build it that way: --set engine.keep_fp32={names}")
     elif found.keep_fp32 is None:
         context.warn(result.reason)
     else:
-        context.say("no layer has to be kept in FP32")
+        context.say("no layer needs to stay in FP32")

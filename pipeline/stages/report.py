@@ -11,7 +11,7 @@ def run(context: Context) -> Outcome:
     """Publish `index.html` and `report.md`.
 
     Raises:
-        ArtifactError: the model passed validation and was not timed, or what it is to be compared with cannot be read.
+        ArtifactError: the model passed validation and was not timed, or a run to compare with cannot be read.
     """
     own = runs.read(context.published.root, context.manifests, context.missing)
     others = runs.read_others(context.config.report.compare)
@@ -22,7 +22,7 @@ def run(context: Context) -> Outcome:
 
 
 def _summary(context: Context, own: Run) -> None:
-    """Print the few lines that a newcomer reads after `make all`."""
+    """Print the summary at the end of `make all`."""
     dataset, history, parity = own.dataset.plain, own.history.plain, own.parity.plain
     if dataset.substitute:
         context.warn(f"the figures below are of {dataset.origin}, NOT of MNIST")

@@ -143,7 +143,7 @@ def _learning_rate(options: Train, steps: int) -> float | keras.optimizers.sched
 
 
 class _Progress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-    """A bar with loss and accuracy; where nobody watches, a line at every tenth of the epochs.
+    """A bar with loss and accuracy; without a terminal, a line at every tenth of the epochs.
 
     `epoch_seconds` is how long each epoch trained, without its validation; the first one traces and compiles as well.
     """

@@ -1,7 +1,7 @@
 """Every table that people see, described once: the terminal, the report's Markdown and its page draw the same one.
 
-A builder takes an artifact's model, or the same model wrapped by `Traced`, which tells the page where each number
-stands. This package loads neither the page's templates nor its charts.
+A builder takes an artifact's model, or the same model wrapped by `Traced`, which gives the page the place of each
+number. This package loads neither the page's templates nor its charts.
 """
 
 from pipeline.tables.renderers import markdown, terminal

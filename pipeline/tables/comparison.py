@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # the comparison prints this table
 
 
 def compared(rows: "Iterable[Row]", old: str = "old", new: str = "new") -> Table:
-    """Return the cells of two runs called `old` and `new`: medians in µs, their ratio, and what is told from it."""
+    """Return the cells of two runs called `old` and `new`: medians in µs, their ratio, and the verdict."""
     cells: list[list[Cell]] = []
     for row in rows:
         key, ratio = row.key, row.ratio

@@ -9,7 +9,7 @@ from pipeline.tables.traced import Seen, plain
 
 
 def scenarios(results: Iterable[Seen[LoadgenResult]]) -> Table:
-    """Return what each scenario came to. None of them is an official result, which has to be said beside the table."""
+    """Return the result of each scenario. None of them is an official result, and the title says so."""
     rows: list[list[Cell]] = []
     for result in results:
         known = plain(result)

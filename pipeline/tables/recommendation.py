@@ -42,9 +42,9 @@ def ranking(recommendation: Seen[Recommendation]) -> Table:
 
 
 def excluded(recommendation: Seen[Recommendation]) -> Table:
-    """Return the runners that may not be chosen, and why."""
+    """Return the runners that cannot be recommended, and why."""
     rows = [[one.runner, one.reason] for one in recommendation.excluded]
-    return Table("Runners that may not be chosen", [Column("runner"), Column("why")], rows)
+    return Table("Runners that cannot be recommended", [Column("runner"), Column("why")], rows)
 
 
 def _value(value: Any, unit: str) -> Mixed:

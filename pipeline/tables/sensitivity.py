@@ -6,14 +6,14 @@ from pipeline.tables.traced import Seen, plain
 
 
 def layers(found: Seen[LayerSensitivity]) -> Table:
-    """Return the layers that were returned to FP32, and how much of the error that wins back."""
+    """Return the layers that were returned to FP32, and how much of the error that recovers."""
     known = plain(found)
     rows: list[list[Cell]] = []
     for group in found.groups:
-        # Where these layers have the last product, nothing of the precision would be left to try.
-        error = "no product left" if plain(group.error_alone) is None else group.error_alone
+        # Where these layers hold the last products, nothing would be left in this precision.
+        error = "nothing left in this precision" if plain(group.error_alone) is None else group.error_alone
         names = ", ".join(plain(group.layers)) + (" (overflows)" if plain(group.overflows) else "")
         rows.append([names, error, group.won_back, group.verdict])
-    columns = [Column("Keras layer in FP32"), Column("error left", "difference"), Column("won back", "share")]
+    columns = [Column("Keras layer in FP32"), Column("remaining error", "difference"), Column("recovered", "share")]
     title = f"Layer sensitivity of {known.precision}, on {known.samples:,} images"
     return Table(title, [*columns, Column("verdict", VERDICT)], rows)

@@ -1,4 +1,4 @@
-"""Tables on speed: latencies, speed-ups over the original model, and the noise beneath both."""
+"""Tables on speed: latencies, speed-ups over the original model, and the noise of both."""
 
 from typing import Any
 
@@ -94,5 +94,5 @@ def _range(ends: Any) -> Cell:
 
 
 def _over(row: Any) -> Mixed:
-    told = "" if plain(row.verdict) in ("faster", "slower") else f", {row.verdict}"
-    return Mixed((Number(row.ratio, "ratio"), f" {row.over}{told}"))
+    unless_clear = "" if plain(row.verdict) in ("faster", "slower") else f", {row.verdict}"
+    return Mixed((Number(row.ratio, "ratio"), f" {row.over}{unless_clear}"))

@@ -10,7 +10,7 @@ from pipeline.tables.traced import Traced
 Value = str | float | Traced[Any] | None
 
 VERDICT = "verdict"
-"""The kind of a column whose words are drawn to be seen at once."""
+"""The kind of a column whose words are drawn with emphasis."""
 
 GOOD, DOUBTFUL, BAD = ("pass", "faster"), ("inconclusive",), ("fail", "failed", "slower", "gone")
 """Words of a verdict by what they mean for the reader. All others are neither."""

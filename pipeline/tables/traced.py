@@ -1,4 +1,4 @@
-"""Values of artifacts that know where they stand, so that each number of a report can be looked up, and a test does."""
+"""Values of artifacts that know where they were read, so that each number of a report can be looked up."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping

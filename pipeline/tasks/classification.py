@@ -1,4 +1,4 @@
-"""Comparing a candidate's outputs with a reference's on the same samples: numbers, statistics and a verdict."""
+"""Comparing a runner's outputs with a reference's on the same samples: numbers, statistics and a verdict."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from pipeline.tensors import Tolerance
 
 @dataclass(frozen=True)
 class Differing:
-    """How many samples get another answer, and the gravest of them."""
+    """How many samples get another answer, and those that changed most."""
 
     count: int
     samples: tuple[DifferingSample, ...]
@@ -79,9 +79,9 @@ def compare(
 def disagreements(
     reference: NDArray[np.floating], candidate: NDArray[np.floating], labels: NDArray[np.integer], limit: int
 ) -> Differing:
-    """Return how many samples get another answer from the candidate, and the `limit` gravest of them.
+    """Return how many samples get another answer from the candidate, and the `limit` that changed most.
 
-    Both are class scores [samples, classes]. The gravest are those whose old answer lost most of its score. A score
+    Both are class scores [samples, classes]. Those changed most whose old answer lost most of its score. A score
     that is no number is None.
     """
     top_reference, top_candidate = reference.argmax(axis=1), candidate.argmax(axis=1)

@@ -39,7 +39,7 @@ class Context:
         self.console.print(text, highlight=False, markup=False)
 
     def warn(self, text: str) -> None:
-        """Print a line that cannot be missed."""
+        """Print a warning."""
         self.console.print(Text.assemble((" WARNING ", "black on yellow"), " ", (text, "bold yellow")))
 
 

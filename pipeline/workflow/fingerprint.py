@@ -75,7 +75,7 @@ def _differences(before: Any, after: Any, prefix: str = "", limit: int = 3) -> l
     """Name what differs between two trees of plain data, as `train.epochs 5 → 3`."""
     if not (isinstance(before, dict) and isinstance(after, dict)):
         if any(isinstance(value, str) and len(value) > 40 for value in (before, after)):
-            return [prefix.rstrip(".") or "content"]  # digests tell people nothing
+            return [prefix.rstrip(".") or "content"]  # digests mean nothing to people
         return [f"{prefix.rstrip('.')} {before} → {after}".strip()]
     found: list[str] = []
     for key in before | after:

@@ -80,7 +80,7 @@ def test_every_node_is_in_one_group(branched: Exported) -> None:
     assert sorted(nodes) == sorted(node.name for node in branched[0].graph.node)
 
 
-def test_names_that_are_hard_to_tell_are_told(branched: Exported) -> None:
+def test_names_that_are_hard_to_tell_apart_are_told_apart(branched: Exported) -> None:
     found = operators(branched)
     assert branched[1][-1] == "dense"
     assert "block/conv2d" in branched[1]

@@ -22,7 +22,7 @@ def test_the_pareto_set_is_what_nothing_beats() -> None:
     assert trade_off.placed([*points, failing])[:-1] == trade_off.placed(points), "what does not pass beats nothing"
 
 
-def test_percentiles_are_told_only_where_the_calls_support_them(random: np.random.Generator) -> None:
+def test_percentiles_are_reported_only_where_the_calls_support_them(random: np.random.Generator) -> None:
     cell = made_records.cell(made_records.FP32, 1, 1.5, repeat=True)
     ns = random.integers(1000, 2000, 40)
     found = latency.percentiles({f"{cell.key}/round0": ns, "another/1/end_to_end/round0": ns + 9000}, cell)
@@ -92,14 +92,14 @@ def test_each_timing_has_the_accuracy_of_its_own_runner(made: Path) -> None:
     }
     assert rows["onnxruntime cpu fp16"][2] == "not timed"
     assert rows["openvino cpu int8"][5] == "Pareto set"
-    assert rows["onnxruntime cpu int8"][5] == "beaten"
+    assert rows["onnxruntime cpu int8"][5] == "dominated"
     assert rows["tensorflow function"][5] == "original", "the fastest of them"
     assert figure.panels[-1].title == "Accuracy alone: not timed on this machine"
 
 
 def test_the_parity_figure_shows_hops_and_totals(made: Path) -> None:
     hops, totals = accuracy.parity(read(made)).panels
-    assert (hops.title, totals.title) == ("Each hop", "In all, against the original model")
+    assert (hops.title, totals.title) == ("Each hop", "In total, against the original model")
     assert "typed int8" in hops.svg
     assert "onnxruntime cpu fp16 (emulated)" in totals.svg
 

@@ -47,15 +47,15 @@ def edited(root: Path, name: str, edit: Callable[[Any], None]) -> None:
     publish(root, name.partition("/")[0])
 
 
-def recommend(root: Path, order: list[str], batch: int = 1, goal: Goal = "latency") -> None:
-    """Let the recommendation for a batch be of these runners, the first the chosen one; drop all other choices."""
+def recommend(root: Path, order: list[str], batch: int = 1, goal: Goal = "latency", chosen: str = "") -> None:
+    """Let the recommendation for a batch be of these runners, the first or `chosen`; drop all other choices."""
     every = {row.runner.name: row.runner for row in ParityReport.read(root / ParityReport.PATH).runners}
 
     def edit(tree: Any) -> None:
         choice = next(one for one in tree["choices"] if (one["batch"], one["goal"]) == (batch, goal))
         ranking = [{"runner": name, "device": "cpu", "value": float(place)} for place, name in enumerate(order, 1)]
-        chosen = {"runner": every[order[0]].model_dump(mode="json"), "ranking": ranking, "reason": "so it was measured"}
-        tree["choices"] = [choice | chosen]
+        runner = every[chosen or order[0]].model_dump(mode="json")
+        tree["choices"] = [choice | {"runner": runner, "ranking": ranking, "reason": "so it was measured"}]
 
     edited(root, Recommendation.PATH, edit)
 
@@ -97,6 +97,14 @@ def test_the_others_come_in_the_order_measured(root: Path) -> None:
     assert found[0].why == "recommended for latency at batch 1: so it was measured"
     assert found[1].why == "number 2 of 2 by latency at batch 1"
     assert all(one.why == "not timed by the benchmark" for one in found[2:] if one.runner.record.role == "exported")
+
+
+def test_the_simplest_among_equals_answers_though_another_was_measured_faster(root: Path) -> None:
+    recommend(root, ["openvino cpu fp32", FP32], chosen=FP32)
+    found = offered(root)
+    assert names(found)[:2] == [FP32, "openvino cpu fp32"]
+    assert found[0].why.startswith("recommended")
+    assert found[1].why == "number 1 of 2 by latency at batch 1"
 
 
 def test_the_choice_is_that_of_the_batch_and_the_goal_asked_for(root: Path) -> None:

@@ -39,17 +39,17 @@ def test_a_model_that_fp16_ruins_is_refused_and_repaired(pipeline: Run, tmp_path
 
     repaired = pipeline("engine", *own, "--set=engine.keep_fp32=auto", **OWN)
     assert repaired.returncode == 0, repaired.stderr
-    sidecar = read(tmp_path, "engine/fp16/engine.json")
-    assert "too_large" in sidecar["keep_fp32"]
-    assert "conv" not in sidecar["keep_fp32"], "nor more layers than need be"
-    assert sidecar["census"]["compute_nodes"]["FLOAT16"] >= 1
-    assert sidecar["judgement"]["verdict"] == "pass"
+    record = read(tmp_path, "engine/fp16/engine.json")
+    assert "too_large" in record["keep_fp32"]
+    assert "conv" not in record["keep_fp32"], "nor more layers than need be"
+    assert record["arithmetic"]["compute_nodes"]["FLOAT16"] >= 1
+    assert record["comparison"]["verdict"] == "pass"
     assert read(tmp_path, "engine/tf32/engine.json")["keep_fp32"] == []
     assert pipeline("validate", *own, **OWN).returncode == 0
     located = pipeline("localise", "--precision=fp16", *own, **OWN)
     assert located.returncode == 0, located.stderr
     assert "too_large" in located.stdout
-    assert set(read(tmp_path, "localise/fp16.json")["keep_fp32"]) == set(sidecar["keep_fp32"])
+    assert set(read(tmp_path, "localise/fp16.json")["keep_fp32"]) == set(record["keep_fp32"])
 
 
 def test_localising_a_model_of_one_product_says_that_none_would_be_left(pipeline: Run, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_own_model_and_own_data_go_the_same_way(pipeline: Run, tmp_path: Path) -
     assert parity["verdict"] == "pass"
     assert parity["dataset"]["name"] == "own_models:bright_or_dark"
     assert parity["dataset"]["samples"] == 100
-    assert parity["hops"][0]["accuracy_reference"] > 0.9
+    assert parity["hops"][0]["comparison"]["accuracy_reference"] > 0.9
 
 
 def test_a_model_that_would_run_code_when_loaded_is_refused(pipeline: Run, tmp_path: Path) -> None:

@@ -13,31 +13,17 @@ import numpy as np
 import pytest
 from commands import MAIN_JOB, QUICK, ROOT, Run, read, run_pipeline, started
 
-from pipeline import environment, precisions
+from pipeline import digests, environment, precisions
 from pipeline.measuring import statistics
 from pipeline.stages import STAGES
 
-HOP_KEYS = {
-    *(
-        "reference",
-        "candidate",
-        "precision",
-        "backend",
-        "device",
-        "executed",
-        "emulated",
-        "samples",
-        "max_abs",
-        "mean_abs",
-    ),
-    *("top1_agreement", "accuracy_reference", "accuracy_candidate", "accuracy_drop_pp", "accuracy_drop_ci95_pp"),
-    *("mcnemar_p", "verdict", "reason"),
-}
-CELL_KEYS = {
-    *("backend", "variant", "precision", "device", "batch", "mode", "twin", "status", "reason", "clock", "settings"),
-    *("warmup", "conditions", "samples", "mean_us", "p50_us", "p50_ci95_us", "p90_us", "p95_us", "p99_us"),
-    *("items_per_s", "round_p50_us", "limit"),
-}
+PRECISIONS = ("fp32", "tf32", "fp16")
+"""Those that the main job builds."""
+
+
+def ok(results: Any) -> list[dict[str, Any]]:
+    """Return the cells that were timed."""
+    return [cell for cell in results["cells"] if cell["status"] == "ok"]
 
 
 def test_every_stage_leaves_its_artifacts_and_a_manifest(main_job: Path) -> None:
@@ -46,9 +32,11 @@ def test_every_stage_leaves_its_artifacts_and_a_manifest(main_job: Path) -> None
         "train/history.json",
         "export/saved_model/saved_model.pb",
         "export/model.onnx",
-        *(f"engine/{name}/{file}" for name in ("fp32", "tf32", "fp16") for file in ("model.onnx", "engine.json")),
+        *(f"engine/{name}/{file}" for name in PRECISIONS for file in ("model.onnx", "engine.json")),
+        "engine/fp32/tuning.json",
         "validate/parity.json",
         "benchmark/results.json",
+        "benchmark/recommendation.json",
         "benchmark/samples.npz",
         "validate/disagreements.json",
         "validate/disagreements.npz",
@@ -57,7 +45,7 @@ def test_every_stage_leaves_its_artifacts_and_a_manifest(main_job: Path) -> None
         *(f"{stage}/manifest.json" for stage in STAGES),
     ]
     if environment.version("tensorrt-rtx-cu12"):
-        expected += [f"engine/{name}/model.engine" for name in ("fp32", "tf32", "fp16")]
+        expected += [f"engine/{name}/model.engine" for name in PRECISIONS]
     assert [name for name in expected if not (main_job / "artifacts" / name).is_file()] == []
     for stage in STAGES:
         manifest = read(main_job, f"{stage}/manifest.json")
@@ -73,76 +61,137 @@ def test_training_reaches_what_the_readme_says(main_job: Path) -> None:
     assert len(history["history"]["val_accuracy"]) == history["epochs"]
 
 
-def test_every_hop_that_ran_passes_and_the_others_say_why(main_job: Path) -> None:
+def test_every_runner_that_ran_passes_and_the_others_say_why(main_job: Path) -> None:
     parity = read(main_job, "validate/parity.json")
     assert parity["verdict"] == "pass"
     assert parity["dataset"]["samples"] == 360
-    names = [(hop["reference"], hop["candidate"]) for hop in parity["hops"]]
-    typed = [("onnx", f"typed {name}") for name in ("fp32", "tf32", "fp16")]
-    engines = [(f"typed {name}", f"engine {name}") for name in ("fp32", "tf32", "fp16")]
-    assert set(names) == {("keras", "saved_model"), ("saved_model", "onnx"), *typed, *engines}
-    for hop in parity["hops"]:
-        assert set(hop) == HOP_KEYS
-        assert hop["verdict"] == ("pass" if hop["executed"] else "skipped")
-        assert hop["samples"] == (360 if hop["executed"] else 0)
-        assert hop["reason"]
-        if hop["executed"]:
-            low, high = hop["accuracy_drop_ci95_pp"]
-            assert low <= hop["accuracy_drop_pp"] <= high
-        elif not environment.gpus():
-            assert hop["candidate"].startswith("engine")
-    fp16 = next(hop for hop in parity["hops"] if hop["candidate"] == "typed fp16")
-    assert fp16["max_abs"] > 0, "FP16 rounds"
-    assert {row["candidate"] for row in parity["batch_invariance"]} >= {"keras", "saved_model", "onnx"}
+    runners = {row["runner"]["name"]: row for row in parity["runners"]}
+    assert list(runners)[:3] == ["keras", "saved_model", "onnx"]
+    ran = {name for name, row in runners.items() if row["verdict"] != "skipped"}
+    assert ran >= {"keras", "saved_model", "onnx", *(f"typed {name}" for name in PRECISIONS)}
+    assert ran >= {"onnxruntime cpu fp32", "openvino cpu fp32"}, "what is timed is judged"
+    for name, row in runners.items():
+        assert row["reason"]
+        assert row["verdict"] == ("pass" if name in ran else "skipped")
+        assert bool(row["device"]) == (name in ran)
+        if row["total"]:
+            low, high = row["total"]["accuracy_drop_ci95_pp"]
+            assert low <= row["total"]["accuracy_drop_pp"] <= high
+    if not environment.gpus():
+        assert all(f"tensorrt tensorrt-rtx {name}" in runners.keys() - ran for name in PRECISIONS)
+    assert runners["typed fp16"]["total"]["max_abs"] > 0, "FP16 rounds"
+    assert {row["batch_invariance"]["samples"] for row in runners.values() if row["batch_invariance"]} == {128}
+    assert 16 in runners["onnxruntime cpu fp32"]["batch_invariance"]["batch_sizes"], "the benchmark's batch sizes too"
+
+
+def test_the_hops_lead_from_keras_to_every_runner(main_job: Path) -> None:
+    parity = read(main_job, "validate/parity.json")
+    hops = {hop["candidate"]: hop for hop in parity["hops"]}
+    names = {row["runner"]["name"] for row in parity["runners"]}
+    assert hops.keys() == names - {"keras"}
+    for name, hop in hops.items():
+        chain = [name]
+        while chain[-1] != "keras":
+            chain.append(hops[chain[-1]]["reference"])
+        assert len(chain) <= 5, chain
+        assert (hop["comparison"] is None) == (hop["verdict"] == "skipped")
+    assert hops["onnxruntime cpu fp32"]["reference"] == "typed fp32"
+
+
+def test_every_timing_has_a_verdict_of_the_same_runner_with_the_same_options(main_job: Path) -> None:
+    parity = read(main_job, "validate/parity.json")
+    judged = [row["runner"] for row in parity["runners"] if row["verdict"] != "skipped"]
+    exported = [cell for cell in ok(read(main_job, "benchmark/results.json")) if cell["runner"]["role"] == "exported"]
+    assert {cell["runner"]["name"] for cell in exported} >= {"onnxruntime cpu fp32", "openvino cpu fp32"}
+    for cell in exported:
+        assert cell["runner"] in judged
+    done = run_pipeline("doctor", "--artifacts", ".", cwd=main_job)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(exported)} timings" in done.stdout
+
+
+def test_what_was_judged_with_other_options_is_not_timed(copy: Path) -> None:
+    done = run_pipeline("benchmark", *QUICK, "--set=benchmark.threads=1", cwd=copy)
+    assert done.returncode == 3, done.stdout
+    assert "threads" in done.stderr
+    assert "make validate" in done.stderr
+
+
+def test_a_run_whose_verdicts_are_of_other_runners_is_found(copy: Path) -> None:
+    results = read(copy, "benchmark/results.json")
+    cell = next(cell for cell in ok(results) if cell["runner"]["name"] == "onnxruntime cpu fp32")
+    cell["runner"]["options"]["threads"] = 64
+    path = copy / "artifacts/benchmark/results.json"
+    path.write_text(json.dumps(results), encoding="utf-8")
+    manifest = read(copy, "benchmark/manifest.json")
+    manifest["outputs"]["results.json"] = {"sha256": digests.of_file(path), "bytes": path.stat().st_size}
+    (copy / "artifacts/benchmark/manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    done = run_pipeline("doctor", "--artifacts", ".", cwd=copy)
+    assert done.returncode == 6, done.stdout
+    assert "onnxruntime cpu fp32 was timed" in done.stderr
+
+
+def test_the_fastest_that_passed_is_recommended(main_job: Path) -> None:
+    results, parity = read(main_job, "benchmark/results.json"), read(main_job, "validate/parity.json")
+    passed = [row["runner"]["name"] for row in parity["runners"] if row["verdict"] == "pass"]
+    found = read(main_job, "benchmark/recommendation.json")
+    assert {(row["batch"], row["goal"]) for row in found["choices"]} == {
+        (batch, goal) for batch in (1, 16) for goal in ("latency", "throughput")
+    }
+    for choice in (choice for choice in found["choices"] if choice["goal"] == "latency"):
+        cells = {
+            cell["runner"]["name"]: cell["timing"]["p50_us"]
+            for cell in ok(results)
+            if (cell["batch"], cell["mode"]) == (choice["batch"], "end_to_end")
+            and cell["runner"]["role"] == "exported"
+            and cell["runner"]["name"] in passed
+            and not cell["repeat"]
+        }
+        assert [row["runner"] for row in choice["ranking"]] == sorted(cells, key=lambda name: cells[name])
+        fastest = min(cells, key=lambda name: cells[name])
+        assert choice["runner"]["name"] == fastest or choice["verdict"] == statistics.NOT_SIGNIFICANT
 
 
 def test_every_way_to_run_the_model_has_a_row(main_job: Path) -> None:
     results = read(main_job, "benchmark/results.json")
-    assert {"machine", "versions", "dataset"} <= set(results["environment"])
     cells = results["cells"]
-    ran = {(cell["backend"], cell["variant"]) for cell in cells if cell["status"] == "ok"}
-    originals = {("tensorflow", name) for name in ("predict", "call", "function", "xla", "saved_model")}
-    assert ran >= originals | {("onnxruntime", "cpu")}
+    ran = {cell["runner"]["name"] for cell in ok(results)}
+    originals = {f"tensorflow {name}" for name in ("predict", "call", "function", "xla", "saved_model")}
+    assert ran >= originals | {"onnxruntime cpu fp32", "null harness"}
+    for cell in ok(results):
+        timing = cell["timing"]
+        assert (timing["p99_us"] is None) == (timing["samples"] < statistics.samples_needed(0.99))
+        low, high = timing["p50_ci95_us"]
+        assert low <= timing["p50_us"] <= high
+        assert len(timing["round_p50_us"]) == len(timing["round_mean_us"]) == 3
+        assert cell["warmup"]["calls"] >= 1
+        assert cell["conditions"]["start"]
+        assert cell["device"] == "cpu" or environment.gpus()
+        if cell["runner"]["role"] != "harness":
+            assert cell["settings"]["threads"]
+            assert cell["limit"]["share"] > 0
     for cell in cells:
-        assert set(cell) == CELL_KEYS
-        assert cell["mode"] in ("end_to_end", "compute")
-        if cell["status"] == "ok":
-            assert cell["mean_us"] > 0
-            assert (cell["p99_us"] is None) == (cell["samples"] < statistics.samples_needed(0.99))
-            low, high = cell["p50_ci95_us"]
-            assert low <= cell["p50_us"] <= high
-            assert len(cell["round_p50_us"]) == 3
-            assert cell["warmup"]["calls"] >= 1
-            assert set(cell["conditions"]) == {"start", "end"}
-            if cell["backend"] != "null":
-                assert cell["settings"]["threads"]
-                assert cell["limit"]["share"] > 0
-        else:
-            assert cell["reason"]
-            assert cell["mean_us"] is None
+        assert cell["status"] == "ok" or (cell["reason"] and cell["timing"] is None)
     if not environment.gpus():
-        skipped = {(cell["backend"], cell["variant"]) for cell in cells if cell["status"] == "skipped"}
-        assert skipped >= {("onnxruntime", "cuda"), ("tensorrt", "tensorrt-rtx")}
+        skipped = {cell["runner"]["name"] for cell in cells if cell["status"] == "skipped"}
+        assert skipped >= {"onnxruntime cuda fp32", "tensorrt tensorrt-rtx fp32"}
 
 
 def test_the_kept_samples_are_those_the_results_are_of(main_job: Path) -> None:
     results = read(main_job, "benchmark/results.json")
     with np.load(main_job / "artifacts/benchmark/samples.npz") as samples:
-        for cell in (cell for cell in results["cells"] if cell["status"] == "ok"):
-            names = (cell["backend"], cell["variant"], cell["precision"] + (".twin" if cell["twin"] else ""))
-            key = "/".join(map(str, (*names, cell["batch"], cell["mode"])))
-            rounds = [samples[name] for name in samples.files if name.startswith(f"{key}/")]
-            assert len(rounds) == 3
-            assert sum(map(len, rounds)) == cell["samples"]
-            assert np.concatenate(rounds).mean() / 1e3 == pytest.approx(cell["mean_us"])
+        for cell in ok(results):
+            name = f"{cell['runner']['name']}{'.repeat' if cell['repeat'] else ''}"
+            rounds = [samples[f"{name}/{cell['batch']}/{cell['mode']}/round{index}"] for index in range(3)]
+            assert sum(map(len, rounds)) == cell["timing"]["samples"]
+            assert np.concatenate(rounds).mean() / 1e3 == pytest.approx(cell["timing"]["mean_us"])
 
 
 def test_speedups_name_every_baseline_the_strongest_first(main_job: Path) -> None:
     results = read(main_job, "benchmark/results.json")
     groups: dict[tuple[object, ...], list[dict[str, Any]]] = {}
     for row in results["speedups"]:
-        key = tuple(row[name] for name in ("backend", "variant", "precision", "batch", "mode"))
-        groups.setdefault(key, []).append(row)
+        groups.setdefault((row["runner"], row["batch"], row["mode"]), []).append(row)
     assert groups
     for (*_, mode), rows in groups.items():
         ratios = [row["ratio"] for row in rows]
@@ -151,26 +200,23 @@ def test_speedups_name_every_baseline_the_strongest_first(main_job: Path) -> Non
         for row in rows:
             low, high = row["ratio_ci95"]
             assert low <= row["ratio"] <= high
-            assert row["verdict"] in ("faster", "slower", statistics.UNTOLD)
+            assert row["verdict"] in ("faster", "slower", statistics.NOT_SIGNIFICANT)
 
 
 def test_a_cell_against_itself_shows_the_noise(main_job: Path) -> None:
     results = read(main_job, "benchmark/results.json")
     assert {row["batch"] for row in results["noise_floor"]} == {1, 16}
     for row in results["noise_floor"]:
-        assert row["cell"] == "onnxruntime cpu fp32"
+        assert row["runner"] == "onnxruntime cpu fp32"
         assert row["floor"] >= abs(1 - row["ratio"])
-    twins = [cell for cell in results["cells"] if cell["twin"] and cell["status"] == "ok"]
-    assert {cell["batch"] for cell in twins} == {1, 16}
-    assert not any("again" in json.dumps(row) for row in results["speedups"])
+    assert {cell["batch"] for cell in ok(results) if cell["repeat"]} == {1, 16}
 
 
 def test_the_harness_own_cost_is_published_beside_the_results(main_job: Path) -> None:
-    results = read(main_job, "benchmark/results.json")
-    ok = [cell for cell in results["cells"] if cell["status"] == "ok"]
-    costs = [cell["p50_us"] for cell in ok if cell["backend"] == "null"]
-    assert costs
-    assert 0 < max(costs) < min(cell["p50_us"] for cell in ok if cell["backend"] != "null")
+    costs: dict[bool, list[float]] = {True: [], False: []}
+    for cell in ok(read(main_job, "benchmark/results.json")):
+        costs[cell["runner"]["role"] == "harness"].append(cell["timing"]["p50_us"])
+    assert 0 < max(costs[True]) < min(costs[False])
     assert "The harness itself" in (main_job / "artifacts/report/report.md").read_text(encoding="utf-8")
 
 
@@ -179,8 +225,8 @@ def test_a_regression_is_told_and_fails_only_where_asked(copy: Path) -> None:
     done = run_pipeline("benchmark", *timed, cwd=copy)
     assert done.returncode == 0, done.stderr
     results = read(copy, "benchmark/results.json")
-    cell = next(cell for cell in results["cells"] if cell["backend"] == "onnxruntime" and cell["status"] == "ok")
-    cell["round_p50_us"] = [value / 20 for value in cell["round_p50_us"]]  # beyond any noise
+    timing = next(cell["timing"] for cell in ok(results) if cell["runner"]["backend"] == "onnxruntime")
+    timing["round_p50_us"] = [value / 20 for value in timing["round_p50_us"]]  # beyond any noise
     (copy / "faster.json").write_text(json.dumps(results), encoding="utf-8")
     told = run_pipeline("benchmark", *timed, "--compare", "faster.json", cwd=copy)
     assert told.returncode == 0, told.stderr
@@ -203,8 +249,7 @@ def test_an_interrupt_keeps_what_is_measured(copy: Path) -> None:
     assert "Traceback" not in errors
     results = read(copy, "benchmark/results.json")
     assert results["interrupted"]
-    ok = {cell["batch"] for cell in results["cells"] if cell["status"] == "ok"}
-    assert ok == {16}
+    assert {cell["batch"] for cell in ok(results)} == {16}
     assert results["speedups"]
     again = run_pipeline("report", *QUICK, cwd=copy)
     assert again.returncode == 0, again.stderr
@@ -225,13 +270,15 @@ def test_the_images_that_changed_are_kept_with_both_answers(copy: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = read(copy, "validate/disagreements.json")
     parity = read(copy, "validate/parity.json")
-    executed = [row for row in parity["totals"] if row["executed"]]
-    assert [row["candidate"] for row in found["candidates"]] == [row["candidate"] for row in executed]
-    for row, total in zip(found["candidates"], executed, strict=True):
+    judged = {row["runner"]["name"]: row["total"] for row in parity["runners"]}
+    assert {row["runner"] for row in found["runners"]} >= {"typed fp8", "onnxruntime cpu fp32"}
+    for row in found["runners"]:
+        total = judged[row["runner"]]
         assert row["count"] == round((1 - total["top1_agreement"]) * total["samples"])
         assert len(row["samples"]) == min(row["count"], found["drawn_at_most"])
+    assert any(row["count"] for row in found["runners"]), "fp8 changes some answers"
     with np.load(copy / "artifacts/validate/disagreements.npz") as kept:
-        drawn = {sample["index"] for row in found["candidates"] for sample in row["samples"]}
+        drawn = {sample["index"] for row in found["runners"] for sample in row["samples"]}
         assert set(kept["indices"].tolist()) == drawn
         assert kept["images"].shape == (len(drawn), 28, 28, 1)
 
@@ -353,18 +400,18 @@ def test_an_engine_that_cannot_be_built_is_recorded_in_the_builders_words(copy: 
     assert done.returncode == 5, done.stderr
     assert "FP32 GEMM is not supported" in done.stderr
     assert "[pass.cpp" in done.stderr, "the words are the builder's, not markup"
-    sidecars = {name: read(copy, f"engine/{name}/engine.json") for name in ("fp32", "fp16")}
-    assert sidecars["fp32"]["status"] == "failed"
-    assert "FP32 GEMM is not supported" in sidecars["fp32"]["reason"]
-    assert ".partial" not in sidecars["fp32"]["reason"]
-    assert sidecars["fp16"]["status"] == "built"
-    assert sidecars["fp16"]["targets"] == ["sm75"]
+    records = {name: read(copy, f"engine/{name}/engine.json") for name in ("fp32", "fp16")}
+    assert records["fp32"]["status"] == "failed"
+    assert "FP32 GEMM is not supported" in records["fp32"]["reason"]
+    assert ".partial" not in records["fp32"]["reason"]
+    assert records["fp16"]["status"] == "built"
+    assert records["fp16"]["targets"] == ["sm75"]
     again = run_pipeline("engine", *QUICK, *turing, cwd=copy)
     assert again.returncode == 5, "a failure is not up to date"
     assert run_pipeline("validate", *QUICK, cwd=copy).returncode == 0
     hops = {hop["candidate"]: hop for hop in read(copy, "validate/parity.json")["hops"]}
-    assert hops["engine fp32"]["verdict"] == "skipped"
-    assert "FP32 GEMM is not supported" in hops["engine fp32"]["reason"]
+    assert hops["tensorrt tensorrt-rtx fp32"]["verdict"] == "skipped"
+    assert "FP32 GEMM is not supported" in hops["tensorrt tensorrt-rtx fp32"]["reason"]
 
 
 def test_auto_builds_every_precision_and_chooses_one_with_reasons(copy: Path) -> None:
@@ -376,17 +423,17 @@ def test_auto_builds_every_precision_and_chooses_one_with_reasons(copy: Path) ->
     assert selection["chosen"] in selection["pareto"]
     for row in selection["candidates"]:
         assert bool(row["rejected"]) == (row["precision"] != selection["chosen"])
-        assert row["judgement"]["samples"] == 180
+        assert row["comparison"]["samples"] == 180
     if not environment.gpus():
         assert "no GPU ran the engines" in selection["basis"], "a CPU's timing ranks nothing"
     for name in precisions.NAMES:
-        sidecar = read(copy, f"engine/{name}/engine.json")
+        record = read(copy, f"engine/{name}/engine.json")
         kind = precisions.get(name).compute_type
-        assert sidecar["census"]["compute_nodes"] == {kind: 2}
-        assert sidecar["census"]["mac_share"] == {kind: 1.0}
-        assert bool(sidecar["calibration"]) == (name in ("int8", "fp8"))
+        assert record["arithmetic"]["compute_nodes"] == {kind: 2}
+        assert record["arithmetic"]["mac_share"] == {kind: 1.0}
+        assert bool(record["calibration"]) == (name in ("int8", "fp8"))
         if environment.version("tensorrt-rtx-cu12"):
-            assert sidecar["status"] == "built"
+            assert record["status"] == "built"
     calibration = read(copy, "engine/int8/engine.json")["calibration"]
     assert sum(calibration["classes"].values()) == calibration["samples"] == len(calibration["sample_sha256"]) == 512
     assert max(calibration["classes"].values()) - min(calibration["classes"].values()) <= 1
@@ -394,10 +441,11 @@ def test_auto_builds_every_precision_and_chooses_one_with_reasons(copy: Path) ->
     assert all(each["amax"] > 0 for each in calibration["activations"].values())
 
     assert run_pipeline("validate", *QUICK, cwd=copy).returncode == 0
-    hops = {hop["candidate"]: hop for hop in read(copy, "validate/parity.json")["hops"]}
-    assert all(hops[f"typed {name}"]["executed"] for name in precisions.NAMES)
-    emulated = {name for name in precisions.NAMES if hops[f"typed {name}"]["emulated"]}
+    runners = {row["runner"]["name"]: row for row in read(copy, "validate/parity.json")["runners"]}
+    assert all(runners[f"typed {name}"]["verdict"] != "skipped" for name in precisions.NAMES)
+    emulated = {name for name in precisions.NAMES if runners[f"typed {name}"]["runner"]["emulated"]}
     assert emulated == {"tf32", "fp16", "bf16"}, "a CPU has none of these"
+    assert runners["openvino cpu int8"]["total"]["samples"] == 360, "OpenVINO's INT8 has a verdict of its own"
 
 
 def test_a_layer_named_to_stay_in_fp32_does_so(copy: Path) -> None:
@@ -405,9 +453,9 @@ def test_a_layer_named_to_stay_in_fp32_does_so(copy: Path) -> None:
     done = run_pipeline("engine", *QUICK, *kept, cwd=copy)
     assert done.returncode == 0, done.stderr
     for name in ("fp16", "int8"):
-        sidecar = read(copy, f"engine/{name}/engine.json")
-        assert sidecar["keep_fp32"] == ["conv2d"]
-        assert sidecar["census"]["compute_nodes"] == {"FLOAT": 1, precisions.get(name).compute_type: 1}
+        record = read(copy, f"engine/{name}/engine.json")
+        assert record["keep_fp32"] == ["conv2d"]
+        assert record["arithmetic"]["compute_nodes"] == {"FLOAT": 1, precisions.get(name).compute_type: 1}
     unknown = run_pipeline("engine", *QUICK, "--set=engine.keep_fp32=conv3d", cwd=copy)
     assert unknown.returncode == 2
     assert "conv3d" in unknown.stderr
@@ -463,7 +511,7 @@ def test_a_gpu_without_its_libraries_is_no_reason_to_fail(main_job: Path, pipeli
     assert named.returncode == 4
     found = json.loads(pipeline("doctor", "--json", **half).stdout)
     assert found["machine"]["gpus"][0]["name"] == "NVIDIA L4"
-    assert any("CUDA provider does not load" in line for line in found["missing"])
+    assert any("ONNX Runtime is the build without CUDA" in line for line in found["missing"])
     assert any("TensorFlow does not see the GPU" in line for line in found["missing"])
 
 

@@ -213,7 +213,7 @@ def test_layer_sensitivity_says_what_a_layer_wins_back() -> None:
     text = shown(sensitivity.layers(found))
     assert "Layer sensitivity of fp16, on 5,000 images" in text
     assert "conv2d, dense (overflows)" in text
-    assert "no product left" in text
+    assert "nothing left in this precision" in text
     assert "1.0e-03" in text
     assert "90 %" in text
 
@@ -233,7 +233,7 @@ def test_two_runs_are_compared_with_their_floor_and_their_reason() -> None:
     assert "before, µs" in shown(compared_runs.compared(rows, "before", "after"))
 
 
-def test_a_scenario_of_loadgen_is_told_with_its_unit() -> None:
+def test_a_scenario_of_loadgen_is_reported_with_its_unit() -> None:
     accuracy_seen = LoadgenAccuracy(
         accuracy=0.95,
         correct=513,

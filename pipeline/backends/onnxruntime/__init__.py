@@ -34,7 +34,7 @@ def probe(variant: str) -> None:
     if variant == "cuda" and "CUDAExecutionProvider" not in providers:
         raise BackendUnavailable(
             "this build of ONNX Runtime has no CUDA provider",
-            "`make setup` puts the one for CUDA 12 in its place; `doctor` tells the two commands of pip.",
+            "`make setup` installs the build for CUDA 12; `make doctor` shows the two pip commands.",
         )
 
 

@@ -59,7 +59,7 @@ class OnnxRuntimeSession(Closable):
         self.inputs = tuple(_spec(value) for value in session.get_inputs())
         self.outputs = tuple(_spec(value) for value in session.get_outputs())
         self._cuda_graph = session.get_provider_options().get("CUDAExecutionProvider", {}).get("enable_cuda_graph")
-        # Only a batch may be dynamic, else nobody knows how large an output will be. ONNX Runtime tells a scalar's
+        # Only a batch may be dynamic, else nobody knows how large an output will be. ONNX Runtime reports a scalar's
         # shape and an unknown one alike, as ().
         self._bindable = all(spec.shape for spec in (*self.inputs, *self.outputs)) and not any(
             None in spec.shape[1:] for spec in self.outputs
@@ -176,8 +176,8 @@ class OnnxRuntimeSession(Closable):
     def _run_unbound(self, arrays: dict[str, Array], refused: RuntimeError | None = None) -> Outputs:
         """Let ONNX Runtime allocate the outputs, where their sizes depend on more than the batch.
 
-        Where it has refused the arrays bound for them, this tells whether they were what was wrong; if so, nothing is
-        bound any more.
+        Where it has refused the arrays bound for them, this shows whether they were the reason; if so, nothing is bound
+        any more.
         """
         names = [spec.name for spec in self.outputs]
         without_graph = ort.RunOptions()
@@ -242,7 +242,7 @@ def session_options(options: LoadOptions, threads: int | None) -> ort.SessionOpt
     if threads is not None:
         settings.intra_op_num_threads = threads
     if options.variant == "cuda":
-        # Without this, nodes that the provider lacks run on the CPU, and nothing tells.
+        # Without this, nodes that the provider lacks run on the CPU in silence.
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     return settings
 
@@ -268,7 +268,7 @@ def _open(content: bytes, name: str, options: LoadOptions, threads: int | None, 
         providers = [("CUDAExecutionProvider", provider)]
     printed = io.StringIO()
     failed: Exception | None = None
-    with environment.native_log_hidden(), contextlib.redirect_stdout(printed):  # both are told below, once
+    with environment.native_log_hidden(), contextlib.redirect_stdout(printed):  # both are reported below, once
         try:
             if options.variant == "cuda" and hasattr(ort, "preload_dlls"):
                 ort.preload_dlls()  # the CUDA libraries that TensorFlow's packages brought
@@ -284,5 +284,5 @@ def _open(content: bytes, name: str, options: LoadOptions, threads: int | None, 
         raise ArtifactError(f"{name} is not a readable ONNX model: {failed}", "Run `make export engine`.") from failed
     why = "; ".join(filter(None, (str(failed), next(iter(printed.getvalue().splitlines()), ""))))
     raise BackendUnavailable(
-        f"ONNX Runtime ({options.variant}) cannot run {Path(name).name}: {why}", "`make doctor` tells what is missing."
+        f"ONNX Runtime ({options.variant}) cannot run {Path(name).name}: {why}", "`make doctor` shows what is missing."
     ) from failed

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from pipeline import models
+from pipeline import environment, models
 from pipeline.backends import Bound, Closable, LoadOptions
 from pipeline.errors import ArtifactError, BackendUnavailable
 from pipeline.models import INPUT, OUTPUT
@@ -29,7 +29,11 @@ class TensorFlowSession(Closable):
         self.outputs = (TensorSpec(OUTPUT, (None, classes), np.dtype(np.float32)),)
         gpus = tf.config.list_logical_devices("GPU")
         self.device = str(FIRST_GPU if gpus else CPU)
-        self.settings = {"threads": tf.config.threading.get_intra_op_parallelism_threads() or "as many as there are"}
+        tf32 = bool(gpus) and tf.config.experimental.tensor_float_32_execution_enabled() and _has_tf32()
+        self.settings = {
+            "threads": tf.config.threading.get_intra_op_parallelism_threads() or "as many as there are",
+            "arithmetic": "tf32" if tf32 else "fp32",
+        }
         self._infer, self._predict = infer, predict
         self._owner = owner  # a SavedModel's signature does not keep its variables alive
 
@@ -42,7 +46,7 @@ class TensorFlowSession(Closable):
         return {OUTPUT: self._infer(tf.constant(images)).numpy()}  # on a CPU a view of the result, kept alive by it
 
     def bind(self, feed: Feed) -> Bound:
-        """Put the images on the device. TensorFlow does not tell its stream."""
+        """Put the images on the device. TensorFlow does not give its stream."""
         self.check_open()
         if self._predict is not None:
             raise BackendUnavailable("model.predict always takes and returns host arrays")
@@ -53,6 +57,11 @@ class TensorFlowSession(Closable):
             self._infer(images)
 
         return Bound(launch, tf.test.experimental.sync_devices)
+
+
+def _has_tf32() -> bool:
+    """Tell whether one of this machine's GPUs has TF32: from compute capability 8 on."""
+    return any(float(gpu.compute_capability) >= 8 for gpu in environment.gpus())
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def _verified(model: Path, sha256: str | None) -> bytes:
     """Read an engine that has the digest it was published with: the bytes checked are the bytes returned."""
     if sha256 is None:
         raise ArtifactError(
-            f"{model}: no digest to check it by, and an engine is executable content: it is not loaded unchecked",
+            f"{model}: an engine is executable content, and is not loaded without a digest to check it by",
             "Load only what this project built: run `make engine`, whose manifest holds the digest.",
         )
     try:

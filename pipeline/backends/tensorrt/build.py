@@ -148,7 +148,7 @@ def build(model: Path, options: BuildOptions) -> BuiltEngine:
             errors = [_describe(parser.get_error(index)) for index in range(parser.num_errors)]
             raise BuildError("\n".join([f"{model}: TensorRT cannot parse the graph:", *(errors or words)]))
         if not network.num_outputs:
-            raise BuildError(f"{model}: the graph is empty")  # what parsing an empty file comes to
+            raise BuildError(f"{model}: the graph is empty")  # an empty file parses to this
         config = _configure(trt, builder, network, options)
         serialized = builder.build_serialized_network(network, config)
         if serialized is None:
@@ -165,7 +165,7 @@ def _describe(parser_error: Any) -> str:
 def _configure(trt: Any, builder: Any, network: Any, options: BuildOptions) -> Any:
     """Return the configuration, every option read back: TensorRT ignores or clamps what it does not accept."""
     config = builder.create_builder_config()
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # so that the inspector tells each layer's types
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # so that the inspector gives each layer's types
     if options.allow_tf32:
         config.set_flag(trt.BuilderFlag.TF32)
     else:
@@ -194,7 +194,9 @@ def _set_targets(trt: Any, config: Any, targets: tuple[str, ...]) -> None:
     config.num_compute_capabilities = len(targets)
     for index, target in enumerate(targets):
         if not config.set_compute_capability(known[target.lower()], index):
-            raise ConfigError(f"TensorRT refuses target {target} among {', '.join(targets)}", "`current` goes alone.")
+            raise ConfigError(
+                f"TensorRT refuses target {target} among {', '.join(targets)}", "`current` must be the only target."
+            )
 
 
 def _add_profile(builder: Any, network: Any, config: Any, batch: tuple[int, int, int]) -> None:

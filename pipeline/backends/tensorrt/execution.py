@@ -31,7 +31,7 @@ class Loaded:
     outputs: tuple[TensorSpec, ...]
 
     def failure(self, what: str) -> BackendUnavailable:
-        """Return the error that says what TensorRT could not do, with its last words."""
+        """Return the error that says what TensorRT could not do, with its last message."""
         logger = build.logger_of(self.flavour)
         return BackendUnavailable("\n".join([f"TensorRT could not {what}:", *logger.words[-3:]]))
 
@@ -144,7 +144,7 @@ class Slot:
 
     With `copies` a launch copies the inputs from pinned memory, infers, and copies the outputs to pinned memory;
     without, it infers. `outputs` returns a dict of views of that memory, valid from the end of a launch until the next.
-    `wait` waits for the last marked launch, `sync` for everything on the stream. `reason` tells why there is no graph.
+    `wait` waits for the last marked launch, `sync` for everything on the stream. `reason` says why there is no graph.
     The graph names the memory, which the slot holds, and the context's, which `on` holds: see `free`.
     """
 

@@ -60,7 +60,7 @@ def tensor_type(tensor: Tensor) -> str | None:
 def summarise(layers: Iterable[Layer]) -> LayerSummary:
     """Return how many layers compute in which type, how many do several operators at once, and how many only convert.
 
-    A layer's type is its first input's, as far as the inspector tells it; `unknown` counts the others.
+    A layer's type is its first input's, where the inspector gives it; `unknown` counts the others.
     """
     types: Counter[str] = Counter()
     fused = converting = 0

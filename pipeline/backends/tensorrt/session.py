@@ -223,7 +223,7 @@ class EngineSession(Closable):
         for name, view in slot.outputs().items():
             if view.shape[:1] != (size,):
                 raise BatchOutsideProfile(
-                    f"output {name} of shape {view.shape} does not go with the batch: it cannot be run in chunks",
+                    f"output {name} of shape {view.shape} does not begin with the batch: it cannot be run in chunks",
                     f"Choose a batch of at most {self._limits[1]}.",
                 )
             if name not in self._whole or len(self._whole[name]) < batch:

@@ -1,8 +1,8 @@
-"""The calls whose fastest time tells a machine's peaks: a matrix product, a large copy, a launch.
+"""The calls whose fastest time gives a machine's peaks: a matrix product, a large copy, a launch.
 
 They only prepare what is to be timed; the clock is the harness's. The copies and the launch on a GPU were never run on
-one: there was none where this was written. They get CUDA's objects from pipeline.cuda; a test holds the names they use
-on them against the installed cuda.core.
+one: there was none where this was written. They get CUDA's objects from pipeline.cuda; a test compares the names they
+use on them with the installed cuda.core.
 """
 
 import itertools
@@ -47,7 +47,7 @@ UNKNOWN_CACHE_BYTES, LARGEST_COPY_BYTES = 32 << 20, 1 << 30
 def no_product(device: str, name: str) -> str:
     """Return why a precision's product cannot be timed, or nothing."""
     if name not in precisions.NAMES:
-        return f"{name} is none of this tool's precisions"
+        return f"{name} is not one of the precisions"
     precision = precisions.get(name)
     if device == "cpu" and not precision.cpu_computes:
         return f"ONNX Runtime has no {name} arithmetic on a CPU"
@@ -135,7 +135,7 @@ def host_copy(stack: ExitStack, threads: int) -> Amount:
 
 
 def _last_level_cache_bytes() -> int:
-    """Return the size of all last-level caches together, as Linux tells it."""
+    """Return the size of all last-level caches together, as Linux reports it."""
     caches: dict[tuple[int, str], int] = {}
     for folder in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cache/index[0-9]*"):
         try:

@@ -85,7 +85,7 @@ def share(work: Work, batch: int, p50_us: float, peaks: Peaks, mode: str) -> Lim
 
     `limit` is the largest of the bounds known: `compute_us` (precisions one after another), `memory_us`, `pcie_us` (the
     larger direction, for PCIe carries both at once; only of `end_to_end` on a GPU) and `launch_us`; each is None where
-    it cannot be told, and so is the result where none can.
+    it is unknown, and so is the result where all are.
 
     A share above 1 is left to be seen. It says that the work is less than counted, or the peak not the machine's: small
     weights stay in the cache and do not move; Winograd and FFT convolutions do fewer multiplications than are counted;

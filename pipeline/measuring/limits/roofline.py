@@ -34,21 +34,23 @@ class Roofline:
         self.peaks["cpu"] = self.peaks["cpu"].model_copy(update={"launch_us": launch_us})
 
     def share(self, cell: Measurement) -> Limit | None:
-        """Return which limit a timed cell is under and how near, None where that cannot be told."""
+        """Return which limit a timed cell is under and how near, None where that is unknown."""
         if cell.status != "ok" or is_harness(cell.runner):
             return None
         p50_us, peaks = cell.timing.p50_us, self.peaks.get(str(cell.device))
         if p50_us is None or peaks is None:
             return None
-        return share(self._work(cell.runner), cell.batch, p50_us, peaks, cell.mode)
+        # On a GPU TensorFlow computes in TF32 by itself, whatever the model's type: its session says so.
+        tf32 = cell.settings.get("arithmetic") == "tf32"
+        return share(self._work(cell.runner, tf32), cell.batch, p50_us, peaks, cell.mode)
 
     def _measure(self) -> dict[str, Peaks]:
         return {device: measure(device, sorted(types), self._threads) for device, types in self._wanted.items()}
 
-    def _work(self, runner: Runner) -> Work:
+    def _work(self, runner: Runner, tf32: bool = False) -> Work:
         """Count the work of the graph that is run: a precision's typed one, or the exported one for the original."""
         graph = self._exported if is_original(runner) else runner.path.parent / "model.onnx"
-        key = graph, runner.record.precision == "tf32"
+        key = graph, tf32 or runner.record.precision == "tf32"
         if key not in self._works:
             self._works[key] = work(graphs.load(graph), allow_tf32=key[1])
         return self._works[key]

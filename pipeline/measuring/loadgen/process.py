@@ -23,7 +23,7 @@ Work = Callable[..., None]
 """Called in the new process with a `Tell`, a `Fail` and the arguments."""
 
 Receive = Callable[[float | None], Any]
-"""Returns the next thing told, or None where it takes longer than the seconds given; raises what was raised."""
+"""Returns the next thing sent, or None where it takes longer than the seconds given; raises what was raised."""
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def isolated(work: Work, *arguments: object) -> Iterator[Receive]:
         except EOFError:
             process.join()
             raise PipelineError(
-                f"the process at work ended with exit code {process.exitcode}", "-9 is most often a lack of memory."
+                f"the worker process ended with exit code {process.exitcode}", "-9 usually means that memory ran out."
             ) from None
         if isinstance(message, BaseException):
             raise message
@@ -72,8 +72,8 @@ def _serve(pipe: Connection, work: Work, arguments: tuple[object, ...]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def fail(error: BaseException) -> NoReturn:
-        told = error if isinstance(error, PipelineError) else RuntimeError("".join(traceback.format_exception(error)))
-        pipe.send(told)
+        raised = error if isinstance(error, PipelineError) else RuntimeError("".join(traceback.format_exception(error)))
+        pipe.send(raised)
         os._exit(1)
 
     try:

@@ -1,7 +1,7 @@
 """MLPerf LoadGen: a scenario's rules, the system under test that it drives, and what its logs say.
 
 LoadGen is C++ and cannot be stopped from inside: an exception that crosses it, or Ctrl-C, would take the process down
-or be stuck until the test is over. So it has a process to itself, which ends with the error.
+or be stuck until the test is over. So it runs in its own process, which ends with the error.
 """
 
 import gc
@@ -69,7 +69,7 @@ class SystemUnderTest:
         images: every sample of the library, in memory: uint8 [samples, height, width, channels].
         batches: the smallest and largest batch that the session takes.
         largest: samples per inference, at most.
-        fail: is told what an inference raised, and ends the process.
+        fail: called with what an inference raised; ends the process.
     """
 
     def __init__(self, session: Session, images: Array, batches: tuple[int, int], largest: int, fail: Fail) -> None:
@@ -148,7 +148,7 @@ class SystemUnderTest:
 
 
 def configure(system: SystemUnderTest, options: Loadgen, seconds: float | None) -> tuple[Any, Expected]:
-    """Return LoadGen's settings for a scenario by MLPerf's rules, with rates as measured, and what they come to.
+    """Return LoadGen's settings for a scenario by MLPerf's rules, with rates as measured, and what to expect.
 
     A shorter `seconds` changes the least duration only. The least counts stay: below them a result means nothing, and a
     slow model takes longer than asked instead.

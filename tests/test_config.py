@@ -6,19 +6,19 @@ from pathlib import Path
 import pytest
 
 from pipeline import config, precisions
-from pipeline.config import Config
+from pipeline.config import Config, loading, writing
 from pipeline.errors import ConfigError
 
 
 def refusal(*assignments: str, file: Path | None = None) -> ConfigError:
     with pytest.raises(ConfigError) as caught:
-        config.load(file, assignments)
+        loading.load(file, assignments)
     assert caught.value.exit_code == 2
     return caught.value
 
 
 def test_defaults_apply_where_nothing_is_set() -> None:
-    found = config.load()
+    found = loading.load()
     assert found == Config()
     assert (found.data.name, found.model.source, found.train.epochs) == ("auto", "article-cnn", "auto")
     assert found.engine.precisions == ("fp32", "tf32", "fp16")
@@ -27,7 +27,7 @@ def test_defaults_apply_where_nothing_is_set() -> None:
 def test_set_wins_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
     file = tmp_path / "pipeline.toml"
     file.write_text("artifacts = 'elsewhere'\n[train]\nepochs = 2\nseed = 7\n[validate]\nbatch_size = 16\n")
-    found = config.load(file, ["train.epochs=3", "train.epochs=4"])
+    found = loading.load(file, ["train.epochs=3", "train.epochs=4"])
     assert (found.train.epochs, found.train.seed, found.train.batch_size) == (4, 7, 32)
     assert (found.artifacts, found.validate_.batch_size) == (Path("elsewhere"), 16)
 
@@ -56,7 +56,7 @@ def test_set_wins_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> No
 def test_set_takes_toml_bare_words_and_lists_with_commas(
     assignment: str, section: str, key: str, value: object
 ) -> None:
-    assert config.load(None, [assignment]).section(section)[key] == value
+    assert loading.load(None, [assignment]).section(section)[key] == value
 
 
 @pytest.mark.parametrize(
@@ -145,15 +145,15 @@ def test_a_bad_value_in_the_file_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_the_printed_configuration_reads_back_as_the_same(tmp_path: Path, assignments: list[str]) -> None:
-    wanted = config.load(None, assignments)
+    wanted = loading.load(None, assignments)
     file = tmp_path / "printed.toml"
-    file.write_text(config.to_toml(wanted), encoding="utf-8")
-    assert config.load(file) == wanted
+    file.write_text(writing.to_toml(wanted), encoding="utf-8")
+    assert loading.load(file) == wanted
 
 
 def test_every_key_is_printed_in_its_section() -> None:
     # What has no value is a comment in TOML: uncommented, the text must name every key that there is.
-    lines = [line.removeprefix("# ").replace(" = …", " = ''") for line in config.to_toml(Config()).splitlines()]
+    lines = [line.removeprefix("# ").replace(" = …", " = ''") for line in writing.to_toml(Config()).splitlines()]
     printed = tomllib.loads("\n".join(line for line in lines if " = " in line or line.startswith("[")))
     expected = {name: set(section.model_fields) for name, section in config.sections()}
     assert printed.pop("artifacts") == "artifacts"

@@ -72,7 +72,7 @@ def test_memory_that_the_device_has_not_is_reported(gpu: fake_gpu.Gpu, monkeypat
 
     stream = cuda.create_stream()
     monkeypatch.setattr(fake_gpu.Device, "allocate", fail)
-    with pytest.raises(BackendUnavailable, match=r"no 4,000 bytes: out of memory\n"):
+    with pytest.raises(BackendUnavailable, match=r"cannot allocate 4,000 bytes: out of memory\n"):
         cuda.Memory(stream, (1000,), np.dtype(np.float32), pinned=False)
 
 

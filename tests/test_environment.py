@@ -46,7 +46,7 @@ def test_every_gpu_that_nvidia_smi_names_is_found(nvidia_smi: Path) -> None:
     script(nvidia_smi, "NVIDIA L4, 570.86.15, 23034, 8.9\nNVIDIA GB10, 580.95.05, [N/A], 12.1")
     expected = (Gpu("NVIDIA L4", "570.86.15", 23034, "8.9"), Gpu("NVIDIA GB10", "580.95.05", 0, "12.1"))
     assert environment.gpus() == expected
-    described = environment.describe_machine(environment.machine())
+    described = str(environment.machine())
     assert "NVIDIA L4 (driver 570.86.15), NVIDIA GB10 (driver 580.95.05)" in described
 
 
@@ -69,7 +69,7 @@ def test_no_gpu_is_found_where_all_are_hidden(nvidia_smi: Path, monkeypatch: pyt
     script(nvidia_smi, "NVIDIA L4, 570.86.15, 23034, 8.9")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
     assert environment.gpus() == ()
-    assert environment.describe_machine(environment.machine()).endswith("GPU: none")
+    assert str(environment.machine()).endswith("GPU: none")
 
 
 def test_no_gpu_is_found_without_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_anew: None) -> None:

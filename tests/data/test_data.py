@@ -185,7 +185,7 @@ def test_mnist_is_read_from_its_folder_and_split(
 def test_the_real_mnist_has_its_splits() -> None:
     folder = Path(REAL_MNIST)
     dataset = data.load(Data(name="mnist", dir=folder))
-    assert dataset.record()["samples"] == {"train": 55_000, "validation": 5_000, "test": 10_000}
+    assert dataset.record().samples.model_dump() == {"train": 55_000, "validation": 5_000, "test": 10_000}
     # The two are a rearrangement of the 60,000 training images: every index is in one of them, and in one only.
     images, labels, *_ = mnist.read_idx_folder(folder)
     everything = data.Split(images, labels.astype(np.int64))
@@ -200,15 +200,15 @@ def test_the_real_mnist_has_its_splits() -> None:
 def test_auto_takes_the_digits_and_says_so_where_there_is_no_mnist(nothing_at_hand: Path) -> None:
     dataset = data.load(Data(name="auto"))
     assert dataset.name == "digits"
-    assert "MNIST could not be had" in dataset.substitute
+    assert "MNIST is unavailable" in dataset.substitute
     assert mnist.KERAS_URL in dataset.substitute
-    assert dataset.record()["substitute"] == dataset.substitute
+    assert dataset.record().substitute == dataset.substitute
     assert not nothing_at_hand.exists()
 
 
 @pytest.mark.parametrize("download", [True, False])
 def test_mnist_asked_for_by_name_is_not_replaced(nothing_at_hand: Path, download: bool) -> None:
-    with pytest.raises(DataError, match="MNIST is not at hand") as caught:
+    with pytest.raises(DataError, match="MNIST is unavailable") as caught:
         data.load(Data(name="mnist"), download=download)
     assert caught.value.exit_code == 2
     assert (mnist.KERAS_URL if download else str(nothing_at_hand)) in caught.value.message
@@ -354,7 +354,7 @@ def test_the_keras_copy_is_read_where_it_is_at_hand(nothing_at_hand: Path, like_
     npz(nothing_at_hand, like_mnist)
     dataset = data.load(Data())
     assert (dataset.name, dataset.origin) == ("mnist", "Keras download")
-    assert dataset.record()["sha256"] == data.load(Data(dir=write(tmp_path / "set", like_mnist))).record()["sha256"]
+    assert dataset.record().sha256 == data.load(Data(dir=write(tmp_path / "set", like_mnist))).record().sha256
     assert data.identify(Data()).startswith("mnist ")
 
 
@@ -447,8 +447,8 @@ def test_own_data_are_split_and_named_by_their_source(own: OwnData) -> None:
     source = own(GOOD)
     dataset = data.load(Data(source=source))
     assert (dataset.name, dataset.origin, dataset.class_names) == (source, "data.source", ("0", "1", "2"))
-    assert dataset.record()["samples"] == {"train": 36, "validation": 4, "test": 6}
-    assert dataset.record()["image_shape"] == [12, 16, 3]
+    assert dataset.record().samples.model_dump() == {"train": 36, "validation": 4, "test": 6}
+    assert dataset.record().image_shape == (12, 16, 3)
     assert len(hashes(dataset.train) | hashes(dataset.validation) | hashes(dataset.test)) == 46
 
 
@@ -582,4 +582,4 @@ def test_a_source_without_a_file_is_identified_as_not_found(module: str) -> None
 
 def test_data_that_are_not_at_hand_are_identified_without_a_download() -> None:
     assert data.identify(Data(name="digits")) == data.identify(Data(name="auto")) == "digits"
-    assert data.identify(Data(name="mnist")) == "mnist, not at hand"
+    assert data.identify(Data(name="mnist")) == "mnist, unavailable"

@@ -47,7 +47,7 @@ def test_multiply_accumulates_are_those_of_one_sample(
     assert arithmetic.multiply_accumulates(arithmetic.typed_products(graph), arithmetic.shapes(graph)) == {
         "FLOAT": macs
     }
-    assert arithmetic.census(graph)["mac_share"] == {"FLOAT": 1.0}
+    assert arithmetic.summary(graph).mac_share == {"FLOAT": 1.0}
 
 
 def test_a_product_computes_in_the_type_its_operands_are_stored_in() -> None:
@@ -68,16 +68,16 @@ def test_a_product_computes_in_the_type_its_operands_are_stored_in() -> None:
     )
     kinds = {product.name: kind for product, kind in arithmetic.typed_products(graph)}
     assert kinds == {"both": "INT8", "weight_only": "FLOAT", "neither": "FLOAT"}
-    counts = arithmetic.census(graph)
-    assert counts["compute_nodes"] == {"INT8": 1, "FLOAT": 2}
-    assert counts["mac_share"] == {"INT8": 0.25, "FLOAT": 0.75}
-    assert (counts["quantize"], counts["dequantize"], counts["casts"]) == (1, 2, 0)
+    counts = arithmetic.summary(graph)
+    assert counts.compute_nodes == {"INT8": 1, "FLOAT": 2}
+    assert counts.mac_share == {"INT8": 0.25, "FLOAT": 0.75}
+    assert (counts.quantize, counts.dequantize, counts.casts) == (1, 2, 0)
 
 
 def test_an_image_of_any_size_has_no_count() -> None:
     graph = model([node("Conv", ["x", "w"], ["y"])], ["n", 4, "height", "width"], w=ones(6, 4, 3, 3))
-    assert arithmetic.census(graph)["mac_share"] is None
-    assert arithmetic.census(graph)["compute_nodes"] == {"FLOAT": 1}
+    assert arithmetic.summary(graph).mac_share is None
+    assert arithmetic.summary(graph).compute_nodes == {"FLOAT": 1}
 
 
 def test_raising_the_operator_set_keeps_names_and_raises_the_ir() -> None:

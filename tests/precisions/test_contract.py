@@ -34,7 +34,7 @@ def test_article(name: str, article: Article, build_rtx: Callable[[ModelProto, s
     assert article.model.SerializeToString(deterministic=True) == before
     assert graphs.inputs(typed) == graphs.inputs(article.model)
     assert graphs.outputs(typed) == graphs.outputs(article.model)
-    assert arithmetic.census(typed)["mac_share"] == {precisions.get(name).compute_type: 1.0}
+    assert arithmetic.summary(typed).mac_share == {precisions.get(name).compute_type: 1.0}
     assert len(build_rtx(typed, name)) > 0
 
     emulated = runnable(name, typed)
@@ -56,7 +56,7 @@ def test_network(
     typed = precisions.get(name).apply(model, amax=amax)
     assert graphs.inputs(typed) == graphs.inputs(model)
     assert graphs.outputs(typed) == graphs.outputs(model)
-    assert arithmetic.census(typed)["mac_share"] == {precisions.get(name).compute_type: 1.0}
+    assert arithmetic.summary(typed).mac_share == {precisions.get(name).compute_type: 1.0}
     assert len(build_rtx(typed, name)) > 0
     reference, candidate = run(model, images), run(runnable(name, typed), images)
     assert np.ptp(reference, axis=0).max() > 0.1
@@ -84,7 +84,7 @@ def test_keep_fp32(name: str, article: Article, build_rtx: Callable[[ModelProto,
     kept = next(node for node in typed.graph.node if node.op_type == "Conv")
     assert [weights[name] for name in kept.input[1:]] == [onnx.TensorProto.FLOAT] * 2
     assert len(build_rtx(typed, name)) > 0
-    share = arithmetic.census(typed)["mac_share"]
+    share = arithmetic.summary(typed).mac_share
     convolution, dense = 26 * 26 * 32 * 9, 13 * 13 * 32 * 10
     assert share == pytest.approx(
         {"FLOAT": convolution / (convolution + dense), precision.compute_type: dense / (convolution + dense)}

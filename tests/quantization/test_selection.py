@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipeline.artifacts.selection import SelectedOn, Selection
 from pipeline.quantization import selection
 from pipeline.tasks import classification
 from pipeline.tensors import Tolerance
@@ -20,15 +21,20 @@ def judged(lost: int) -> classification.Comparison:
     return classification.compare(reference, candidate, LABELS, Tolerance(0, 1e-6), budget_pp=0.5)
 
 
+def select(candidates: list[selection.Candidate]) -> Selection:
+    on = SelectedOn(name="digits", split="validation", samples=len(LABELS))
+    return selection.select(candidates, "type", on, 0.5)
+
+
 def candidate(name: str, cost: float, lost: int = 0, size: int = 100) -> selection.Candidate:
     return selection.Candidate(name, judged(lost), cost, cost, size, size)
 
 
 def test_the_cheapest_within_the_budget_is_chosen() -> None:
-    found = selection.select([candidate("fp32", 32), candidate("fp16", 16, 2), candidate("int8", 8, 400)], "type")
-    assert found["chosen"] == "fp16"
-    assert found["basis"] == "type"
-    rejected = {row["precision"]: row["rejected"] for row in found["candidates"]}
+    found = select([candidate("fp32", 32), candidate("fp16", 16, 2), candidate("int8", 8, 400)])
+    assert found.chosen == "fp16"
+    assert (found.basis, found.dataset.samples, found.accuracy_budget_pp) == ("type", 4000, 0.5)
+    rejected = {row.precision: row.rejected for row in found.candidates}
     assert rejected["fp16"] == ""
     assert "fp16 costs less (16 against 32)" in rejected["fp32"]
     assert "accuracy drop at least" in rejected["int8"]
@@ -36,19 +42,19 @@ def test_the_cheapest_within_the_budget_is_chosen() -> None:
 
 def test_what_is_not_proven_is_not_chosen() -> None:
     unproven = candidate("int8", 8, lost=17)
-    assert unproven.judgement is not None
-    assert unproven.judgement.verdict == "inconclusive"
-    found = selection.select([candidate("fp32", 32), unproven], "type")
-    assert found["chosen"] == "fp32"
-    assert "samples would settle it" in found["candidates"][1]["rejected"]
+    assert unproven.comparison is not None
+    assert unproven.comparison.verdict == "inconclusive"
+    found = select([candidate("fp32", 32), unproven])
+    assert found.chosen == "fp32"
+    assert "samples would settle it" in found.candidates[1].rejected
 
 
 def test_among_equals_the_more_accurate_then_the_smaller() -> None:
     accurate, smaller = candidate("int8", 8, lost=1), candidate("fp8", 8, lost=2, size=50)
-    found = selection.select([smaller, accurate], "type")
-    assert found["chosen"] == "int8"
-    assert "nearer to FP32" in found["candidates"][0]["rejected"]
-    assert selection.select([replace(smaller, judgement=judged(1)), accurate], "type")["chosen"] == "fp8"
+    found = select([smaller, accurate])
+    assert found.chosen == "int8"
+    assert "nearer to FP32" in found.candidates[0].rejected
+    assert select([replace(smaller, comparison=judged(1)), accurate]).chosen == "fp8"
 
 
 def test_the_pareto_set_has_those_that_no_other_beats_in_both() -> None:
@@ -60,17 +66,17 @@ def test_the_pareto_set_has_those_that_no_other_beats_in_both() -> None:
         candidate("int8", 8, lost=5),
         candidate("fp8", 8, lost=400),
     ]
-    assert selection.select(candidates, "type")["pareto"] == ["tf32", "fp16", "int8"]
+    assert select(candidates).pareto == ("tf32", "fp16", "int8")
 
 
-@pytest.mark.parametrize("change", [{"failure": "no parser\nmore words"}, {"judgement": None}])
+@pytest.mark.parametrize("change", [{"failure": "no parser\nmore words"}, {"comparison": None}])
 def test_what_could_not_be_built_or_judged_is_not_chosen(change: dict[str, object]) -> None:
-    found = selection.select([replace(candidate("int8", 8), **change), candidate("fp32", 32)], "type")
-    assert found["chosen"] == "fp32"
-    assert found["candidates"][0]["rejected"]
+    found = select([replace(candidate("int8", 8), **change), candidate("fp32", 32)])
+    assert found.chosen == "fp32"
+    assert found.candidates[0].rejected
 
 
 def test_nothing_within_the_budget_chooses_nothing() -> None:
-    found = selection.select([candidate("int8", 8, lost=400)], "type")
-    assert found["chosen"] is None
-    assert found["pareto"] == []
+    found = select([candidate("int8", 8, lost=400)])
+    assert found.chosen is None
+    assert found.pareto == ()

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.artifacts.disagreements import Answer, DifferingSample
 from pipeline.tasks import classification, paired_proportions
+from pipeline.tasks.classification import Differing
 from pipeline.tensors import Tolerance
 
 Z = 1.959963984540054
@@ -129,18 +131,14 @@ def test_disagreements_are_counted_and_the_gravest_kept() -> None:
     reference = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]])
     candidate = np.array([[0.1, 0.9], [0.45, 0.55], [0.3, 0.7]])
     labels = np.array([0, 1, 1, 1])
-    assert classification.disagreements(reference, reference, labels, 5) == {"count": 0, "samples": []}
+    assert classification.disagreements(reference, reference, labels, 5) == Differing(0, ())
     found = classification.disagreements(reference[:3], candidate, labels[:3], 5)
-    assert found["count"] == 2
-    assert [sample["index"] for sample in found["samples"]] == [0, 1], "0.8 of its score is lost, and then 0.15"
-    assert found["samples"][0] == {
-        "index": 0,
-        "label": 0,
-        "reference": {"class": 0, "score": 0.9},
-        "candidate": {"class": 1, "score": 0.9},
-    }
+    assert found.count == 2
+    assert [sample.index for sample in found.samples] == [0, 1], "0.8 of its score is lost, and then 0.15"
+    reference_answer, candidate_answer = Answer(class_index=0, score=0.9), Answer(class_index=1, score=0.9)
+    assert found.samples[0] == DifferingSample(index=0, label=0, reference=reference_answer, candidate=candidate_answer)
     limited = classification.disagreements(reference[:3], candidate, labels[:3], 1)
-    assert limited["count"] == 2
-    assert len(limited["samples"]) == 1
-    (sample,) = classification.disagreements(reference[3:], np.array([[0.1, np.nan]]), labels[:1], 5)["samples"]
-    assert sample["candidate"] == {"class": 1, "score": None}
+    assert limited.count == 2
+    assert len(limited.samples) == 1
+    (sample,) = classification.disagreements(reference[3:], np.array([[0.1, np.nan]]), labels[:1], 5).samples
+    assert sample.candidate == Answer(class_index=1, score=None)

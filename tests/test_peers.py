@@ -5,20 +5,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import made_cells
 import numpy as np
 import onnx
 import pytest
-from benchmarks.contenders import KERAS, LOOP, ONNXRUNTIME, POLYGRAPHY, WAYS, Files
 from commands import ROOT
 from onnx import TensorProto, helper
 
 from benchmarks import __main__ as command
-from benchmarks import contenders, networks, table, trtexec
-from benchmarks.table import Timed
+from benchmarks import networks, runners, table, trtexec
+from benchmarks.runners import KERAS, LOOP, ONNXRUNTIME, POLYGRAPHY, WAYS, Files
 from pipeline import backends, environment
+from pipeline.artifacts.runner import Step
 from pipeline.backends import LoadOptions
 from pipeline.errors import ArtifactError, BackendUnavailable
-from pipeline.measuring.harness import Cell, Contender
+from pipeline.measuring.cells import Measurement, Timed
+from pipeline.runners import Runner
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:keras.*"),  # Keras 3.15 with NumPy 2.4
@@ -62,9 +64,15 @@ def test_a_peer_runs_the_graph_it_is_given(
             session.bind({"x": x})
 
 
-def test_every_way_is_one_its_module_offers_and_takes_what_it_is_given() -> None:
-    for way in WAYS:
-        assert backends.module(way.module).VARIANTS[way.variant].consumes == way.takes, way
+def test_every_way_is_one_its_module_offers_and_takes_what_it_is_given(tmp_path: Path) -> None:
+    given = files(tmp_path, engine=tmp_path / "model.engine", engine_sha256="1" * 64)
+    suffixes = {"keras": ".keras", "onnx": ".onnx", "engine": ".engine"}
+    digests = {"keras": None, "onnx": "0" * 64, "engine": "1" * 64}
+    for way, runner in zip(WAYS, runners.runners(given, 2), strict=True):
+        consumes = backends.module(way.module).VARIANTS[way.variant].consumes
+        assert runner.path.suffix == suffixes[consumes], way
+        assert runner.record.sha256 == digests[consumes], way
+        assert (runner.module, runner.record.variant, runner.record.name) == way
     assert len({way.label for way in WAYS}) == len(WAYS)
     assert WAYS[0].module == KERAS, "the first one is what the others' outputs are held against"
 
@@ -85,7 +93,7 @@ def test_the_loop_runs_on_the_gpu_or_says_that_it_fell_back(product: tuple[Path,
     x = np.ones((2, 8), np.float32)
     try:
         with backends.module(LOOP).load(path, LoadOptions(variant)) as session:
-            assert session.device == environment.gpus()[0].name
+            assert session.device == "cuda:0"
             np.testing.assert_allclose(session.run({"x": x})["y"], x @ weights, rtol=1e-4)
     except BackendUnavailable as error:
         if variant == "cuda" or not ("fell back" in error.message or "no Tensorrt" in error.message):
@@ -98,26 +106,25 @@ def files(tmp_path: Path, **changes: object) -> Files:
     return given._replace(**changes)
 
 
-def test_all_get_the_same_file_and_threads_and_only_ours_a_plan_and_a_twin(tmp_path: Path) -> None:
-    step = backends.Step(256, chunk=64)
-    found = contenders.contenders(files(tmp_path, plans={"cpu": (step,)}), threads=3)
+def test_all_get_the_same_file_and_threads_and_only_ours_steps_and_a_repeat(tmp_path: Path) -> None:
+    step = Step(batch=256, chunk=64)
+    found = runners.timed(files(tmp_path, steps={"cpu": (step,)}), threads=3)
     for one in found:
-        assert one.options.threads == 3
-        assert one.options.plan == ((step,) if (one.module, one.variant) == (ONNXRUNTIME, "cpu") else ())
-    on_cpu = [one for one in found if one.path == tmp_path / "model.onnx" and one.variant in ("cpu", "onnxrt")]
-    assert {one.options.sha256 for one in on_cpu} == {"0" * 64}
-    twins = [one for one in found if one.twin]
-    assert contenders.label(twins[0]) == "ours: ONNX Runtime, again"
+        record = one.runner.record
+        assert (record.options.threads, record.options.allow_tf32, record.precision) == (3, False, "fp32")
+        ours = (one.runner.module, record.variant) == (ONNXRUNTIME, "cpu")
+        assert record.options.steps == ((step,) if ours else ())
+    on_cpu = [one.runner for one in found if one.runner.path.suffix == ".onnx" and one.runner.device == "cpu"]
+    assert {one.record.sha256 for one in on_cpu} == {"0" * 64}
+    repeats = [one for one in found if one.repeat]
+    assert str(repeats[0]) == "ours: ONNX Runtime (A/A repeat)"
     if not environment.gpus():
-        assert len(twins) == 1
-        assert all("no NVIDIA GPU" in one.skip for one in found if one.variant in ("cuda", "tensorrt"))
+        assert len(repeats) == 1
+        assert all("no NVIDIA GPU" in one.skip for one in found if one.runner.device == "cuda")
 
 
 def test_outputs_other_than_keras_are_refused() -> None:
-    def contender(module: str, variant: str) -> Contender:
-        return Contender(module, variant, "fp32", Path(), LoadOptions(variant))
-
-    keras, loop = contender(KERAS, "call"), contender(LOOP, "cpu")
+    keras, loop = (Timed(of(module, variant)) for module, variant in ((KERAS, "call"), (LOOP, "cpu")))
     differences: dict[str, float] = {}
     wrong = command._wrong("net", 4, differences)
     scores = np.random.default_rng(0).dirichlet(np.ones(10), 4).astype(np.float32)
@@ -129,23 +136,30 @@ def test_outputs_other_than_keras_are_refused() -> None:
     assert "Keras did not run" in wrong(loop, scores, None)
 
 
-def cell(module: str, variant: str, batch: int, p50_us: float, *, twin: bool = False, spread: float = 0.01) -> Cell:
+def of(module: str, variant: str) -> Runner:
+    """Return the runner of one of the ways."""
+    (way,) = [way for way in WAYS if (way.module, way.variant) == (module, variant)]
+    return runners.runner(way, files(Path()), 2)
+
+
+def cell(
+    module: str, variant: str, batch: int, p50_us: float, *, repeat: bool = False, spread: float = 0.01
+) -> Measurement:
     """A timed cell: ten rounds about a median."""
-    contender = Contender(module, variant, "fp32", Path(), LoadOptions(variant), twin=twin)
-    rounds = [np.full(30, int(p50_us * 1e3 * (1 + spread * (-1) ** index)), np.int64) for index in range(10)]
-    return Cell(contender, batch, "end_to_end", device="cpu", status="ok", rounds=rounds)
+    rounds = made_cells.around(p50_us, spread)
+    return made_cells.measurement(of(module, variant), rounds, batch=batch, repeat=repeat)
 
 
 def claims(bare_us: float, ours_us: float, again_us: float, batch: int, *, spread: float = 0.01) -> dict[str, str]:
-    """The verdicts on these three: each round of ours and of its twin is off by `spread`, in opposite directions."""
+    """The verdicts on these three: the rounds of ours and of its repeat are off by `spread`, in opposite directions."""
     cells = [
         cell(LOOP, "cpu", batch, bare_us),
         cell(ONNXRUNTIME, "cpu", batch, ours_us, spread=spread),
-        cell(ONNXRUNTIME, "cpu", batch, again_us, twin=True, spread=-spread),
+        cell(ONNXRUNTIME, "cpu", batch, again_us, repeat=True, spread=-spread),
     ]
     names = {"at most": "batch 1", "at least": "throughput", "not slower": "not slower", "contains 1": "A/A"}
     found = {}
-    for claim in table.checks([Timed("article_cnn", cells)]):
+    for claim in table.checks([table.Timed("article_cnn", cells)]):
         found[next(short for words, short in names.items() if words in claim.words)] = claim.verdict
     return found
 
@@ -165,10 +179,14 @@ def test_claims_hold_or_do_not_by_the_numbers() -> None:
 def test_the_table_holds_each_against_ours_and_says_what_is_missing() -> None:
     absent = cell(ONNXRUNTIME, "cuda", 1, 1)
     absent.status, absent.reason = "skipped", "no NVIDIA GPU here"
-    cells = [cell(LOOP, "cpu", 1, 30), cell(ONNXRUNTIME, "cpu", 1, 20), cell(ONNXRUNTIME, "cpu", 1, 20, twin=True)]
-    timed = Timed("net", [*cells, absent])
+    cells = [cell(LOOP, "cpu", 1, 30), cell(ONNXRUNTIME, "cpu", 1, 20), cell(ONNXRUNTIME, "cpu", 1, 20, repeat=True)]
+    timed = table.Timed("net", [*cells, absent])
     rows = table.rows(timed, "end_to_end")
-    assert [row[1] for row in rows] == ["ONNX Runtime, bare loop", "ours: ONNX Runtime", "ours: ONNX Runtime, again"]
+    assert [row[1] for row in rows] == [
+        "ONNX Runtime, bare loop",
+        "ours: ONNX Runtime",
+        "ours: ONNX Runtime (A/A repeat)",
+    ]
     assert rows[0][5:] == ("1.50×", "1.50 – 1.50", "faster")
     assert rows[1][5:] == ("", "", "")
     assert rows[2][5] == "1.00×"
@@ -252,15 +270,16 @@ def test_a_quick_run_leaves_a_table_and_the_raw_data(tmp_path: Path) -> None:
     done = run("--quick", f"--output={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "results.json").read_text())
-    on_cpu = {way.label for way in WAYS if not way.on_gpu}
+    on_cpu = {way.label for way in WAYS if backends.module(way.module).VARIANTS[way.variant].device == "cpu"}
     timed = [row for row in found["cells"] if row["device"] == "cpu"]
     assert {row["status"] for row in timed} == {"ok"}, [row["reason"] for row in timed]
     assert {row["batch"] for row in timed} == set(command.QUICK_BATCHES)
-    assert len(timed) == len(command.QUICK_BATCHES) * (len(on_cpu) + 1), "each way, and our twin"
-    compared = {name.split("/")[2] for name in found["max_difference_from_keras"]}
-    assert compared == on_cpu - {WAYS[0].label} | {"ours: ONNX Runtime, again"} | {"Keras model(x)"}
+    assert len(timed) == len(command.QUICK_BATCHES) * (len(on_cpu) + 1), "each way, and our repeat"
+    compared = {name.split("/", 2)[2] for name in found["max_difference_from_keras"]}
+    assert compared == on_cpu - {WAYS[0].label} | {"ours: ONNX Runtime (A/A repeat)"} | {"Keras model(x)"}
     assert max(found["max_difference_from_keras"].values()) < 1e-4
-    assert found["networks"]["article_cnn"]["plan"]["variants"]["cpu"]["measured"]
+    (tuned,) = [one for one in found["networks"]["article_cnn"]["tuning"]["runners"] if one["variant"] == "cpu"]
+    assert tuned["measured"]
     assert [row["batch"] for row in found["noise_floor"]] == list(command.QUICK_BATCHES)
     text = (tmp_path / "table.md").read_text()
     for label in on_cpu:
@@ -269,7 +288,7 @@ def test_a_quick_run_leaves_a_table_and_the_raw_data(tmp_path: Path) -> None:
     assert len(verdicts) == len(found["claims"]) == 5  # batch 1, not slower twice, A/A twice
     with np.load(tmp_path / "samples.npz") as samples:
         assert len(samples.files) == len(timed) * command.QUICK.rounds
-        one = next(row for row in timed if row["backend"] == "onnxruntime_loop" and row["batch"] == 1)
-        rounds = [samples[f"article_cnn/onnxruntime_loop/cpu/fp32/1/end_to_end/round{index}"] for index in range(3)]
-        assert sum(map(len, rounds)) == one["samples"]
-        assert np.median([np.median(round_ns) for round_ns in rounds]) / 1e3 == pytest.approx(one["p50_us"])
+        one = next(row for row in timed if row["runner"]["backend"] == "onnxruntime_loop" and row["batch"] == 1)
+        rounds = [samples[f"article_cnn/ONNX Runtime, bare loop/1/end_to_end/round{index}"] for index in range(3)]
+        assert sum(map(len, rounds)) == one["timing"]["samples"]
+        assert np.median([np.median(round_ns) for round_ns in rounds]) / 1e3 == pytest.approx(one["timing"]["p50_us"])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline import environment, precisions
+from pipeline.artifacts.sensitivity import TensorDifference
 from pipeline.backends import Session
 from pipeline.graphs import keras_layers, quantize
 from pipeline.quantization import divergence
@@ -34,16 +35,17 @@ def test_a_difference_is_the_same_in_parts_and_leaves_out_what_is_no_number(rand
     for i in range(0, 20, 3):
         parts.add(left[i : i + 3], right[i : i + 3])
     known = np.isfinite(left) & np.isfinite(right)
-    record = parts.record()
-    assert record["non_finite"] == 2
-    assert record["max_abs"] == pytest.approx(0.25, rel=1e-5)
-    assert record["relative_error"] == pytest.approx(0.25 * known.sum() / np.abs(left[known]).sum(), rel=1e-5)
+    record = parts.record("x:0", "conv")
+    assert (record.name, record.layer) == ("x:0", "conv")
+    assert record.non_finite == 2
+    assert record.max_abs == pytest.approx(0.25, rel=1e-5)
+    assert record.relative_error == pytest.approx(0.25 * known.sum() / np.abs(left[known]).sum(), rel=1e-5)
     assert parts.largest == np.abs(left[np.isfinite(left)]).max()
     zeros = divergence.Difference()
     zeros.add(np.zeros(3, np.float32), np.zeros(3, np.float32))
-    assert zeros.record() == {"max_abs": 0, "relative_error": 0, "non_finite": 0}
+    assert zeros.record("x", "") == TensorDifference(name="x", layer="", max_abs=0, relative_error=0, non_finite=0)
     zeros.add(np.zeros(3, np.float32), np.ones(3, np.float32))
-    assert zeros.record()["relative_error"] is None
+    assert zeros.record("x", "").relative_error is None
 
 
 class Spy:

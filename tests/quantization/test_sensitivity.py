@@ -12,6 +12,7 @@ import pytest
 from onnx import ModelProto, helper, numpy_helper
 
 from pipeline import config, data, environment, precisions
+from pipeline.artifacts.sensitivity import LayerSensitivity
 from pipeline.backends.tensorrt import build
 from pipeline.errors import BackendUnavailable, BuildError, ConfigError
 from pipeline.graphs import keras_layers
@@ -41,18 +42,12 @@ class Planted(NamedTuple):
     layers: list[str]
     labels: Array
 
-    def localise(self, name: str, amax: dict[str, float] | None = None, **options: Any) -> dict[str, Any]:
+    def localise(self, name: str, amax: dict[str, float] | None = None, **options: Any) -> LayerSensitivity:
         """Localise on the digits at a budget of half a point."""
-        return sensitivity.localise(
-            self.graph,
-            precisions.get(name),
-            amax,
-            DIGITS.train.images,
-            self.labels,
-            layers=self.layers,
-            budget_pp=0.5,
-            **options,
+        evaluator = sensitivity.Evaluator(
+            self.graph, precisions.get(name), amax, DIGITS.train.images, self.labels, budget_pp=0.5
         )
+        return sensitivity.localise(evaluator, layers=self.layers, model_sha256="0" * 64, **options)
 
     def scores(self, name: str, keep_fp32: list[str], amax: dict[str, float] | None = None) -> Array:
         """Return the class scores with these layers in FP32."""
@@ -132,29 +127,29 @@ def build_rtx(tmp_path: Path) -> Callable[[ModelProto], bytes]:
     return built
 
 
-def repaired(case: Planted, found: dict[str, Any], amax: dict[str, float] | None = None) -> ModelProto:
+def repaired(case: Planted, found: LayerSensitivity, amax: dict[str, float] | None = None) -> ModelProto:
     """Return the graph with the layers in FP32 that localisation came to."""
-    keep = keras_layers.resolve(case.graph, found["keep_fp32"], case.layers)
-    return precisions.get(found["precision"]).apply(case.graph, keep, amax)
+    keep = keras_layers.resolve(case.graph, found.keep_fp32, case.layers)
+    return precisions.get(found.precision).apply(case.graph, keep, amax)
 
 
 def test_an_overflow_is_named_and_repaired_with_few_layers(
     overflow: Planted, build_rtx: Callable[[ModelProto], bytes]
 ) -> None:
     found = overflow.localise("fp16")
-    assert found["baseline"]["verdict"] == "fail"
-    assert found["keep_fp32"] == ["further_up", "too_large", "further_down"]
-    assert found["result"]["verdict"] == "pass"
-    first, *rest = found["groups"]
-    assert first["layers"] == found["keep_fp32"]
-    assert first["overflows"]
-    assert first["won_back"] > 0.99
-    assert all(not unit["overflows"] and unit["won_back"] < 0.1 for unit in rest)
-    broken = {tensor["layer"] for tensor in found["tensors"] if tensor["non_finite"]}
+    assert found.baseline.verdict == "fail"
+    assert found.keep_fp32 == ("further_up", "too_large", "further_down")
+    assert found.result.verdict == "pass"
+    first, *rest = found.groups
+    assert first.layers == found.keep_fp32
+    assert first.overflows
+    assert first.won_back > 0.99
+    assert all(not unit.overflows and unit.won_back < 0.1 for unit in rest)
+    broken = {tensor.layer for tensor in found.tensors if tensor.non_finite}
     assert "too_large" in broken
     assert "conv" not in broken
     assert build_rtx(repaired(overflow, found))
-    assert overflow.localise("bf16")["keep_fp32"] == [], "BF16 has FP32's range"
+    assert overflow.localise("bf16").keep_fp32 == (), "BF16 has FP32's range"
 
 
 def test_the_overflowing_layer_alone_wins_nothing(overflow: Planted) -> None:
@@ -167,12 +162,12 @@ def test_the_overflowing_layer_alone_wins_nothing(overflow: Planted) -> None:
 
 def test_two_overflows_of_which_neither_alone_wins_anything_are_both_repaired(two_overflows: Planted) -> None:
     found = two_overflows.localise("fp16")
-    assert found["baseline"]["non_finite"] == len(DIGITS.train)
-    assert {unit["won_back"] for unit in found["groups"]} == {0}
-    assert [unit["layers"] for unit in found["groups"][:2]] == [["huge", "tiny"], ["huge_again", "tiny_again"]]
-    assert found["keep_fp32"] == ["huge", "tiny", "huge_again", "tiny_again"]
-    assert found["result"]["verdict"] == "pass"
-    assert found["result"]["non_finite"] == 0
+    assert found.baseline.non_finite == len(DIGITS.train)
+    assert {unit.won_back for unit in found.groups} == {0}
+    assert [unit.layers for unit in found.groups[:2]] == [("huge", "tiny"), ("huge_again", "tiny_again")]
+    assert found.keep_fp32 == ("huge", "tiny", "huge_again", "tiny_again")
+    assert found.result.verdict == "pass"
+    assert found.result.non_finite == 0
 
 
 def test_an_outlier_channel_is_named_and_repaired(
@@ -180,24 +175,24 @@ def test_an_outlier_channel_is_named_and_repaired(
 ) -> None:
     case, amax = outlier
     found = case.localise("int8", amax)
-    assert found["baseline"]["verdict"] == "fail"
-    assert found["baseline"]["accuracy_drop_pp"] > 2
-    assert found["keep_fp32"] == ["probabilities"]
-    assert found["result"]["verdict"] == "pass"
-    assert [unit["layers"] for unit in found["groups"]] == [["probabilities"], [case.layers[2]]]
-    assert found["groups"][0]["won_back"] > 0.9 > 0.1 > found["groups"][1]["won_back"]
-    errors = {tensor["name"].split("/")[-1]: tensor["relative_error"] for tensor in found["tensors"]}
+    assert found.baseline.verdict == "fail"
+    assert found.baseline.accuracy_drop_pp > 2
+    assert found.keep_fp32 == ("probabilities",)
+    assert found.result.verdict == "pass"
+    assert [unit.layers for unit in found.groups] == [("probabilities",), (case.layers[2],)]
+    assert found.groups[0].won_back > 0.9 > 0.1 > found.groups[1].won_back
+    errors = {tensor.name.split("/")[-1]: tensor.relative_error for tensor in found.tensors}
     assert errors["Relu:0"] < 0.05 < 0.2 < errors["MatMul:0"]
     assert build_rtx(repaired(case, found, amax))
 
 
-def test_the_report_is_plain_data_and_the_same_again(outlier: tuple[Planted, dict[str, float]]) -> None:
+def test_the_record_reads_back_and_is_the_same_again(outlier: tuple[Planted, dict[str, float]]) -> None:
     case, amax = outlier
     found = case.localise("int8", amax)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert LayerSensitivity.parse(json.loads(found.to_json()), Path("int8.json")) == found
     assert found == case.localise("int8", amax)
-    assert [tensor["name"] for tensor in found["tensors"]][-1] == "probabilities"
-    assert {tensor["layer"] for tensor in found["tensors"]} <= set(case.layers)
+    assert [tensor.name for tensor in found.tensors][-1] == "probabilities"
+    assert {tensor.layer for tensor in found.tensors} <= set(case.layers)
 
 
 def chain(depth: int, scale: float = 1) -> Planted:
@@ -238,13 +233,13 @@ def ranges(case: Planted) -> dict[str, float]:
 def test_where_nothing_is_left_to_quantise_it_says_so() -> None:
     case = chain(1, scale=1e4)
     found = case.localise("int8", ranges(case))
-    assert found["baseline"]["verdict"] == "fail"
-    assert found["keep_fp32"] is None
-    assert found["result"]["verdict"] == "fail"
-    assert found["result"]["reason"].startswith("no set of layers found is enough; with 0 in FP32: accuracy drop")
-    assert [unit["verdict"] for unit in found["groups"]] == ["skipped"]
+    assert found.baseline.verdict == "fail"
+    assert found.keep_fp32 is None
+    assert found.result.verdict == "fail"
+    assert found.result.reason.startswith("no set of layers was found that is enough; with 0 in FP32: accuracy drop")
+    assert [unit.verdict for unit in found.groups] == ["skipped"]
     case = chain(2, scale=1e4)
-    assert case.localise("int8", ranges(case))["keep_fp32"] == ["dense0"]
+    assert case.localise("int8", ranges(case)).keep_fp32 == ("dense0",)
 
 
 @pytest.mark.parametrize("depth", [2, 5, 9])
@@ -261,8 +256,8 @@ def test_cost_grows_linearly_with_the_layers(
     found = case.localise(name, ranges(case), progress=lambda *call: calls.append(call))
     units = depth + others if name == "int8" else depth + others - 1  # the overflow joins rescaling and dense0
     assert [call for call in calls if call[2] == "layers"] == [(i + 1, units, "layers") for i in range(units)]
-    assert found["baseline"]["verdict"] == "fail"
-    assert found["keep_fp32"] == (["dense0"] if name == "int8" else ["rescaling", "dense0"])
+    assert found.baseline.verdict == "fail"
+    assert found.keep_fp32 == (("dense0",) if name == "int8" else ("rescaling", "dense0"))
     assert Counter(call[2] for call in calls)["search"] <= 2 * len(case.layers)
     assert len(runs) <= 2 + 3 * len(case.layers)
 
@@ -278,8 +273,10 @@ class Oracle:
         right = np.full(4000, self._needed <= {group.name for group in kept})
         scores = np.stack([right, ~right], axis=1).astype(np.float32)
         reference = np.tile(np.float32([1, 0]), (4000, 1))
-        judgement = classification.compare(reference, scores, np.zeros(4000, np.int64), precisions.Tolerance(0, 0), 0.5)
-        return sensitivity._Trial(1.0, 0, judgement)
+        comparison = classification.compare(
+            reference, scores, np.zeros(4000, np.int64), precisions.Tolerance(0, 0), 0.5
+        )
+        return sensitivity._Trial(1.0, 0, comparison)
 
 
 @pytest.mark.parametrize("needed", ["a", "c", "ad", "bc", "abcd"])
@@ -290,17 +287,17 @@ def test_layers_that_are_not_needed_are_dropped_again(needed: str) -> None:
     kept, result = sensitivity._search(oracle, oracle.trial(), ranked, lambda *_: None)
     assert kept is not None
     assert "".join(group.name for group in kept) == needed
-    assert result["verdict"] == "pass"
+    assert result.verdict == "pass"
 
 
 def test_a_precision_within_its_budget_keeps_nothing_and_is_ranked_all_the_same() -> None:
     found = chain(3).localise("bf16")
-    assert (found["keep_fp32"], found["result"]["verdict"], len(found["groups"])) == ([], "pass", 5)
+    assert (found.keep_fp32, found.result.verdict, len(found.groups)) == ((), "pass", 5)
 
 
 @pytest.mark.parametrize("name", ["fp32", "tf32"])
 def test_a_precision_with_fp32s_graph_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"{name} computes FP32's own graph"):
+    with pytest.raises(ConfigError, match=f"{name} uses FP32's own graph"):
         chain(1).localise(name)
 
 

@@ -201,7 +201,6 @@ class Published:
     command that needs a few files out of many has each checked when it asks.
 
     Example:
-
         published = Store(Path("artifacts")).published()
         verdict = published.read(ParityReport).verdict
         fp16 = published.read(EngineRecord, "engine/fp16/engine.json")

@@ -76,7 +76,6 @@ class Precision:
                 compute in this precision, or is no valid ONNX graph; nothing was changed.
 
         Example:
-
             typed = precisions.get("fp16").apply(onnx.load("artifacts/export/model.onnx"))
             print(arithmetic.summary(typed).mac_share)  # {'FLOAT16': 1.0}
         """

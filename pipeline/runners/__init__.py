@@ -90,7 +90,6 @@ def runners(published: Published, purpose: Purpose, *, source: str, threads: int
         threads: CPU threads, `benchmark.threads`; None: as many as there are.
 
     Example:
-
         published = Store(Path("artifacts")).published()
         for runner in runners(published, "time", source="article-cnn", threads=None):
             print(runner.record.name, probed(runner).unavailable or "runs here")

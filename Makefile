@@ -87,9 +87,6 @@ format: $(INSTALLED) ## rewrite the source in the project's format
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-artifacts/README.md: $(INSTALLED) $(wildcard pipeline/artifacts/*.py) ## what every published file holds, from its model
-	@$(BIN)/python -m pipeline.artifacts.documentation > $@
-
 lint: $(INSTALLED) ## format, lint and who imports whom, without changing anything
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -98,7 +95,7 @@ lint: $(INSTALLED) ## format, lint and who imports whom, without changing anythi
 types: $(INSTALLED) ## mypy, strict
 	$(BIN)/mypy
 
-artifacts/README.md: $(wildcard pipeline/artifacts/*.py) $(INSTALLED)
+artifacts/README.md: $(wildcard pipeline/artifacts/*.py) $(INSTALLED) ## what every published file holds, from its model
 	@mkdir -p $(@D)
 	@$(BIN)/python -m pipeline.artifacts.documentation > $@.new && mv $@.new $@
 

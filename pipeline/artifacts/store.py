@@ -199,6 +199,11 @@ class Published:
 
     A stage is given those that it declared, which have been checked: asking for another is a bug (RuntimeError). A
     command that needs a few files out of many has each checked when it asks.
+
+    Example:
+        published = Store(Path("artifacts")).published()
+        verdict = published.read(ParityReport).verdict
+        fp16 = published.read(EngineRecord, "engine/fp16/engine.json")
     """
 
     def __init__(

@@ -25,7 +25,19 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three disjoint splits. `substitute` says that MNIST was wanted and something else was taken."""
+    """Three disjoint splits. `substitute` says that MNIST was wanted and something else was taken.
+
+    Example, as a function named by `data.source` returns it:
+
+        Dataset(
+            name="flowers",
+            origin="our greenhouse, 2026",
+            train=Split(train_images, train_labels),
+            validation=Split(validation_images, validation_labels),
+            test=Split(test_images, test_labels),
+            class_names=("rose", "tulip"),
+        )
+    """
 
     name: str
     origin: str

@@ -74,6 +74,10 @@ class Precision:
         Raises:
             BuildError: the graph is typed already; it has no node of a name in `keep_fp32`; the result does not
                 compute in this precision, or is no valid ONNX graph; nothing was changed.
+
+        Example:
+            typed = precisions.get("fp16").apply(onnx.load("artifacts/export/model.onnx"))
+            print(arithmetic.summary(typed).mac_share)  # {'FLOAT16': 1.0}
         """
         typed = ModelProto()
         typed.CopyFrom(model)

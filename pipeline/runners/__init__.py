@@ -88,6 +88,11 @@ def runners(published: Published, purpose: Purpose, *, source: str, threads: int
         purpose: which of the lists.
         source: the import path of the user's own model (`model.source`).
         threads: CPU threads, `benchmark.threads`; None: as many as there are.
+
+    Example:
+        published = Store(Path("artifacts")).published()
+        for runner in runners(published, "time", source="article-cnn", threads=None):
+            print(runner.record.name, probed(runner).unavailable or "runs here")
     """
     threads = threads or environment.cpu_count()
     found = exported(published, threads)
@@ -203,7 +208,7 @@ def _exported(
     if not published:
         why = f"{'no engine' if takes_engine else 'no typed graph'}: {engine.reason}"
     elif kind.device == "cpu" and not precision.cpu_computes:
-        why = f"a CPU has no {precision.name} arithmetic: timing an emulation would mean nothing"
+        why = f"a CPU has no {precision.name} arithmetic, so timing it would mean nothing"
     return Runner(record, folder / file, kind.device, _module(name), unavailable=why)
 
 

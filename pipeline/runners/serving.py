@@ -59,6 +59,12 @@ def candidates(published: Published, wanted: Wanted, *, source: str, threads: in
 
     Raises:
         ConfigError: there is no such backend or precision.
+
+    Example:
+        offered = candidates(published, Wanted(batch=64, goal="throughput"), source="article-cnn", threads=None)
+        with opened(offered) as (served, session):
+            print(served)  # its name, why it was taken, and how validation judged it
+            outputs = session.run({models.INPUT: images})
     """
     check(wanted)
     if wanted.backend in backends.names("original"):

@@ -219,7 +219,7 @@ def test_layer_sensitivity_says_what_a_layer_wins_back() -> None:
 
 
 def test_two_runs_are_compared_with_their_floor_and_their_reason() -> None:
-    key = comparison.Key("openvino", "cpu", "int8", 1, "end_to_end", "cpu")
+    key = comparison.Key("openvino cpu int8", 1, "end_to_end", "cpu")
     ratio = statistics.Ratio(0.9, (0.88, 0.93))
     rows = [
         comparison.Row(key, "slower", "", 9.0, 10.0, ratio, 0.0123),

@@ -54,7 +54,7 @@ def test_tf32_emulation_rounds_operands_to_eleven_significant_bits(tmp_path: Pat
 
 def test_a_graph_without_the_precision_is_a_build_error(exported: onnx.ModelProto) -> None:
     pretender = precisions.Precision("fp16", precisions.Tolerance(0, 0), "FLOAT16", rewrite=lambda model, *_: model)
-    with pytest.raises(BuildError, match=r"was to compute in FLOAT16; the graph has \{'FLOAT': 2\}"):
+    with pytest.raises(BuildError, match=r"should compute in FLOAT16; the graph has \{'FLOAT': 2\}"):
         pretender.apply(exported)
 
 

@@ -355,7 +355,7 @@ def test_of_a_stage_that_has_not_run_there_is_nothing_to_read(store: Store) -> N
 
 def test_a_file_that_is_there_and_broken_is_not_passed_over(store: Store) -> None:
     publish(store, "benchmark", {"results.json": b"{}"})
-    refusal(lambda: store.published().read_if_there(BenchmarkResults), "is no results.json", "make benchmark")
+    refusal(lambda: store.published().read_if_there(BenchmarkResults), "is not a results.json", "make benchmark")
 
 
 # The lock and the JSON

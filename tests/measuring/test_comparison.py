@@ -327,7 +327,7 @@ def test_a_file_that_is_no_results_is_an_artifact_error(random: np.random.Genera
         path.write_bytes(content)
         with pytest.raises(ArtifactError, match="cannot be read as JSON"):
             printing.read(path)
-    for tree, message in (([], "is no results"), ({}, "is no results"), ({"schema": 2}, "has schema 2, not 3")):
+    for tree, message in (([], "is not a results"), ({}, "is not a results"), ({"schema": 2}, "has schema 2, not 3")):
         path.write_text(json.dumps(tree), encoding="utf-8")
         with pytest.raises(ArtifactError, match=message) as caught:
             printing.read(path)

@@ -136,11 +136,11 @@ def test_a_quota_of_control_groups_version_1(tree: Path, quota: str, cores: floa
     [
         ({"load_1min": 1.5}, {}, "the load average was 1.5 on 2 cores before the timing began"),
         ({}, {"load_1min": 9.0}, None),  # the benchmark's own
-        ({}, {"cpu_wait_s": 52.5}, "in 25% of the time something waited for a core"),
+        ({}, {"cpu_wait_s": 52.5}, "something waited for a core in 25% of the time"),
         ({}, {"cpu_wait_s": 50.5}, None),
         ({}, {"steal_s": 6.0}, "the hypervisor gave 5.0% of the CPU time to others"),
         ({}, {"steal_s": 5.1}, None),
-        ({"quota_throttled_s": 1.0}, {"quota_throttled_s": 1.5}, "quota held its processes back for 0.50 s"),
+        ({"quota_throttled_s": 1.0}, {"quota_throttled_s": 1.5}, "quota throttled its processes for 0.50 s"),
         ({}, {"cpu_mhz": 2500.0}, "frequency fell from 3000 to 2500 MHz"),
         ({}, {"cpu_mhz": 2900.0}, None),
         ({}, {"governor": "schedutil"}, "governor is schedutil"),
@@ -156,7 +156,7 @@ def test_what_a_reader_must_know(start: dict[str, Any], end: dict[str, Any], wor
 @pytest.mark.parametrize(
     ("start", "end", "words"),
     [
-        ({}, {"throttle_reasons": ("power cap",)}, "was held back: power cap"),
+        ({}, {"throttle_reasons": ("power cap",)}, "was throttled: power cap"),
         ({"throttle_reasons": ("idle",)}, {"throttle_reasons": ("application clocks",)}, None),
         ({}, {"sm_mhz": 1410}, "SM clock fell from 1980 to 1410 MHz"),
         ({}, {"sm_mhz": 345, "throttle_reasons": ("idle",)}, None),  # it clocks down when it has nothing to do

@@ -46,7 +46,7 @@ def test_whatever_the_verdict_was_there_is_one() -> None:
 
 
 def test_what_was_never_judged_is_named_once() -> None:
-    assert unjudged([INT8, FP32, INT8], parity(FP32)) == [f"{INT8.name} was timed, and never judged"]
+    assert unjudged([INT8, FP32, INT8], parity(FP32)) == [f"{INT8.name} was timed, but was never judged"]
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,13 @@ def test_what_was_never_judged_is_named_once() -> None:
 def test_what_was_judged_with_other_options_says_which(change: dict[str, Any], said: str) -> None:
     timed = RunnerRecord.model_validate(FP32.model_dump() | change)
     (wrong,) = unjudged([timed], parity(FP32))
-    assert wrong.startswith(f"{FP32.name} was timed, and judged with other options: {said}")
+    assert wrong.startswith(f"{FP32.name} was timed, but was judged with other options: {said}")
     assert wrong.count("→") == 1, "what is the same is not said"
 
 
 def test_what_validation_skipped_has_no_verdict() -> None:
     (wrong,) = unjudged([FP32], parity(FP32, verdict="skipped", reason="no GPU there"))
-    assert wrong == f"{FP32.name} was timed, and validation skipped it: no GPU there"
+    assert wrong == f"{FP32.name} was timed, but validation skipped it: no GPU there"
 
 
 def test_the_original_model_and_the_harness_need_no_verdict() -> None:
@@ -114,7 +114,7 @@ def test_a_timing_with_other_options_than_were_judged_is_found(root: Path) -> No
 
     edited(root, BenchmarkResults.PATH, edit)
     assert len(problems(root)) == 1
-    with pytest.raises(ParityError, match=r"openvino cpu fp32 was timed, and judged with other options") as caught:
+    with pytest.raises(ParityError, match=r"openvino cpu fp32 was timed, but was judged with other options") as caught:
         checkup.check(root)
     assert "make validate benchmark" in caught.value.hint
 
@@ -128,7 +128,7 @@ def test_a_recommended_runner_that_did_not_pass_is_found(root: Path) -> None:
                 row["verdict"] = "inconclusive"
 
     edited(root, ParityReport.PATH, edit)
-    with pytest.raises(ParityError, match=rf"{recommended} is recommended at batch 1, and is inconclusive"):
+    with pytest.raises(ParityError, match=rf"{recommended} is recommended at batch 1, but its verdict is inconclusive"):
         checkup.check(root)
 
 
@@ -137,7 +137,7 @@ def test_a_recommended_runner_that_was_not_judged_is_found(root: Path) -> None:
         tree["choices"][0]["runner"]["name"] = "something else"
 
     edited(root, Recommendation.PATH, edit)
-    assert problems(root) == ["something else is recommended at batch 1, and is not judged"]
+    assert problems(root) == ["something else is recommended at batch 1, but it was not judged"]
 
 
 def test_a_changed_file_is_found(root: Path) -> None:

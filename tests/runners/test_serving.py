@@ -95,7 +95,7 @@ def test_the_others_come_in_the_order_measured(root: Path) -> None:
     found = offered(root)
     assert names(found)[:2] == ["openvino cpu fp32", FP32]
     assert found[0].why == "recommended for latency at batch 1: so it was measured"
-    assert found[1].why == "number 2 of 2 by latency at batch 1"
+    assert found[1].why == "rank 2 of 2 by latency at batch 1"
     assert all(one.why == "not timed by the benchmark" for one in found[2:] if one.runner.record.role == "exported")
 
 
@@ -104,7 +104,7 @@ def test_the_simplest_among_equals_answers_though_another_was_measured_faster(ro
     found = offered(root)
     assert names(found)[:2] == [FP32, "openvino cpu fp32"]
     assert found[0].why.startswith("recommended")
-    assert found[1].why == "number 1 of 2 by latency at batch 1"
+    assert found[1].why == "rank 1 of 2 by latency at batch 1"
 
 
 def test_the_choice_is_that_of_the_batch_and_the_goal_asked_for(root: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_recommendation_of_another_runner_than_is_here_now_is_not_said_to_be_o
     recommend(root, ["openvino cpu fp32", FP32])
     other = serving.candidates(Store(root).published(), Wanted(), source=ARTICLE_CNN, threads=1)
     (openvino,) = [one for one in other if one.runner.record.name == "openvino cpu fp32"]
-    assert openvino.why == "number 1 of 2 by latency at batch 1"
+    assert openvino.why == "rank 1 of 2 by latency at batch 1"
     assert openvino.verdict == NOT_VALIDATED
 
 
@@ -137,14 +137,16 @@ def test_on_another_machine_gpus_come_before_cpus(root: Path) -> None:
     devices = [one.runner.device for one in found if one.runner.record.precision == "fp32"]
     assert devices == sorted(devices, reverse=True), "cuda, then cpu"
     assert "cuda" in devices
-    assert found[0].why.startswith("the benchmark is of another machine (Z80, ")
-    assert found[0].why.endswith("): GPU before CPU")
+    assert found[0].why.startswith("the benchmark was run on another machine (Z80, ")
+    assert found[0].why.endswith("), so a GPU is preferred")
 
 
 def test_without_a_benchmark_gpus_come_before_cpus(root: Path) -> None:
     shutil.rmtree(root / "benchmark")
     found = offered(root)
-    assert {one.why for one in found if one.runner.record.role == "exported"} == {"no benchmark yet: GPU before CPU"}
+    assert {one.why for one in found if one.runner.record.role == "exported"} == {
+        "no benchmark yet, so a GPU is preferred"
+    }
     assert found[0].runner.device == "cuda"
     assert found[0].runner.record.precision == "fp32", "where none was chosen"
     if not environment.gpus():
@@ -195,7 +197,7 @@ def test_where_all_failed_nothing_answers_unless_it_is_named(root: Path) -> None
     every = [row.runner.name for row in ParityReport.read(root / ParityReport.PATH).runners]
     verdicts(root, **{name.replace(" ", "_"): "fail" for name in every})
     assert offered(root) == []
-    with pytest.raises(BackendUnavailable, match="nothing that passed validation") as caught, serving.opened([]):
+    with pytest.raises(BackendUnavailable, match="no runner that passed validation") as caught, serving.opened([]):
         pass
     assert "make" in caught.value.hint
     assert {one.verdict for one in offered(root, Wanted(precision="fp32"))} == {"FAILED validation"}
@@ -210,7 +212,7 @@ def test_a_backend_and_a_precision_by_name(main_job: Path) -> None:
     fp16 = offered(root, Wanted(precision="fp16"))
     assert {one.runner.record.precision for one in fp16} == {"fp16"}
     assert fp16[-1].runner.record.name == "typed fp16"
-    assert fp16[-1].why == "exact, without optimizations: nothing faster is available here for it"
+    assert fp16[-1].why == "exact and unoptimized: no faster runner is available here"
     assert [one.runner.record.role for one in fp16].count("exact") == 1
     without = offered(root, Wanted(precision="fp16", exact=False))
     assert [one.runner.record.role for one in without] == ["exported"] * len(without)

@@ -39,7 +39,7 @@ def read(path: Path, variant: str = "cpu", sha256: str = SHA256) -> tuning_recor
 def test_a_record_is_read_back(path: Path) -> None:
     assert read(path) == (STEPS, "")
     assert tuning_record.steps(TuningRecord.read(path), "onnxruntime", "cpu", SHA256) == STEPS
-    assert read(path, "cuda") == ((), "nothing was faster than the library's own way")
+    assert read(path, "cuda") == ((), "nothing was faster than the library's default")
 
 
 def test_the_file_tells_for_what_it_is_true(path: Path) -> None:
@@ -65,8 +65,8 @@ def change(*keys: str | int, value: Any) -> Callable[[Any], None]:
         (change("machine", "cpu", value="Z80"), "another machine: Z80"),
         (change("machine", "cores", value=1000), "1000 cores"),
         (change("onnx_sha256", value="b" * 64), "another graph"),
-        (change("runners", 0, "versions", "onnxruntime", value="0.1"), "of {'onnxruntime': '0.1'}"),
-        (change("runners", 0, "versions", value={}), "of {}"),
+        (change("runners", 0, "versions", "onnxruntime", value="0.1"), "for {'onnxruntime': '0.1'}"),
+        (change("runners", 0, "versions", value={}), "for {}"),
         (change("runners", value=[]), "onnxruntime cpu was not tuned"),
     ],
 )
@@ -101,7 +101,7 @@ def test_another_gpu_matters_to_what_runs_on_it(path: Path) -> None:
     tree = json.loads(path.read_text())
     tree["machine"]["gpus"] = ["another"]
     path.write_text(json.dumps(tree))
-    assert read(path, "cuda").reason == "the tuning record is of other GPUs: another"
+    assert read(path, "cuda").reason == "the tuning record is for other GPUs: another"
     assert read(path).steps == STEPS
 
 
@@ -113,18 +113,18 @@ def test_without_a_record_it_is_said_what_would_make_one() -> None:
 
 def test_steps_are_told_to_people() -> None:
     assert tuning_record.describe(STEPS) == (
-        "from batch 1 1 thread, from batch 2 as the library does, from batch 256 chunks of 128"
+        "from batch 1: 1 thread, from batch 2: as the library does by default, from batch 256: chunks of 128"
     )
     steps = (Step(batch=64, chunk=32, streams=3),)
-    assert tuning_record.describe(steps) == "from batch 64 chunks of 32 and 3 streams"
-    assert tuning_record.describe(()) == "the library's own way is fastest"
+    assert tuning_record.describe(steps) == "from batch 64: chunks of 32 and 3 streams"
+    assert tuning_record.describe(()) == "the library's default is fastest"
 
 
 def test_the_engine_stage_tunes_where_a_cpu_has_the_arithmetic(main_job: Path) -> None:
     folder = main_job / "artifacts/engine"
     record = TuningRecord.read(folder / "fp32/tuning.json")
     found = tuning_record.read(record, "onnxruntime", "cpu", digests.of_file(folder / "fp32/model.onnx"))
-    assert found.steps or found.reason == "nothing was faster than the library's own way"
+    assert found.steps or found.reason == "nothing was faster than the library's default"
     (entry,) = [one for one in record.runners if (one.backend, one.variant) == ("onnxruntime", "cpu")]
     assert entry.measured[0].batch == 1
     assert not (folder / "tf32/tuning.json").exists()

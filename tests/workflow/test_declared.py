@@ -50,8 +50,8 @@ def test_declared_sections_keys_and_places_are_there() -> None:
 @pytest.mark.parametrize(
     ("read", "said"),
     [
-        (lambda view: view.engine.precisions, "stage made reads engine.precisions, and does not declare it"),
-        (lambda view: view.benchmark.seconds, "stage made reads benchmark.seconds, and does not declare it"),
+        (lambda view: view.engine.precisions, "stage made reads engine.precisions, undeclared"),
+        (lambda view: view.benchmark.seconds, "stage made reads benchmark.seconds, undeclared"),
         (lambda view: view.validate_.accuracy_budget_pp, "stage made reads validate.accuracy_budget_pp"),
         (lambda view: view.benchmark.cell_seconds, "stage made reads benchmark.cell_seconds"),
         (lambda view: view.benchmark.model_dump(), "stage made reads benchmark.model_dump"),
@@ -154,7 +154,7 @@ def test_declared_artifacts_are_there(published: Published) -> None:
 def test_an_artifact_that_was_not_declared_raises_and_is_named(
     published: Published, read: Callable[[Published], object], name: str
 ) -> None:
-    with pytest.raises(RuntimeError, match=f"{name} is read and not declared"):
+    with pytest.raises(RuntimeError, match=f"{name} is read but not declared"):
         read(published)
 
 

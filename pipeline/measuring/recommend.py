@@ -82,7 +82,7 @@ def _choose(goal: Goal, batch: int, cells: list[Measurement], floors: Sequence[N
     if rival and len(equals) > 1:
         verdict = "no significant difference"
         others = ", ".join(cell.name for cell in equals if cell is not chosen)
-        reason = f"the simplest of those without a significant difference; the others: {others}"
+        reason = f"the simplest of those within the noise of {floor:.1%}; the others: {others}"
     elif rival:
         verdict, reason = "faster", f"faster than every other runner that passed, beyond the noise of {floor:.1%}"
     value = next(value for value, cell in ranked if cell is chosen)

@@ -1,7 +1,6 @@
 """Where artifacts are, how they are published whole or not at all, and whether they are still what was published."""
 
 import errno
-import hashlib
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,15 +26,6 @@ def records(folder: Path) -> dict[str, FileRecord]:
         path.relative_to(folder).as_posix(): FileRecord(sha256=digests.of_file(path), bytes=path.stat().st_size)
         for path in files
     }
-
-
-def digest_below(folder: Path) -> str:
-    """Return a digest of the manifests of a run: of the stages below a folder, or below its `artifacts`."""
-    digest = hashlib.sha256()
-    for pattern in (f"*/{MANIFEST}", f"artifacts/*/{MANIFEST}"):  # not deeper: a folder may hold a whole checkout
-        for path in sorted(folder.glob(pattern)):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 class Store:

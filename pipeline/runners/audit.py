@@ -1,11 +1,24 @@
 """Whether what was timed is what was judged: for every timing, a verdict on the same runner with the same options."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from pipeline.artifacts.parity import ParityReport
 from pipeline.artifacts.recommendation import Recommendation
 from pipeline.artifacts.results import BenchmarkResults
 from pipeline.artifacts.runner import RunnerRecord
+from pipeline.errors import ParityError
+
+
+def check_passed(parity: ParityReport, allow_failed: bool, warn: Callable[[str], None]) -> None:
+    """Raise ParityError where the model failed validation, unless `benchmark.allow_failed` says otherwise."""
+    if parity.verdict != "fail":
+        return
+    if not allow_failed:
+        raise ParityError(
+            "the model failed validation, so it is not timed",
+            "See artifacts/validate/parity.json, or time it anyway with --set benchmark.allow_failed=true.",
+        )
+    warn("timing a model that FAILED validation, as benchmark.allow_failed says")
 
 
 def unjudged(runners: Iterable[RunnerRecord], parity: ParityReport) -> Iterator[str]:

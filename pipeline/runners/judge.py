@@ -12,7 +12,7 @@ from pipeline.artifacts.disagreements import DifferingRunner
 from pipeline.artifacts.parity import BatchInvariance, Comparison, Hop, JudgedRunner, Verdict
 from pipeline.artifacts.runner import RunnerRecord
 from pipeline.backends import Session
-from pipeline.errors import BackendUnavailable, InputError
+from pipeline.errors import BackendUnavailable, BatchOutsideProfile
 from pipeline.runners import Runner, inference
 from pipeline.tasks import classification
 from pipeline.tensors import Array
@@ -72,7 +72,7 @@ def judge(runners: Sequence[Runner], criteria: Criteria) -> Judgement:
                 )
                 invariance = _batch_invariance(session, record, criteria)
                 device = session.device
-        except (BackendUnavailable, InputError) as error:
+        except (BackendUnavailable, BatchOutsideProfile) as error:
             judged.append(_skipped(record, error.message))
             if reference:
                 hops.append(

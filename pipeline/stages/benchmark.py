@@ -14,7 +14,7 @@ from pipeline.artifacts.parity import ParityReport
 from pipeline.artifacts.recommendation import Recommendation
 from pipeline.artifacts.results import BenchmarkResults, NoiseFloor, RunEnvironment, Span
 from pipeline.data import Dataset
-from pipeline.errors import ArtifactError, Interrupted, ParityError
+from pipeline.errors import ArtifactError, Interrupted
 from pipeline.measuring import conditions, harness, speedups
 from pipeline.measuring.cells import Measurement, Schedule, Timed
 from pipeline.measuring.limits.roofline import Roofline
@@ -33,7 +33,7 @@ def run(context: Context) -> Outcome:
     """Publish `results.json`, `recommendation.json` and `samples.npz`."""
     options, published = context.config.benchmark, context.published
     parity = published.read(ParityReport)
-    check_validated(context, parity)
+    audit.check_passed(parity, context.config.benchmark.allow_failed, context.warn)
     dataset = data.reload(published.read(DatasetRecord), context.config.data)
     threads = options.threads or environment.cpu_count()
     listed = runners(published, "time", source=context.config.model.source, threads=threads)
@@ -69,18 +69,6 @@ def run(context: Context) -> Outcome:
     if interrupted:
         return Outcome(Interrupted("interrupted; what was measured until then is kept", "Run it again for the rest."))
     return Outcome()
-
-
-def check_validated(context: Context, parity: ParityReport) -> None:
-    """Raise ParityError where the model failed validation, unless benchmark.allow_failed says otherwise."""
-    if parity.verdict != "fail":
-        return
-    if not context.config.benchmark.allow_failed:
-        raise ParityError(
-            "the model failed validation, so it is not timed",
-            "See artifacts/validate/parity.json, or time it anyway with --set benchmark.allow_failed=true.",
-        )
-    context.warn("timing a model that FAILED validation, as benchmark.allow_failed says")
 
 
 def _judged(runner: Runner, parity: ParityReport) -> Runner:

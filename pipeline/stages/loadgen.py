@@ -15,10 +15,10 @@ from pipeline.artifacts.recommendation import Goal
 from pipeline.artifacts.runner import RunnerRecord
 from pipeline.artifacts.store import Store
 from pipeline.config import AUTO, Config
-from pipeline.errors import ArtifactError, BackendUnavailable, ParityError
+from pipeline.errors import ArtifactError, BackendUnavailable
 from pipeline.measuring.loadgen import logs, system
 from pipeline.measuring.loadgen.process import Fail, Receive, Tell, isolated
-from pipeline.runners import inference, judge, serving
+from pipeline.runners import audit, inference, judge, serving
 from pipeline.runners.serving import Wanted
 from pipeline.tables.loadgen import scenarios
 from pipeline.workflow.context import Context, Outcome
@@ -54,13 +54,7 @@ def run(context: Context) -> Outcome:
     options, seconds = context.config.loadgen, context.config.benchmark.seconds
     system.library()
     parity = context.published.read(ParityReport)
-    if parity.verdict == "fail":
-        if not context.config.benchmark.allow_failed:
-            raise ParityError(
-                "the model failed validation, so it is not timed",
-                "See artifacts/validate/parity.json, or time it anyway with --set benchmark.allow_failed=true.",
-            )
-        context.warn("timing a model that FAILED validation, as benchmark.allow_failed says")
+    audit.check_passed(parity, context.config.benchmark.allow_failed, context.warn)
     name = f"{options.scenario}-{options.mode}"
     _keep_others(context, name)
     folder = context.output / name

@@ -284,7 +284,7 @@ def test_a_quick_run_leaves_a_table_and_the_raw_data(tmp_path: Path) -> None:
     text = (tmp_path / "table.md").read_text()
     for label in on_cpu:
         assert f"| {label} |" in text
-    verdicts = [line for line in text.splitlines() if line.startswith(("- holds:", "- does not", "- cannot be"))]
+    verdicts = [line for line in text.splitlines() if line.startswith(("- holds:", "- does not", "- too noisy"))]
     assert len(verdicts) == len(found["claims"]) == 5  # batch 1, not slower twice, A/A twice
     with np.load(tmp_path / "samples.npz") as samples:
         assert len(samples.files) == len(timed) * command.QUICK.rounds

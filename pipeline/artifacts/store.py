@@ -258,7 +258,7 @@ class Published:
 
     def _check_declared(self, name: str) -> None:
         if self._verify is None and not self._may(name):
-            raise RuntimeError(f"{name} is read and not declared among the stage's needs {self._declared}")
+            raise RuntimeError(f"{name} is read but not declared among the stage's needs {self._declared}")
 
 
 @contextmanager

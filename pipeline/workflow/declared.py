@@ -19,7 +19,7 @@ class Undeclared:
         if key.startswith("__"):
             raise AttributeError(key)  # what pickle and copy ask of every object
         raise RuntimeError(
-            f"stage {self.__dict__.get('_stage')} reads {self.__dict__.get('_section')}.{key}, and does not declare it"
+            f"stage {self.__dict__.get('_stage')} reads {self.__dict__.get('_section')}.{key}, undeclared"
         )
 
 

@@ -218,7 +218,8 @@ def test_copies_go_round_arrays_larger_than_the_caches(monkeypatch: pytest.Monke
     monkeypatch.setattr(np, "copyto", copyto)
     with ExitStack() as stack:
         nbytes, call = microbenchmarks.host_copy(stack, 3)
-        arrays = min(4 * microbenchmarks._last_level_cache_bytes(), 1 << 30)
+        largest = microbenchmarks.LARGEST_COPY_BYTES
+        arrays = min(4 * microbenchmarks._last_level_cache_bytes(), largest)
         turns = arrays // (3 * microbenchmarks.PART_BYTES)
         for _ in range(turns):
             call()

@@ -74,6 +74,7 @@ def test_own_model_and_own_data_go_the_same_way(pipeline: Run, tmp_path: Path) -
         "--set=train.learning_rate=0.01",
         *(option for option in QUICK if "data.name" not in option),
         ONE_BATCH,
+        "--set=engine.precisions=fp32",
     )
     for stage in STAGES:
         done = pipeline(stage, *own, **OWN)

@@ -6,7 +6,7 @@ from pipeline.artifacts.parity import ParityReport
 from pipeline.artifacts.recommendation import Recommendation
 from pipeline.artifacts.results import BenchmarkResults
 from pipeline.artifacts.store import Store
-from pipeline.errors import ArtifactError, ParityError
+from pipeline.errors import ParityError
 from pipeline.runners import audit
 
 
@@ -17,14 +17,11 @@ def check(folder: Path) -> list[str]:
         ArtifactError: it is none, or something in it is missing, stale, changed, or of another version.
         ParityError: something was timed that was not judged, or is recommended and did not pass.
     """
-    root = next((path for path in (folder, folder / "artifacts") if (path / "validate").is_dir()), None)
-    if root is None:
-        raise ArtifactError(f"{folder} has no artifacts of a run", "Name a folder like artifacts/.")
-    store = Store(root)
+    store = Store.of_run(folder)
     manifests, _ = store.all_verified(("train", "export", "engine", "validate", "benchmark"))
-    parity = ParityReport.read(root / ParityReport.PATH)
-    results = BenchmarkResults.read(root / BenchmarkResults.PATH)
-    recommendation = Recommendation.read(root / Recommendation.PATH)
+    parity = ParityReport.read(store.root / ParityReport.PATH)
+    results = BenchmarkResults.read(store.root / BenchmarkResults.PATH)
+    recommendation = Recommendation.read(store.root / Recommendation.PATH)
     if wrong := audit.problems(results, parity, recommendation):
         raise ParityError("\n".join(wrong), "Run `make validate benchmark` with the same options.")
     timed = [cell for cell in results.cells if cell.status == "ok" and cell.runner.role == "exported"]

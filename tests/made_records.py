@@ -5,7 +5,7 @@ from onnx import TensorProto, helper
 
 from pipeline.artifacts.conditions import Conditions
 from pipeline.artifacts.dataset import PerSplit
-from pipeline.artifacts.parity import BatchInvariance, Comparison, JudgedRunner
+from pipeline.artifacts.parity import BatchInvariance, Comparison, JudgedOn, JudgedRunner, ParityReport
 from pipeline.artifacts.results import (
     Cell,
     Limit,
@@ -86,6 +86,18 @@ def judged_as(one: RunnerRecord, total: Comparison | None) -> JudgedRunner:
         reason=total.reason if total else "the original itself",
         total=total,
         batch_invariance=invariance,
+    )
+
+
+def parity(*rows: JudgedRunner) -> ParityReport:
+    """Return a report of these verdicts."""
+    return ParityReport(
+        verdict="pass",
+        dataset=JudgedOn(name="digits", split="test", samples=540, origin="", substitute=""),
+        accuracy_budget_pp=0.5,
+        interval="",
+        runners=rows,
+        hops=(),
     )
 
 

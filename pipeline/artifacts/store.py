@@ -34,6 +34,20 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    @classmethod
+    def of_run(cls, folder: Path) -> "Store":
+        """Return the artifacts of a run: of a folder that stages published into, or the one above it.
+
+        Raises:
+            ArtifactError: it is neither.
+        """
+        for root in (folder, folder / "artifacts"):
+            if (root / "validate").is_dir():
+                return cls(root)
+        raise ArtifactError(
+            f"{folder} has no artifacts of a run", "Name a folder like artifacts/, or one that has artifacts/ in it."
+        )
+
     def folder(self, stage: str) -> Path:
         """Return where a stage's artifacts are."""
         return self.root / stage

@@ -13,6 +13,7 @@ from pipeline.doctor import processes
 from pipeline.doctor.processes import OnnxRuntimeFound, TensorFlowFound
 from pipeline.environment import Machine
 from pipeline.errors import BackendUnavailable
+from pipeline.runners import tuning_record
 from pipeline.stages import STAGES
 
 RUNTIME = "onnxruntime>=1.32"
@@ -50,16 +51,10 @@ class Findings(Record):
     backends: dict[str, BackendFound]
 
 
-class Diagnosis(Record):
+class Diagnosis(Findings):
     """What `doctor --json` prints."""
 
     schema_: Literal[2] = Field(2, alias="schema")
-    machine: Machine
-    versions: dict[str, str]
-    tensorflow: TensorFlowFound
-    onnxruntime: OnnxRuntimeFound
-    tensorrt: dict[str, FlavourFound]
-    backends: dict[str, BackendFound]
     setup: str
     """The extra that is installed, and what `make setup` would choose."""
     conflicts: tuple[str, ...]
@@ -113,9 +108,7 @@ def _backend(name: str) -> BackendFound:
             variants[variant] = ""
         except BackendUnavailable as error:
             variants[variant] = error.message
-    versions = {package: environment.version(package) for package in backend.DISTRIBUTIONS}
-    installed = {package: version for package, version in versions.items() if version}
-    return BackendFound(label=backend.LABEL, versions=installed, variants=variants)
+    return BackendFound(label=backend.LABEL, versions=tuning_record.versions(name), variants=variants)
 
 
 def setup(found: Findings) -> str:

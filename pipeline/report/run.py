@@ -154,13 +154,9 @@ def read_folder(folder: Path, name: str) -> Run:
     Raises:
         ArtifactError: it is none, or something in it is missing, stale or changed, or of another version.
     """
-    root = next((path for path in (folder, folder / "artifacts") if (path / "validate").is_dir()), None)
-    if root is None:
-        raise ArtifactError(
-            f"{folder} has no artifacts of a run", "Name a folder like artifacts/, or one that has artifacts/ in it."
-        )
-    manifests, missing = Store(root).all_verified(STAGES, optional=STAGES[-1:])
-    return read(root, manifests, missing, name)
+    store = Store.of_run(folder)
+    manifests, missing = store.all_verified(STAGES, optional=STAGES[-1:])
+    return read(store.root, manifests, missing, name)
 
 
 def headlines(run: Run) -> list[Traced[Speedup]]:

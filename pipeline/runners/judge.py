@@ -75,15 +75,7 @@ def judge(runners: Sequence[Runner], criteria: Criteria) -> Judgement:
         except (BackendUnavailable, BatchOutsideProfile) as error:
             judged.append(_skipped(record, error.message))
             if reference:
-                hops.append(
-                    Hop(
-                        reference=reference,
-                        candidate=record.name,
-                        verdict="skipped",
-                        reason=error.message,
-                        comparison=None,
-                    )
-                )
+                hops.append(_skipped_hop(record, reference, error.message))
             continue
         judged.append(_against_keras(record, device, outputs, criteria, invariance))
         if reference:
@@ -117,6 +109,10 @@ def _skipped(record: RunnerRecord, reason: str) -> JudgedRunner:
     return JudgedRunner(runner=record, device=None, verdict="skipped", reason=reason, total=None, batch_invariance=None)
 
 
+def _skipped_hop(record: RunnerRecord, reference: str, reason: str) -> Hop:
+    return Hop(reference=reference, candidate=record.name, verdict="skipped", reason=reason, comparison=None)
+
+
 def _against_keras(
     record: RunnerRecord, device: str, outputs: dict[str, Array], criteria: Criteria, invariance: BatchInvariance
 ) -> JudgedRunner:
@@ -138,8 +134,7 @@ def _against_keras(
 
 def _hop(record: RunnerRecord, reference: str, outputs: dict[str, Array], criteria: Criteria) -> Hop:
     if reference not in outputs:
-        why = f"{reference} did not run"
-        return Hop(reference=reference, candidate=record.name, verdict="skipped", reason=why, comparison=None)
+        return _skipped_hop(record, reference, f"{reference} did not run")
     found = _compared(record, reference, outputs, criteria)
     note = f"; {record.precision} emulated on the CPU by rounding in FP32" if record.emulated else ""
     return Hop(

@@ -86,13 +86,12 @@ def _in_order(found: Sequence[Runner], published: Published, wanted: Wanted) -> 
         one
         for one in found
         if wanted.backend in (AUTO, one.record.backend)
-        and one.record.precision == (wanted.precision if wanted.precision != AUTO else one.record.precision)
+        and wanted.precision in (AUTO, one.record.precision)
         and (one.record.role == "exported" or (wanted.exact and one.record.name.startswith("typed ")))
     ]
     choice, why_not = _choice(published, wanted)
     ranked = {row.runner: place for place, row in enumerate(choice.ranking)} if choice else {}
     preferred = wanted.precision if wanted.precision != AUTO else _precision(published)
-
     chosen = choice.runner if choice else None
 
     def rank(one: Runner) -> tuple[bool, bool, int, bool, bool]:

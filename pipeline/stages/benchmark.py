@@ -33,7 +33,7 @@ def run(context: Context) -> Outcome:
     """Publish `results.json`, `recommendation.json` and `samples.npz`."""
     options, published = context.config.benchmark, context.published
     parity = published.read(ParityReport)
-    audit.check_passed(parity, context.config.benchmark.allow_failed, context.warn)
+    audit.check_passed(parity, options.allow_failed, context.warn)
     dataset = data.reload(published.read(DatasetRecord), context.config.data)
     threads = options.threads or environment.cpu_count()
     listed = runners(published, "time", source=context.config.model.source, threads=threads)
@@ -155,14 +155,10 @@ def _show(context: Context, results: BenchmarkResults, recommended: Recommendati
             context.console.print(tables.terminal(table))
     for row in results.noise_floor:
         context.say(_noise(row))
-    skipped: dict[str, list[str]] = {}
     for cell in results.cells:
         if cell.status == "failed":
             context.warn(f"{speed.called(cell)}, batch {cell.batch}: {cell.reason}")
-        elif cell.status == "skipped":
-            skipped.setdefault(cell.reason, []).append(speed.called(cell))
-    for reason, names in skipped.items():
-        context.say(f"skipped {', '.join(dict.fromkeys(names))}: {reason}")
+    context.say_skipped((speed.called(cell), cell.reason) for cell in results.cells if cell.status == "skipped")
     if recommended.choices:
         context.console.print(tables.terminal(recommendations.choices(recommended)))
     else:

@@ -16,7 +16,7 @@ from pipeline.precisions import Precision
 from pipeline.quantization import engines, selection
 from pipeline.quantization.engines import Flavour, Made
 from pipeline.quantization.typed_graphs import Rewriter
-from pipeline.runners import of_precision, probed, tuning_record
+from pipeline.runners import inference, of_precision, probed, tuning_record
 from pipeline.tables import engines as engine_tables
 from pipeline.workflow.context import Context, Outcome
 
@@ -98,11 +98,12 @@ def _tune(context: Context, record: EngineRecord, tuned: dict[tuple[str, str, st
     found = []
     for runner in of_precision(record, folder, None, None):
         backend, variant = runner.record.backend, runner.record.variant
-        if not backends.get(backend).TUNABLE or runner.unavailable or probed(runner).unavailable:
+        if not backends.get(backend).TUNABLE or probed(runner).unavailable:
             continue
         if runner.record.batches and not record.runs_here:
             continue
-        batches = [batch for batch in tuning.BATCHES if not runner.record.batches or _fits(record, batch)]
+        smallest, largest = inference.limits(runner.record)
+        batches = [batch for batch in tuning.BATCHES if smallest <= batch <= largest]
         key = backend, variant, str(runner.record.sha256)
         try:
             if key not in tuned:
@@ -124,10 +125,6 @@ def _tune(context: Context, record: EngineRecord, tuned: dict[tuple[str, str, st
     for one in found:
         context.say(f"{name}: {one.backend} {one.variant} tuned: {tuning_record.describe(one.steps)}")
     context.say(f"{name}: tuning took {time.monotonic() - started:.1f} s")
-
-
-def _fits(record: EngineRecord, batch: int) -> bool:
-    return record.profile.min <= batch <= record.profile.max
 
 
 def _say(context: Context, record: EngineRecord) -> None:

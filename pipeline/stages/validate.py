@@ -72,14 +72,10 @@ def _failure(report: ParityReport) -> ParityError | None:
 
 def _show(context: Context, report: ParityReport) -> None:
     context.console.print(tables.terminal(accuracy.hops(report)))
-    skipped: dict[str, list[str]] = {}
     for row in report.runners:
-        if row.verdict == "skipped":
-            skipped.setdefault(row.reason, []).append(row.runner.name)
-        elif row.verdict == "inconclusive":
+        if row.verdict == "inconclusive":
             context.warn(f"{row.runner.name}: inconclusive: {row.reason}")
-    for reason, names in skipped.items():
-        context.say(f"skipped {', '.join(names)}: {reason}")
+    context.say_skipped((row.runner.name, row.reason) for row in report.runners if row.verdict == "skipped")
     judged = [row.batch_invariance for row in report.runners if row.batch_invariance]
     sizes = sorted({size for row in judged for size in row.batch_sizes})
     largest = max((row.max_abs or 0.0 for row in judged), default=0.0)

@@ -1,5 +1,6 @@
 """What a stage is given, and what it hands back."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +38,14 @@ class Context:
     def say(self, text: str) -> None:
         """Print a line for people."""
         self.console.print(text, highlight=False, markup=False)
+
+    def say_skipped(self, skipped: Iterable[tuple[str, str]]) -> None:
+        """Print a line for each reason, of pairs of a name and the reason why it was skipped."""
+        names: dict[str, dict[str, None]] = {}
+        for name, reason in skipped:
+            names.setdefault(reason, {})[name] = None
+        for reason, of_it in names.items():
+            self.say(f"skipped {', '.join(of_it)}: {reason}")
 
     def warn(self, text: str) -> None:
         """Print a warning."""

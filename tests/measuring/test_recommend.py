@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_cells import around, measurement, runner
 
-from pipeline.artifacts.parity import JudgedOn, ParityReport, Verdict
+from pipeline.artifacts.parity import ParityReport, Verdict
 from pipeline.artifacts.recommendation import Choice, Recommendation
 from pipeline.artifacts.results import Mode, NoiseFloor
 from pipeline.artifacts.runner import RunnerOptions
@@ -26,14 +26,7 @@ def parity(**verdicts: Verdict) -> ParityReport:
         verdict = verdicts.get(name, "pass")
         of_one = made_records.judged_as(one.record, made_records.comparison())
         judged.append(of_one.model_copy(update={"verdict": verdict, "reason": f"it is {verdict}"}))
-    return ParityReport(
-        verdict="pass",
-        dataset=JudgedOn(name="digits", split="test", samples=540, origin="", substitute=""),
-        accuracy_budget_pp=0.5,
-        interval="",
-        runners=tuple(judged),
-        hops=(),
-    )
+    return made_records.parity(*judged)
 
 
 def floor(fraction: float, batch: int = 1, mode: Mode = "end_to_end", device: str = "cpu") -> NoiseFloor:

@@ -11,7 +11,7 @@ import pytest
 from made_run import publish
 
 from pipeline import checkup
-from pipeline.artifacts.parity import JudgedOn, ParityReport
+from pipeline.artifacts.parity import ParityReport
 from pipeline.artifacts.recommendation import Recommendation
 from pipeline.artifacts.results import BenchmarkResults
 from pipeline.artifacts.runner import RunnerOptions, RunnerRecord
@@ -23,14 +23,7 @@ FP32, INT8 = made_records.FP32, made_records.INT8
 
 def parity(*judged: RunnerRecord, **changes: object) -> ParityReport:
     rows = [made_records.judged_as(one, made_records.comparison()).model_copy(update=changes) for one in judged]
-    return ParityReport(
-        verdict="pass",
-        dataset=JudgedOn(name="digits", split="test", samples=540, origin="", substitute=""),
-        accuracy_budget_pp=0.5,
-        interval="",
-        runners=tuple(rows),
-        hops=(),
-    )
+    return made_records.parity(*rows)
 
 
 def unjudged(runners: list[RunnerRecord], report: ParityReport) -> list[str]:

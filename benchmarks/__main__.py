@@ -21,7 +21,7 @@ from pipeline.artifacts.conditions import Conditions
 from pipeline.artifacts.record import dump_json
 from pipeline.measuring import conditions, harness, speedups
 from pipeline.measuring.cells import MODES, Measurement, Schedule, Timed
-from pipeline.tensors import Array
+from pipeline.tensors import Outputs, first
 
 CHECKED = 8
 """Images, at least, whose outputs are compared with Keras's, before and after each cell is timed."""
@@ -93,8 +93,8 @@ def _time(
     ):
         task = bar.add_task("", total=harness.steps(who, schedule) * len(network.batch_sizes))
         for batch in network.batch_sizes:
-            images = Path(folder) / "images.npy"
-            np.save(images, networks.images(network, -(-CHECKED // batch) * batch))  # whole batches
+            samples = Path(folder) / "samples.npz"
+            np.savez(samples, image=networks.images(network, -(-CHECKED // batch) * batch))  # whole batches
 
             def show(what: str, batch: int = batch) -> None:
                 bar.update(task, advance=1, description=f"{network.name}, batch {batch}: {what}")
@@ -102,7 +102,7 @@ def _time(
 
             console.print(f"{network.name}, batch {batch}: timing in {schedule.rounds} rounds")
             found, interrupted = harness.time_batch(
-                who, images, batch, schedule, _wrong(network.name, batch, differences), show
+                who, samples, batch, schedule, _wrong(network.name, batch, differences), show
             )
             cells += found
             if interrupted:
@@ -110,16 +110,18 @@ def _time(
     return cells, False
 
 
-def _wrong(network: str, batch: int, differences: dict[str, float]) -> Callable[[Timed, Array, Array | None], str]:
+def _wrong(network: str, batch: int, differences: dict[str, float]) -> Callable[[Timed, Outputs, Outputs | None], str]:
     """Return the check of outputs: they must be Keras's, but for the order of sums; how far they are is kept."""
     # On a GPU, TensorFlow computes in TF32 by itself, so that equal to it is equal to TF32.
     tolerance = precisions.get("tf32" if environment.gpus() else "fp32").tolerance
 
-    def wrong(timed: Timed, scores: Array, reference: Array | None) -> str:
+    def wrong(timed: Timed, found: Outputs, expected: Outputs | None) -> str:
+        scores = first(found)
         if not np.isfinite(scores).all():
             return "NaN or Inf in the outputs"
-        if reference is None:
+        if expected is None:
             return "" if timed.runner.module == runners.KERAS else "Keras did not run: there is nothing to compare with"
+        reference = first(expected)
         difference = float(np.abs(scores - reference).max())
         name = f"{network}/{batch}/{timed}"
         differences[name] = max(difference, differences.get(name, 0.0))

@@ -11,6 +11,16 @@ def of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def of_path(path: Path) -> str:
+    """Return a file's SHA-256, or of a folder that of its files' names and contents."""
+    if path.is_file():
+        return of_file(path)
+    digest = hashlib.sha256()
+    for file in sorted(one for one in path.rglob("*") if one.is_file()):
+        digest.update(f"{file.relative_to(path)} {of_file(file)}\n".encode())
+    return digest.hexdigest()
+
+
 @cache
 def of_code() -> str:
     """Return a digest of this package's source: a changed pipeline must not call old artifacts up to date."""

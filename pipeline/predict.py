@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.artifacts.dataset import DatasetRecord
+from pipeline.artifacts.model import ModelRecord
 from pipeline.artifacts.store import Store
 from pipeline.config import Config
+from pipeline.data import Split
 from pipeline.errors import DataError
 from pipeline.runners import inference, serving
 from pipeline.runners.serving import Wanted
@@ -27,15 +29,20 @@ def predict(images: Sequence[Path], backend: str, precision: str, config: Config
     serving.check(wanted)
     published = Store(config.artifacts).published()
     record = published.read(DatasetRecord)
-    arrays = [read_image(path, record.image_shape) for path in images]
+    (spec,) = published.read(ModelRecord).signature.inputs
+    shape = record.inputs[0].spec.shape[1:]
+    arrays = [read_image(path, tuple(size or 0 for size in shape)) for path in images]
     offered = serving.candidates(published, wanted, source=config.model.source, threads=config.benchmark.threads)
     with serving.opened(offered) as (served, session):
         # One at a time: a static batch or a small profile takes them too, and no image can depend on another.
-        scores = inference.infer(session, np.stack(arrays), 1, inference.limits(served.runner.record))
+        samples = Split({spec.name: np.stack(arrays).astype(spec.dtype)})
+        found = inference.infer(session, samples, 1, inference.limits(served.runner.record))
+        scores = next(iter(found.values()))
+        names = record.targets[0].classes
         lines = [f"{served.runner.record.name} on {session.device}: {served.why}; {served.verdict}"]
     for path, probabilities in zip(images, scores, strict=True):
         top = int(probabilities.argmax())
-        lines.append(f"{path}: {record.class_names[top]} ({probabilities[top]:.4f})")
+        lines.append(f"{path}: {names[top]} ({probabilities[top]:.4f})")
     return lines
 
 

@@ -12,6 +12,11 @@ Feed = Mapping[str, Array]
 Outputs = dict[str, Array]
 
 
+def first(arrays: Feed) -> Array:
+    """Return the first of the arrays: what a model of one output is judged by."""
+    return next(iter(arrays.values()))
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """One input or output: `shape` holds None where a dimension is dynamic (the batch, first)."""
@@ -30,6 +35,18 @@ class TensorSpec:
         """Tell whether the first dimension, which is fixed, is all that keeps an array of this shape from fitting."""
         any_batch = TensorSpec(self.name, (None, *self.shape[1:]), self.dtype)
         return not self.fits(shape) and any_batch.fits(shape)
+
+    def __str__(self) -> str:
+        sizes = ("?" if size is None else str(size) for size in self.shape)
+        return f"{self.name} {self.dtype}[{', '.join(sizes)}]"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a model takes and returns, in the order it does."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
 
 
 @dataclass(frozen=True)

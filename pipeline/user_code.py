@@ -3,12 +3,38 @@
 import hashlib
 import importlib
 import importlib.util
+import re
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from pipeline import environment
+from pipeline import digests, environment
 from pipeline.errors import DataError
+
+IMPORT_PATH = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
+"""`package.module:function`."""
+
+
+def is_import_path(source: str) -> bool:
+    """Tell whether this is `package.module:function`, and no file."""
+    return re.fullmatch(IMPORT_PATH, source) is not None
+
+
+def import_module(name: str, key: str) -> ModuleType:
+    """Import a module of the user's own; the working directory is importable.
+
+    Raises:
+        DataError: there is none, or it raises.
+    """
+    environment.prepare_tensorflow()  # the user's module may import it
+    try:
+        with environment.native_log_hidden():
+            return importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # whatever the user's own code raises
+        raise DataError(
+            f"{key} = {name!r} cannot be imported: {type(error).__name__}: {error}", "Check the path, and PYTHONPATH."
+        ) from error
 
 
 def import_function(path: str, key: str) -> Callable[..., Any]:
@@ -18,11 +44,10 @@ def import_function(path: str, key: str) -> Callable[..., Any]:
         DataError: no such module or function.
     """
     module_name, _, name = path.partition(":")
-    environment.prepare_tensorflow()  # the user's module may import it
+    module = import_module(module_name, key)
     try:
-        with environment.native_log_hidden():
-            function = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
+        function = getattr(module, name)
+    except AttributeError as error:
         raise DataError(f"{key} = {path!r} cannot be imported: {error}", "Check the path, and PYTHONPATH.") from error
     if not callable(function):
         raise DataError(f"{key} = {path!r} is a {type(function).__name__}, not a function")
@@ -33,17 +58,22 @@ def import_function(path: str, key: str) -> Callable[..., Any]:
 def register_layers(source: str) -> None:
     """Import the module of a user's own model (`model.source`), which registers the layers that only it knows.
 
-    A source without a colon names no function of a user's: there is nothing to register.
+    A source that is no import path names no function of a user's: there is nothing to register.
 
     Raises:
         DataError: it cannot be imported.
     """
-    if ":" in source:
+    if is_import_path(source):
         import_function(source, "model.source")
 
 
 def source_digest(path: str) -> str:
-    """Return a digest of the file that an import path's function is written in, found without importing it."""
+    """Return a digest of the file that an import path's function is written in, found without importing it.
+
+    Of any other source, the digest of the file, or of the files in the folder.
+    """
+    if not is_import_path(path):
+        return digests.of_path(Path(path))[:16] if Path(path).exists() else "not found"
     try:
         spec = importlib.util.find_spec(path.partition(":")[0])
     except ImportError:

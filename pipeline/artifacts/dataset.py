@@ -5,6 +5,7 @@ from typing import ClassVar, Generic, Literal, TypeVar
 from pydantic import Field
 
 from pipeline.artifacts.record import Artifact, Record
+from pipeline.artifacts.tensor import TensorRecord
 
 T = TypeVar("T")
 
@@ -17,19 +18,37 @@ class PerSplit(Record, Generic[T]):
     test: T
 
 
+class TargetRecord(TensorRecord):
+    """What should come out of the model, as the data has it."""
+
+    class_names: tuple[str, ...]
+    """By number; empty where the data does not name any."""
+    largest: int | None
+    """The largest number in any split, of an integer type; null for other types."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes' names, their numbers where they have none; none where the target is no number of a class."""
+        return self.class_names or tuple(map(str, range((-1 if self.largest is None else self.largest) + 1)))
+
+
 class DatasetRecord(Artifact):
     """The data that the model was trained on: later stages load them again and refuse others."""
 
     PATH: ClassVar[str] = "train/dataset.json"
 
-    schema_: Literal[1] = Field(1, alias="schema")
+    schema_: Literal[2] = Field(2, alias="schema")
     name: str
     origin: str
     substitute: str
     """Why MNIST was not taken, where it was wanted; else empty."""
     samples: PerSplit[int]
-    image_shape: tuple[int, ...]
-    """Height, width, channels."""
-    class_names: tuple[str, ...]
+    inputs: tuple[TensorRecord, ...]
+    targets: tuple[TargetRecord, ...]
+    """Empty where there are no labels."""
     sha256: PerSplit[str]
-    """Over shape, images and labels."""
+    """Over names, shapes, types, inputs and targets."""
+
+    def target(self, name: str) -> TargetRecord | None:
+        """Return the target of this name, or None."""
+        return next((one for one in self.targets if one.name == name), None)

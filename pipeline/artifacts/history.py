@@ -12,14 +12,15 @@ class TrainingHistory(Artifact):
 
     PATH: ClassVar[str] = "train/history.json"
 
-    schema_: Literal[1] = Field(1, alias="schema")
+    schema_: Literal[2] = Field(2, alias="schema")
     dataset: str
     device: str
     """Where it was trained: `cpu`, `cuda:0`."""
     epochs: int
     steps_per_epoch: int
     seconds: float
-    images_per_s: float
+    samples_per_s: float | None
+    """Null where nothing was trained."""
     epoch_seconds: tuple[float, ...]
     """Each epoch's training without its validation; the first one traces and compiles, too."""
     history: dict[str, tuple[float, ...]]

@@ -77,16 +77,23 @@ class Model(Section):
 
     source: str = Field(
         ARTICLE_CNN,
-        pattern=f"^{ARTICLE_CNN}$|{ImportPath}",
-        description=f"{ARTICLE_CNN}, or package.module:function that builds one (docs/own-models.md)",
+        min_length=1,
+        description=f"{ARTICLE_CNN}; a .keras or .h5 file; or package.module:function that returns a model "
+        "(docs/own-models.md)",
     )
+    inputs: dict[str, str] = Field(
+        {}, description='type and shape of each input, where the model does not tell: image = "uint8[?, 28, 28, 1]"'
+    )
+    imports: Names = Field((), description="modules that register the model's own layers, as package.module")
 
 
 class Train(Section):
     """How it is trained."""
 
-    epochs: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="auto: 5, as in the article, or as many as make 1,000 steps on a small data set"
+    epochs: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        "auto",
+        description="auto: 5, as in the article, or as many as make 1,000 steps on a small data set; 0, adopted as it "
+        "is, for a model that comes as a file",
     )
     batch_size: int = Field(32, ge=1)
     learning_rate: float = Field(1e-3, gt=0, description="of Adam, at the start")

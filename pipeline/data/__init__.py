@@ -6,10 +6,12 @@ from pathlib import Path
 from pipeline import config, digests, user_code
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.data import digits, mnist, own
+from pipeline.data.binding import bind
 from pipeline.data.splits import Dataset, Split
 from pipeline.errors import DataError
+from pipeline.tensors import Signature
 
-__all__ = ["DIR_VARIABLE", "Dataset", "Split", "identify", "load", "reload"]
+__all__ = ["DIR_VARIABLE", "Dataset", "Split", "bind", "identify", "load", "reload"]
 
 DIR_VARIABLE = "PIPELINE_DATA_DIR"
 
@@ -35,8 +37,8 @@ def load(options: config.Data, *, download: bool = True) -> Dataset:
         return digits.load(substitute=f"MNIST is unavailable: {error.message}")
 
 
-def reload(record: DatasetRecord, options: config.Data) -> Dataset:
-    """Load again the very data that a model was trained on, whatever `data.name` says now.
+def reload(record: DatasetRecord, signature: Signature, options: config.Data) -> Dataset:
+    """Load again the very data that a model was trained on, whatever `data.name` says now, fitted to the model.
 
     Raises:
         DataError: they are unavailable, or are not the same.
@@ -45,6 +47,7 @@ def reload(record: DatasetRecord, options: config.Data) -> Dataset:
         dataset = load(options.model_copy(update={"name": record.name, "source": ""}))
     else:
         dataset = own.load(record.name)
+    dataset = bind(dataset, signature)
     found = dataset.record().sha256
     for split in ("train", "validation", "test"):
         if getattr(found, split) != getattr(record.sha256, split):

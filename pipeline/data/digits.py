@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.data.splits import SPLIT_SEED, Dataset, Split, three_splits
+from pipeline.data.splits import SPLIT_SEED, THE_ONLY, Dataset, Split, three_splits
 
 
 def load(substitute: str = "") -> Dataset:
@@ -24,9 +24,9 @@ def load(substitute: str = "") -> Dataset:
     dataset = three_splits(
         "digits",
         "scikit-learn's digits, 8×8 enlarged to 28×28",
-        Split(images[rest], labels[rest]),
-        Split(images[test], labels[test]),
+        Split({THE_ONLY: images[rest]}, {THE_ONLY: labels[rest]}),
+        Split({THE_ONLY: images[test]}, {THE_ONLY: labels[test]}),
         validation=180,
-        class_names=tuple("0123456789"),
+        class_names={THE_ONLY: tuple("0123456789")},
     )
     return replace(dataset, substitute=substitute)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.splits import Dataset, Split, three_splits
+from pipeline.data.splits import THE_ONLY, Dataset, Split, three_splits
 from pipeline.errors import DataError
 
 Arrays = tuple[NDArray[np.uint8], ...]
@@ -52,10 +52,10 @@ def load(folder: Path | None, *, download: bool, timeout_s: float) -> Dataset:
     return three_splits(
         "mnist",
         "IDX files" if folder else "Keras download",
-        Split(train_images[..., None], train_labels.astype(np.int64)),
-        Split(test_images[..., None], test_labels.astype(np.int64)),
+        Split({THE_ONLY: train_images[..., None]}, {THE_ONLY: train_labels.astype(np.int64)}),
+        Split({THE_ONLY: test_images[..., None]}, {THE_ONLY: test_labels.astype(np.int64)}),
         validation=VALIDATION,
-        class_names=tuple("0123456789"),
+        class_names={THE_ONLY: tuple("0123456789")},
     )
 
 

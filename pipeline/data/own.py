@@ -1,64 +1,87 @@
 """A data set from a function of the user's own (`data.source`)."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pipeline import user_code
-from pipeline.data.splits import Dataset, Split, three_splits
-from pipeline.errors import DataError
+from pipeline.data.splits import THE_ONLY, Dataset, Rows, Split, three_splits
+from pipeline.errors import DataError, PipelineError
+
+RETURN = (
+    "Return ((train_inputs, train_targets), (test_inputs, test_targets)), arrays or dictionaries of arrays by name; "
+    "or a pipeline.data.Dataset."
+)
 
 
 def load(source: str) -> Dataset:
-    """Call the user's function: it returns a Dataset, or ((train images, labels), (test images, labels)) as Keras.
+    """Call the user's function: it returns a Dataset, or ((train inputs, targets), (test inputs, targets)) as Keras.
 
     Raises:
         DataError: there is no such function, or what it returns cannot be used, and why.
     """
-    result = user_code.import_function(source, "data.source")()
+    function = user_code.import_function(source, "data.source")
+    try:
+        result = function()
+    except PipelineError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever the user's own code raises
+        raise DataError(f"data.source {source} raised {type(error).__name__}: {error}", RETURN) from error
     try:
         if isinstance(result, Dataset):
-            train, validation, test = (
-                _checked(split.images, split.labels) for split in (result.train, result.validation, result.test)
-            )
-            _check_alike(train, validation, test)
-            return replace(result, train=train, validation=validation, test=test, name=source)
-        (train_images, train_labels), (test_images, test_labels) = result
-        train, test = _checked(train_images, train_labels), _checked(test_images, test_labels)
-        _check_alike(train, test)
+            check(result.train, result.validation, result.test)
+            return replace(result, name=source)
+        (train_inputs, train_targets), (test_inputs, test_targets) = result
+        train, test = split(train_inputs, train_targets), split(test_inputs, test_targets)
+        check(train, test)
         if len(train) < 2:
             raise ValueError("1 training sample is too few: one is for validation")
     except (TypeError, ValueError) as error:
-        raise DataError(
-            f"data.source {source}: {error}",
-            "Return ((train_images, train_labels), (test_images, test_labels)): images uint8 [n, height, width, "
-            "channels], labels integers [n] from 0; or a pipeline.data.Dataset.",
-        ) from error
-    classes = int(max(train.labels.max(), test.labels.max())) + 1
-    return three_splits(
-        source,
-        "data.source",
-        train,
-        test,
-        validation=max(1, len(train) // 10),
-        class_names=tuple(str(index) for index in range(classes)),
-    )
+        raise DataError(f"data.source {source}: {error}", RETURN) from error
+    return three_splits(source, "data.source", train, test, validation=max(1, len(train) // 10))
 
 
-def _check_alike(*splits: Split) -> None:
-    shapes = [list(split.images.shape[1:]) for split in splits]
-    if any(shape != shapes[0] for shape in shapes):
-        raise ValueError(f"the splits' images differ in shape: {', '.join(map(str, shapes))}")
+def split(inputs: Any, targets: Any) -> Split:
+    """Return the samples of arrays, or of dictionaries of arrays; `targets` may be None.
+
+    Raises:
+        ValueError: an array has no samples, or their numbers differ.
+    """
+    return Split(_named(inputs), {} if targets is None else _targets(_named(targets)))
 
 
-def _checked(images: Any, labels: Any) -> Split:
-    images, labels = np.asarray(images), np.asarray(labels)
-    if images.dtype != np.uint8 or images.ndim not in (3, 4):
-        raise ValueError(f"images are {images.dtype} {list(images.shape)}, not uint8 [n, height, width, channels]")
-    if not np.issubdtype(labels.dtype, np.integer) or labels.size != len(images) or labels.size == 0:
-        raise ValueError(f"labels are {labels.dtype} {list(labels.shape)} for {len(images)} images")
-    if labels.min() < 0:
-        raise ValueError(f"the smallest label is {labels.min()}; they count from 0")
-    images = images[..., None] if images.ndim == 3 else images
-    return Split(np.ascontiguousarray(images), labels.reshape(-1).astype(np.int64))
+def _named(given: Any) -> dict[str, Rows]:
+    if isinstance(given, Mapping):
+        return {str(name): np.asarray(value) for name, value in given.items()}
+    return {THE_ONLY: np.asarray(given)}
+
+
+def _targets(found: dict[str, Rows]) -> dict[str, Rows]:
+    """Return labels as numbers alone: Keras's own data sets have them as [samples, 1]."""
+    return {
+        name: np.asarray(rows).reshape(len(rows)).astype(np.int64)
+        if rows.dtype.kind in "iu" and rows.shape[1:] in ((), (1,))
+        else rows
+        for name, rows in found.items()
+    }
+
+
+def check(*splits: Split) -> None:
+    """Raise ValueError unless the splits have samples, as many of each array, and all of the same names and shapes."""
+    for one in splits:
+        rows = {**one.inputs, **{f"target {name}": found for name, found in one.targets.items()}}
+        for name, found in rows.items():
+            if found.dtype.kind not in "biufV" or not found.shape:
+                raise ValueError(f"{name or 'an array'} is {found.dtype} {list(found.shape)}, not numbers [samples, …]")
+        counts = {name: len(found) for name, found in rows.items()}
+        if len(set(counts.values())) != 1:
+            raise ValueError(f"arrays of one split differ in their samples: {counts}")
+        if not len(one):
+            raise ValueError("a split has no samples")
+    kinds = [
+        {name: list(found.shape[1:]) for name, found in (*one.inputs.items(), *one.targets.items())} for one in splits
+    ]
+    if any(kind != kinds[0] for kind in kinds):
+        raise ValueError(f"the splits differ in names or shapes: {', '.join(map(str, kinds))}")

@@ -5,7 +5,7 @@ from typing import Literal
 
 import keras
 
-from pipeline import models
+from pipeline.models import calling
 
 FILE = "saved_model"
 ARTIFACT: Literal["saved_model"] = "saved_model"
@@ -13,10 +13,11 @@ ARTIFACT: Literal["saved_model"] = "saved_model"
 
 def write(model: keras.Model, path: Path, opset: int) -> str:
     """Write a SavedModel folder; a SavedModel has no use for `opset`."""
-    function, signature = models.serving(model)
+    function, signature = calling.serving(model)
     archive = keras.export.ExportArchive()
     archive.track(model)
-    archive.add_endpoint("serving_default", function, input_signature=[signature])
+    archive.add_endpoint("serving_default", function, input_signature=list(signature))
     archive.write_out(str(path), verbose=False)
-    shape = ["batch" if size is None else size for size in signature.shape]
-    return f"SavedModel: signature serving_default, {models.INPUT} uint8 {shape} → {models.OUTPUT}"
+    known = calling.signature(calling.caller(model))
+    taken, returned = (", ".join(map(str, specs)) for specs in (known.inputs, known.outputs))
+    return f"SavedModel: signature serving_default, {taken} → {returned}"

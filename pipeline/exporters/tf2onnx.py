@@ -4,14 +4,15 @@ from pathlib import Path
 from typing import Literal
 
 import keras
-import numpy as np
 import onnx
 import tensorflow as tf
 import tf2onnx
 
-from pipeline import graphs, models
+from pipeline import graphs
 from pipeline.errors import BuildError
 from pipeline.graphs import simplify
+from pipeline.models import calling
+from pipeline.tensors import Signature
 
 FILE = "model.onnx"
 ARTIFACT: Literal["onnx"] = "onnx"
@@ -35,21 +36,21 @@ def convert(model: keras.Model, opset: int) -> onnx.ModelProto:
     Raises:
         BuildError: tf2onnx cannot convert the model, or wrote a graph that is not what was asked for.
     """
-    serving, signature = models.serving(model)
-    function = tf.function(serving, input_signature=[signature])
+    serving, signature = calling.serving(model)
+    function = tf.function(serving, input_signature=signature)
     try:
-        converted, _ = tf2onnx.convert.from_function(function, input_signature=[signature], opset=opset)
+        converted, _ = tf2onnx.convert.from_function(function, input_signature=list(signature), opset=opset)
     except Exception as error:  # whatever tf2onnx meets: it has no exception of its own
         raise BuildError(
             f"tf2onnx cannot convert {model.name}: {type(error).__name__}: {error}",
             "Replace operators that ONNX lacks (such as Keras's exact GELU) in the model.",
         ) from error
     graph = simplify.simplify(converted)
-    _check(graph, model.name)
+    _check(graph, model.name, calling.signature(calling.caller(model)))
     return graph
 
 
-def _check(graph: onnx.ModelProto, name: str) -> None:
+def _check(graph: onnx.ModelProto, name: str, wanted: Signature) -> None:
     """Raise BuildError unless this is a valid graph of ONNX's own operators, with the names asked for."""
     graphs.check(graph, f"tf2onnx's conversion of {name}")
     foreign = sorted({node.op_type for node in graph.graph.node if node.domain not in ("", "ai.onnx")})
@@ -58,8 +59,13 @@ def _check(graph: onnx.ModelProto, name: str) -> None:
             f"tf2onnx left operators of TensorFlow in the graph: {', '.join(foreign)}",
             "Replace the layers they come from with ones that ONNX has operators for.",
         )
-    names = [spec.name for spec in (*graphs.inputs(graph), *graphs.outputs(graph))]
-    if names != [models.INPUT, models.OUTPUT] or graphs.inputs(graph)[0].dtype != np.uint8:
-        raise BuildError(
-            f"tf2onnx gave the graph the inputs and outputs {names}, not {models.INPUT} (uint8) and {models.OUTPUT}"
-        )
+    found = Signature(graphs.inputs(graph), graphs.outputs(graph))
+    for what, have, want in (
+        ("inputs", found.inputs, wanted.inputs),
+        ("outputs", found.outputs, wanted.outputs),
+    ):
+        if [(spec.name, spec.dtype) for spec in have] != [(spec.name, spec.dtype) for spec in want]:
+            raise BuildError(
+                f"tf2onnx gave the graph the {what} {', '.join(map(str, have))}, and the model's are "
+                f"{', '.join(map(str, want))}"
+            )

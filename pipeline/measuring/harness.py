@@ -13,12 +13,12 @@ from pipeline.errors import PipelineError
 from pipeline.measuring import conditions
 from pipeline.measuring.cells import MODES, Measurement, Schedule, Timed
 from pipeline.measuring.worker import Worker
-from pipeline.tensors import Array
+from pipeline.tensors import Outputs
 
 Progress = Callable[[str], None]
 """Called with what comes next: once for each warm-up and each cell of each round."""
 
-Wrong = Callable[[Timed, Array, Array | None], str]
+Wrong = Callable[[Timed, Outputs, Outputs | None], str]
 """Returns what is wrong with a runner's outputs [samples, classes], given the first one's, or nothing."""
 
 Running = list[tuple[Measurement, Worker]]
@@ -31,19 +31,20 @@ def steps(timed: Sequence[Timed], schedule: Schedule) -> int:
 
 def time_batch(
     timed: Sequence[Timed],
-    images: Path,
+    samples: Path,
     batch: int,
     schedule: Schedule,
     wrong: Wrong,
     progress: Progress = lambda what: None,
 ) -> tuple[list[Measurement], bool]:
-    """Time all runners on batches of the images, in turn; return their cells, and whether Ctrl-C cut it short.
+    """Time all runners on batches of the samples, in turn; return their cells, and whether Ctrl-C cut it short.
 
     What was measured in whole rounds is kept then. A runner that fails leaves a cell with the reason.
 
     Args:
         timed: the others' outputs are compared with those of the first that runs.
-        images: an .npy file of uint8 [a multiple of batch, …]; the outputs for all are checked, the first batch timed.
+        samples: an .npz file of each input, [a multiple of batch, …]; the outputs for all are checked, the first batch
+            timed.
         batch: samples per call.
         schedule: for how long.
         wrong: checks outputs.
@@ -56,7 +57,7 @@ def time_batch(
     with ExitStack() as stack:
         try:
             for one in timed:
-                cells += _loaded(one, images, batch, check, stack, running, progress)
+                cells += _loaded(one, samples, batch, check, stack, running, progress)
             for cell, worker in running:
                 progress(f"warming up {cell.timed}")
                 with _failing(cell):
@@ -78,19 +79,19 @@ class _Checked:
 
     def __init__(self, wrong: Wrong) -> None:
         self._wrong = wrong
-        self._reference: Array | None = None
+        self._reference: Outputs | None = None
 
     def __call__(self, worker: Worker) -> str:
-        scores = worker.outputs()
-        found = self._wrong(worker.timed, scores, self._reference)
+        outputs = worker.outputs()
+        found = self._wrong(worker.timed, outputs, self._reference)
         if not found and self._reference is None:
-            self._reference = scores
+            self._reference = outputs
         return found
 
 
 def _loaded(
     timed: Timed,
-    images: Path,
+    samples: Path,
     batch: int,
     check: _Checked,
     stack: ExitStack,
@@ -102,7 +103,7 @@ def _loaded(
     if timed.skip:
         return [cell]
     progress(f"loading {timed}")
-    worker = stack.enter_context(Worker(timed, images, batch))
+    worker = stack.enter_context(Worker(timed, samples, batch))
     cell.status, cell.reason, cell.device = worker.status, worker.reason, worker.device
     if cell.status != "ok":
         return [cell]

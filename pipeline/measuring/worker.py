@@ -26,7 +26,7 @@ from pipeline.measuring import clock
 from pipeline.measuring.cells import Timed
 from pipeline.measuring.clock import Clock
 from pipeline.measuring.statistics import Samples
-from pipeline.tensors import Array, Device
+from pipeline.tensors import Array, Device, Feed, Outputs
 
 
 class WorkerError(PipelineError):
@@ -67,11 +67,11 @@ class Worker:
     reason = ""
     device: str | None = None
 
-    def __init__(self, timed: Timed, images: Path, batch: int) -> None:
+    def __init__(self, timed: Timed, samples: Path, batch: int) -> None:
         self.timed = timed
         self.modes: dict[Mode, str] = {}
         self._pipe, self._theirs = multiprocessing.Pipe()
-        self._process = _processes().Process(target=serve, args=(self._theirs, timed, images, batch), daemon=True)
+        self._process = _processes().Process(target=serve, args=(self._theirs, timed, samples, batch), daemon=True)
 
     def __enter__(self) -> "Worker":
         """Start the process, and wait until the model is loaded."""
@@ -103,9 +103,9 @@ class Worker:
             self._process.join()
         self._pipe.close()
 
-    def outputs(self) -> Array:
-        """Return the scores [images, classes] of all images."""
-        return cast("Array", self._ask("outputs"))
+    def outputs(self) -> Outputs:
+        """Return the outputs of all samples, by name."""
+        return cast("Outputs", self._ask("outputs"))
 
     def warm_up(self, mode: Mode, limit_s: float) -> WarmUp:
         """Bring the cell to its level; see clock.warm_up."""
@@ -144,12 +144,13 @@ class Worker:
         )
 
 
-def serve(pipe: Connection, timed: Timed, images: Path, batch: int) -> None:
+def serve(pipe: Connection, timed: Timed, samples: Path, batch: int) -> None:
     """Load the runner's model and answer requests until one ends it. What is raised is answered, too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks; it ends this one
     try:
         with timed.runner.open() as session:
-            cell = _Cell(session, np.load(images), batch)
+            with np.load(samples, allow_pickle=False) as file:
+                cell = _Cell(session, dict(file), batch)
             pipe.send((session.device, cell.modes))
             gc.collect()
             gc.freeze()  # what is loaded stays; with TensorFlow loaded, each later collection would take 0.2 s
@@ -166,12 +167,11 @@ def serve(pipe: Connection, timed: Timed, images: Path, batch: int) -> None:
 
 
 class _Cell:
-    """A session with the images of one batch size: what requests are answered from."""
+    """A session with the samples of one batch size: what requests are answered from."""
 
-    def __init__(self, session: Session, images: Array, batch: int) -> None:
-        self._session, self._images, self._batch = session, images, batch
-        self._name = session.inputs[0].name
-        feed = {self._name: np.ascontiguousarray(images[:batch])}
+    def __init__(self, session: Session, samples: Feed, batch: int) -> None:
+        self._session, self._samples, self._batch = session, samples, batch
+        feed = self._feed(0)
         session.run(feed)  # a batch that the session does not take is refused here
         run = session.run
         self._calls: dict[Mode, Callable[[], object]] = {"end_to_end": lambda: run(feed)}
@@ -183,13 +183,18 @@ class _Cell:
             except BackendUnavailable as error:
                 self.modes["compute"] = error.message
 
-    def outputs(self) -> Array:
-        """Infer all images in batches."""
-        found = [
-            next(iter(self._session.run({self._name: self._images[start : start + self._batch]}).values())).copy()
-            for start in range(0, len(self._images), self._batch)
-        ]
-        return np.concatenate(found)
+    def _feed(self, start: int) -> Feed:
+        batch = slice(start, start + self._batch)
+        return {name: np.ascontiguousarray(rows[batch]) for name, rows in self._samples.items()}
+
+    def outputs(self) -> Outputs:
+        """Infer all samples in batches."""
+        count = len(next(iter(self._samples.values())))
+        found: dict[str, list[Array]] = {}
+        for start in range(0, count, self._batch):
+            for name, rows in self._session.run(self._feed(start)).items():
+                found.setdefault(name, []).append(rows.copy())
+        return {name: np.concatenate(parts) for name, parts in found.items()}
 
     def warm_up(self, mode: Mode, limit_s: float) -> WarmUp:
         return clock.warm_up(self._calls[mode], limit_s)

@@ -26,8 +26,10 @@ from pipeline.artifacts.engine import ActivationRange, CalibrationRecord
 from pipeline.data import Dataset, Split
 from pipeline.errors import BuildError, DataError
 from pipeline.graphs import quantize
+from pipeline.tensors import Outputs
 
-Array = NDArray[Any]
+READ_AT_ONCE = 1024
+"""Samples that are read together."""
 
 BINS = 2048
 """Bins of an activation's histogram. ONNX Runtime's own 128 leave its entropy method a single threshold to choose."""
@@ -45,15 +47,23 @@ FP8_SPREAD = float(np.std(_FP8[np.isfinite(_FP8)]))
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples known to be of the training split, and the SHA-256 of each one's pixels."""
+    """Samples known to be of the training split, and the SHA-256 of each one's inputs."""
 
     split: Split
     digests: tuple[str, ...]
 
 
-def digests(images: Array) -> tuple[str, ...]:
-    """Return the SHA-256 of each image's bytes; images are [n, ...]."""
-    return tuple(hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest() for image in images)
+def digests(split: Split) -> tuple[str, ...]:
+    """Return the SHA-256 of each sample's inputs."""
+    found = []
+    for which in split.slices(READ_AT_ONCE):
+        arrays = split.feed(which).values()
+        for i in range(which.stop - which.start):
+            running = hashlib.sha256()
+            for rows in arrays:
+                running.update(rows[i].tobytes())
+            found.append(running.hexdigest())
+    return tuple(found)
 
 
 def admit(split: Split, dataset: Dataset) -> Samples:
@@ -62,8 +72,8 @@ def admit(split: Split, dataset: Dataset) -> Samples:
     Raises:
         DataError: a sample is not of the training split, as random data never is, or is one the engine is judged by.
     """
-    found = digests(split.images)
-    strangers = len(set(found) - set(digests(dataset.train.images)))
+    found = digests(split)
+    strangers = len(set(found) - set(digests(dataset.train)))
     if strangers or not found:
         raise DataError(
             f"{strangers} of {len(found)} calibration samples are not in the training split",
@@ -88,7 +98,7 @@ def draw(dataset: Dataset, count: int, seed: int) -> Samples:
         DataError: there are fewer than `count` samples to choose from.
     """
     train, held_out = dataset.train, _held_out(dataset)
-    own = [i for i, digest in enumerate(digests(train.images)) if digest not in held_out]
+    own = [i for i, digest in enumerate(digests(train)) if digest not in held_out]
     if not 0 < count <= len(own):
         raise DataError(
             f"calibration needs {count} samples from the training split, which has only {len(own)}",
@@ -96,15 +106,24 @@ def draw(dataset: Dataset, count: int, seed: int) -> Samples:
         )
     order = np.random.default_rng(seed).permutation(own)
     turn = np.empty(len(order), np.intp)  # the first of every class, then the second of every class, and so on
-    for label in np.unique(train.labels):
-        members = np.flatnonzero(train.labels[order] == label)
+    labels = strata(train)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels[order] == label)
         turn[members] = np.arange(len(members))
     chosen = order[np.argsort(turn, kind="stable")[:count]]
-    return admit(Split(train.images[chosen], train.labels[chosen]), dataset)
+    return admit(train.take(chosen), dataset)
+
+
+def strata(split: Split) -> NDArray[np.integer[Any]]:
+    """Return the class of each sample, by which calibration draws evenly; one class for all where there is none."""
+    for rows in split.labels().values():
+        if rows.dtype.kind in "iu" and rows.ndim == 1:
+            return rows
+    return np.zeros(len(split), np.int64)
 
 
 def _held_out(dataset: Dataset) -> set[str]:
-    return {*digests(dataset.validation.images), *digests(dataset.test.images)}
+    return {*digests(dataset.validation), *digests(dataset.test)}
 
 
 class Activation:
@@ -156,18 +175,18 @@ def observe(model: ModelProto, samples: Samples, batch: int = 32) -> dict[str, A
         BuildError: the FP32 graph itself computes NaN or Inf.
     """
     seen = {name: Activation() for name in quantize.activations(model)}
-    (image,) = graphs.inputs(model)
+    fed = [spec.name for spec in graphs.inputs(model)]
     watched = ModelProto()
     watched.CopyFrom(model)
-    present = {image.name, *(value.name for value in model.graph.output)}
+    present = {*fed, *(value.name for value in model.graph.output)}
     for name in (name for name in seen if name not in present):
         watched.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(watched.SerializeToString(), options, ["CPUExecutionProvider"])
-    names = [name for name in seen if name != image.name]
-    for start in range(0, len(samples.split), batch):
-        feed = {image.name: samples.split.images[start : start + batch]}
+    names = [name for name in seen if name not in fed]
+    for which in samples.split.slices(batch):
+        feed = dict(samples.split.feed(which))
         found = feed | dict(zip(names, session.run(names, feed), strict=True))
         for name, activation in seen.items():
             activation.add(found[name])
@@ -207,10 +226,14 @@ def choose(methods: Iterable[str], error: Callable[[str], float]) -> tuple[str, 
     return min(errors, key=lambda method: errors[method] if isfinite(errors[method]) else np.inf), errors
 
 
-def relative_error(reference: Array, candidate: Array) -> float:
-    """Return the mean squared difference of two outputs over the mean square of the reference; no unit."""
-    wide = reference.astype(np.float64)
-    return float(np.mean((candidate - wide) ** 2) / np.mean(wide**2))
+def relative_error(reference: Outputs, candidate: Outputs) -> float:
+    """Return the mean squared difference of outputs over the mean square of the reference, their mean; no unit."""
+    errors = []
+    for name, rows in reference.items():
+        wide = rows.astype(np.float64)
+        size = float(np.mean(wide**2))
+        errors.append(float(np.mean((candidate[name] - wide) ** 2)) / (size or 1.0))
+    return float(np.mean(errors))
 
 
 def record(
@@ -218,7 +241,7 @@ def record(
 ) -> CalibrationRecord:
     """Return what the engine record says of a calibration."""
     amax = ranges(seen, method)
-    classes = sorted(Counter(samples.split.labels.tolist()).items())
+    classes = sorted(Counter(strata(samples.split).tolist()).items())
     return CalibrationRecord(
         method=method,
         validation_error=dict(errors),

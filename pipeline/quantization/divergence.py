@@ -8,11 +8,11 @@ from onnx import ModelProto, TensorProto, helper
 
 from pipeline import graphs, precisions
 from pipeline.artifacts.sensitivity import TensorDifference
+from pipeline.data import Split
 from pipeline.runners import inference
-from pipeline.tensors import Array
 
-TENSORS_AT_ONCE, IMAGES_AT_ONCE = 16, 4
-"""What is held while tensors are compared: so many, of so many images, of two graphs; each is reduced to five numbers
+TENSORS_AT_ONCE, SAMPLES_AT_ONCE = 16, 4
+"""What is held while tensors are compared: so many, of so many samples, of two graphs; each is reduced to five numbers
 before the next are computed. In ResNet-50 at 224 × 224 the largest tensor has 3.2 MB an image: 411 MB at most."""
 
 
@@ -47,26 +47,26 @@ class Difference:
 
 
 def measure(
-    model: ModelProto, candidate: ModelProto, images: Array, progress: Callable[[int, int], None] = lambda *_: None
+    model: ModelProto, candidate: ModelProto, samples: Split, progress: Callable[[int, int], None] = lambda *_: None
 ) -> dict[str, Difference]:
     """Compare every float tensor of the FP32 graph with the candidate's of that name; return them in the graph's order.
 
-    `images` are uint8 [samples, height, width, channels]. Memory is bounded, see `TENSORS_AT_ONCE`; both graphs are run
+    Memory is bounded, see `TENSORS_AT_ONCE`; both graphs are run
     once for so many tensors.
     """
     ours, theirs = graphs.element_types(model), graphs.element_types(candidate)
     results = [name for node in model.graph.node for name in node.output]
     both = [name for name in results if ours.get(name) == theirs.get(name) == TensorProto.FLOAT]
     differences = {name: Difference() for name in both}
-    fp32, image = precisions.get("fp32"), graphs.inputs(model)[0].name
+    fp32 = precisions.get("fp32")
     for start in range(0, len(both), TENSORS_AT_ONCE):
         names = both[start : start + TENSORS_AT_ONCE]
         with (
             inference.loaded(_up_to(model, names), fp32) as reference,
             inference.loaded(_up_to(candidate, names), fp32) as other,
         ):
-            for first in range(0, len(images), IMAGES_AT_ONCE):
-                feed = {image: images[first : first + IMAGES_AT_ONCE]}
+            for which in samples.slices(SAMPLES_AT_ONCE):
+                feed = samples.feed(which)
                 expected, found = reference.run(feed), other.run(feed)
                 for name in names:
                     differences[name].add(expected[name], found[name])

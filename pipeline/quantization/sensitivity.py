@@ -16,6 +16,7 @@ from onnx import ModelProto, NodeProto
 from pipeline import precisions
 from pipeline.artifacts.parity import Comparison
 from pipeline.artifacts.sensitivity import LayerGroup, LayerSensitivity, Trial
+from pipeline.data import Split
 from pipeline.errors import BuildError, ConfigError
 from pipeline.graphs import arithmetic
 from pipeline.graphs.keras_layers import Group, groups
@@ -23,7 +24,7 @@ from pipeline.precisions import Precision
 from pipeline.quantization import divergence
 from pipeline.runners import inference
 from pipeline.tasks import classification
-from pipeline.tensors import Array
+from pipeline.tensors import Outputs, first
 
 LARGEST = {"FLOAT16": 65504.0}
 """The largest number a precision's tensors can hold. BF16 has FP32's range; what is quantised is cut at its own."""
@@ -38,18 +39,27 @@ Progress = Callable[[int, int, str], None]
 """Called with steps done, of how many, and which: `tensors` compared, `layers` tried alone, `search` for the set."""
 
 
-def output_error(reference: Array, candidate: Array) -> float:
-    """Return how far two arrays of scores [samples, classes] are apart, 0 to 1; a sample with NaN or Inf counts as 1.
+def output_error(reference: Outputs, candidate: Outputs) -> float:
+    """Return how far two models' outputs [samples, …] are apart, 0 to 1; a sample with NaN or Inf counts as 1.
 
     The mean over the samples of Σ|c − r| / Σ(|c| + |r|) (Bray and Curtis, Ecological Monographs 27, 1957), which is the
     total variation distance where the scores are probabilities.
     """
-    apart = np.ones(len(reference))
-    finite = np.isfinite(candidate).all(axis=1)
-    left, right = reference[finite].astype(np.float64), candidate[finite].astype(np.float64)
-    size = (np.abs(left) + np.abs(right)).sum(axis=1)
-    apart[finite] = np.abs(left - right).sum(axis=1) / np.where(size > 0, size, 1)
-    return float(apart.mean())
+    finite = finite_samples(candidate)
+    apart, size = np.zeros((2, len(finite)))
+    with np.errstate(invalid="ignore", over="ignore"):  # such samples count as 1
+        for name, rows in reference.items():
+            left, right = (rows.reshape(len(rows), -1).astype(np.float64) for rows in (rows, candidate[name]))
+            apart += np.abs(left - right).sum(axis=1)
+            size += (np.abs(left) + np.abs(right)).sum(axis=1)
+        share = apart / np.where(size > 0, size, 1)
+    return float(np.where(finite, share, 1.0).mean())
+
+
+def finite_samples(found: Outputs) -> NDArray[np.bool_]:
+    """Tell of each sample whether all its outputs are numbers."""
+    each = [np.isfinite(rows.reshape(len(rows), -1)).all(axis=1) for rows in found.values()]
+    return np.asarray(np.logical_and.reduce(each))
 
 
 @dataclass(frozen=True)
@@ -100,25 +110,24 @@ class Evaluator:
     """Judges one model's typed graphs, whatever they keep in FP32, on the same samples.
 
     `model` is the exported FP32 graph, left as it is; `amax` the ranges of its activations, where the precision needs
-    calibration; `images` uint8 [samples, height, width, channels] with `labels` [samples]; `budget_pp` accuracy that
+    calibration; `samples` those to judge by; `budget_pp` accuracy that
     may be lost, in percentage points; `batch` samples per inference.
     """
 
     model: ModelProto
     precision: Precision
     amax: Mapping[str, float] | None
-    images: Array
-    labels: NDArray[np.integer]
+    samples: Split
     budget_pp: float
     batch: int = 64
 
     @cached_property
-    def reference(self) -> Array:
-        """FP32's class scores [samples, classes]."""
-        scores = inference.scores(self.model, precisions.get("fp32"), self.images, self.batch)
-        if not np.isfinite(scores).all():
+    def reference(self) -> Outputs:
+        """FP32's outputs."""
+        found = inference.outputs(self.model, precisions.get("fp32"), self.samples, self.batch)
+        if not finite_samples(found).all():
             raise BuildError("the FP32 graph itself computes NaN or Inf", "There is nothing to compare with.")
-        return scores
+        return found
 
     def trial(self, kept: Iterable[Group] = ()) -> _Trial | None:
         """Judge the graph that keeps these layers in FP32; None where no product would be left to the precision."""
@@ -126,11 +135,15 @@ class Evaluator:
         if keep.issuperset(node.name for node in arithmetic.compute_nodes(self.model)):
             return None
         typed = self.precision.apply(self.model, keep, self.amax)
-        scores = inference.scores(typed, self.precision, self.images, self.batch)
+        found = inference.outputs(typed, self.precision, self.samples, self.batch)
         comparison = classification.compare(
-            self.reference, scores, self.labels, self.precision.tolerance, self.budget_pp
+            first(self.reference),
+            first(found),
+            first(self.samples.labels()),
+            self.precision.tolerance,
+            self.budget_pp,
         )
-        return _Trial(output_error(self.reference, scores), int((~np.isfinite(scores).all(axis=1)).sum()), comparison)
+        return _Trial(output_error(self.reference, found), int((~finite_samples(found)).sum()), comparison)
 
 
 def localise(
@@ -160,7 +173,7 @@ def localise(
     assert baseline is not None, "apply found a product"
     runnable = precision.emulate(typed) if precision.emulate else typed
     differences = divergence.measure(
-        model, runnable, evaluator.images, lambda done, total: progress(done, total, "tensors")
+        model, runnable, evaluator.samples, lambda done, total: progress(done, total, "tensors")
     )
     found = groups(model, layers)
     units = _units(model, precision, found, {name: one.largest for name, one in differences.items()})
@@ -171,7 +184,7 @@ def localise(
     return LayerSensitivity(
         model_sha256=model_sha256,
         precision=precision.name,
-        samples=len(evaluator.images),
+        samples=len(evaluator.samples),
         accuracy_budget_pp=evaluator.budget_pp,
         baseline=baseline.record(),
         tensors=tuple(one.record(name, home[name]) for name, one in differences.items()),
@@ -197,8 +210,8 @@ def _units(model: ModelProto, precision: Precision, found: list[Group], largest:
         overflowing.add(min(touching))
     rounding = {home[node.name] for node in model.graph.node if _rounds(node, precision)}
     units = []
-    for first in sorted(set(unit)):
-        members = [i for i, one in enumerate(unit) if one == first]
+    for lead in sorted(set(unit)):
+        members = [i for i, one in enumerate(unit) if one == lead]
         if rounding.intersection(members):
             units.append(_Unit(tuple(found[i] for i in members), not overflowing.isdisjoint(members)))
     return units

@@ -13,21 +13,22 @@ import onnx
 from pipeline import data, graphs, precisions
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.engine import CalibrationRecord, GraphArithmetic
+from pipeline.artifacts.model import ModelRecord
 from pipeline.artifacts.parity import Comparison
 from pipeline.artifacts.sensitivity import LayerSensitivity
 from pipeline.artifacts.store import Published
 from pipeline.config import AUTO, Config
-from pipeline.data import Dataset
+from pipeline.data import Dataset, Split
 from pipeline.graphs import arithmetic as graph_arithmetic
 from pipeline.graphs import keras_layers
 from pipeline.precisions import Precision
 from pipeline.quantization import calibration, sensitivity
 from pipeline.runners import inference
 from pipeline.tasks import classification
-from pipeline.tensors import Array
+from pipeline.tensors import Outputs, first
 
 METHOD_SAMPLES = 1000
-"""Validation images by which calibration methods are compared: their errors differ by factors, not by percents."""
+"""Validation samples by which calibration methods are compared: their errors differ by factors, not by percents."""
 
 JUDGE_BATCH = 64
 
@@ -64,9 +65,10 @@ class Rewriter:
     @classmethod
     def of(cls, published: Published, config: Config, say: Callable[[str], None]) -> "Rewriter":
         """Return what makes the typed graphs of the published model."""
+        signature = published.read(ModelRecord).signature
         return cls(
             graphs.load(published.path("export/model.onnx")),
-            lambda: data.reload(published.read(DatasetRecord), config.data),
+            lambda: data.reload(published.read(DatasetRecord), signature, config.data),
             keras_layers.keras_layer_names(published.path("train/model.keras")),
             config,
             say,
@@ -86,20 +88,23 @@ class Rewriter:
     @cached_property
     def _seen(self) -> dict[str, calibration.Activation]:
         self._say(
-            f"calibrating on {len(self._samples.split)} training images, equally many of each class where possible"
+            f"calibrating on {len(self._samples.split)} training samples, equally many of each class where possible"
         )
         return calibration.observe(self.exported, self._samples)
 
     @cached_property
-    def _reference(self) -> Array:
-        """FP32's class scores of the validation split."""
-        return self._scores(self.exported, precisions.get("fp32"))
+    def _reference(self) -> Outputs:
+        """FP32's outputs of the validation split."""
+        return self._outputs(self.exported, precisions.get("fp32"))
 
     @cached_property
-    def _method_reference(self) -> Array:
-        """FP32's class scores of the images by which calibration methods are compared."""
-        images = self.dataset.validation.images[:METHOD_SAMPLES]
-        return inference.scores(self.exported, precisions.get("fp32"), images, JUDGE_BATCH)
+    def _method_reference(self) -> Outputs:
+        """FP32's outputs of the samples by which calibration methods are compared."""
+        return inference.outputs(self.exported, precisions.get("fp32"), self._method_samples, JUDGE_BATCH)
+
+    @cached_property
+    def _method_samples(self) -> Split:
+        return self.dataset.validation.take(slice(METHOD_SAMPLES))
 
     def typed(self, precision: Precision) -> TypedGraph:
         """Return the precision's graph as the configuration asks for.
@@ -129,9 +134,9 @@ class Rewriter:
         comparison = None
         if self._options.judges:
             comparison = classification.compare(
-                self._reference,
-                self._scores(model, precision),
-                self.dataset.validation.labels,
+                first(self._reference),
+                first(self._outputs(model, precision)),
+                first(self.dataset.validation.labels()),
                 precision.tolerance,
                 self._budget_pp,
             )
@@ -143,11 +148,10 @@ class Rewriter:
         """Return the range of each activation by the method that errs least, and the record of the choice."""
         if not precision.calibrations:
             return None, None
-        images = self.dataset.validation.images[:METHOD_SAMPLES]
 
         def error(method: str) -> float:
             candidate = precision.apply(self.exported, keep, calibration.ranges(self._seen, method))
-            found = inference.scores(candidate, precision, images, JUDGE_BATCH)
+            found = inference.outputs(candidate, precision, self._method_samples, JUDGE_BATCH)
             return calibration.relative_error(self._method_reference, found)
 
         method, errors = calibration.choose(precision.calibrations, error)
@@ -156,8 +160,8 @@ class Rewriter:
         record = calibration.record(self._samples, self._seen, seed, method, errors)
         return calibration.ranges(self._seen, method), record
 
-    def _scores(self, model: onnx.ModelProto, precision: Precision) -> Array:
-        return inference.scores(model, precision, self.dataset.validation.images, JUDGE_BATCH)
+    def _outputs(self, model: onnx.ModelProto, precision: Precision) -> Outputs:
+        return inference.outputs(model, precision, self.dataset.validation, JUDGE_BATCH)
 
     def localise(
         self,
@@ -167,15 +171,14 @@ class Rewriter:
     ) -> LayerSensitivity:
         """Find where the precision loses accuracy, by Keras layer, and the smallest set of layers that recovers it.
 
-        Looks at all validation images, or the first `samples` of them. See `pipeline.quantization.sensitivity`.
+        Looks at all validation samples, or the first `samples` of them. See `pipeline.quantization.sensitivity`.
         """
         amax, _ = self._ranges(precision, frozenset())
         evaluator = sensitivity.Evaluator(
             model=self.exported,
             precision=precision,
             amax=amax,
-            images=self.dataset.validation.images[:samples],
-            labels=self.dataset.validation.labels[:samples],
+            samples=self.dataset.validation.take(slice(samples)),
             budget_pp=self._budget_pp,
             batch=JUDGE_BATCH,
         )

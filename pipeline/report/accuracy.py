@@ -44,7 +44,7 @@ def parity(run: Run) -> Figure:
     return Figure(
         "parity",
         "Where accuracy is lost, hop by hop",
-        "A dot is the accuracy that a hop lost on the test images, its line the 95 % interval; left of 0 is a gain. "
+        "A dot is the accuracy that a hop lost on the test samples, its line the 95 % interval; left of 0 is a gain. "
         f"The dashed line is the budget, {known.accuracy_budget_pp:g} points: a hop passes where its whole line stays "
         "left of it, or where every output is within the precision's tolerance.",
         panels,

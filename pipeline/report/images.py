@@ -35,7 +35,8 @@ class Differing:
 def disagreements(run: Run) -> list[Differing]:
     """Return for each runner the images to which it gives another answer than the original, drawn."""
     with np.load(run.published.path("validate/disagreements.npz"), allow_pickle=False) as kept:
-        indices, images = kept["indices"].tolist(), kept["images"]
+        indices = kept["indices"].tolist()
+        images = next(kept[name] for name in kept.files if name != "indices")
     places = {index: place for place, index in enumerate(indices)}
     return [
         Differing(

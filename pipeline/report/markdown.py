@@ -40,10 +40,10 @@ def _head(run: Run) -> Iterator[str]:
         yield f"> **Not MNIST.** {dataset.substitute}. Every figure here is of {dataset.origin}."
     lines = [
         f"- Data: {dataset.name} ({dataset.origin}): {samples.train:,} training, {samples.validation:,} validation and "
-        f"{samples.test:,} test images.",
+        f"{samples.test:,} test samples.",
         f"- Training: {history.epochs} epochs of {history.steps_per_epoch} steps in {history.seconds:.1f} s "
-        f"({history.images_per_s:,.0f} images/s) on {history.device}; test accuracy {history.test_accuracy:.4f} on "
-        f"{history.test_samples:,} images.",
+        f"({history.samples_per_s:,.0f} samples/s) on {history.device}; test accuracy {history.test_accuracy:.4f} on "
+        f"{history.test_samples:,} samples.",
     ]
     lines += [
         f"- {stage}: {manifest.created:%Y-%m-%d %H:%M} UTC, {manifest.seconds:.1f} s, on {manifest.machine}."
@@ -70,7 +70,7 @@ def _choice(run: Run) -> Iterator[str]:
     dataset = selection.dataset
     yield f"## Chosen precision: {selection.chosen or 'none'}"
     yield (
-        f"On the {dataset.samples:,} {dataset.split} images of {dataset.name}, budget "
+        f"On the {dataset.samples:,} {dataset.split} samples of {dataset.name}, budget "
         f"{selection.accuracy_budget_pp:g} points. Cost: {selection.basis}."
     )
     yield markdown(engines.candidates(run.selection))
@@ -81,7 +81,7 @@ def _accuracy(run: Run) -> Iterator[str]:
     dataset = parity.dataset
     yield f"## Accuracy: {parity.verdict}"
     yield (
-        f"On the {dataset.samples:,} {dataset.split} images of {dataset.name}. Budget: {parity.accuracy_budget_pp:g} "
+        f"On the {dataset.samples:,} {dataset.split} samples of {dataset.name}. Budget: {parity.accuracy_budget_pp:g} "
         f"points. Interval: {parity.interval}."
     )
     yield "### Every runner against the original model"

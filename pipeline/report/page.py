@@ -30,7 +30,7 @@ def render(run: Run, others: Sequence[Run] = ()) -> str:
         .get_template("page.html.j2")
         .render(
             run=run,
-            names=run.dataset.plain.class_names,
+            names=run.dataset.plain.targets[0].classes if run.dataset.plain.targets else (),
             originals=len({cell.plain.runner.name for cell in run.cells() if cell.plain.runner.role == "original"}),
             failings=findings.failings(run),
             headlines=runs.headlines(run),

@@ -37,18 +37,18 @@ def curves(run: Run) -> Figure:
                 row.append(value)
                 points.append(Measure(epoch, value.plain, split))
         panels.append(panel(name, _curve(points, name), len(points)))
-    columns += [Column("seconds", "seconds"), Column("images/s", "rate")]
+    columns += [Column("seconds", "seconds"), Column("samples/s", "rate")]
     rates = []
     for row, second, epoch in zip(rows, run.history.epoch_seconds, epochs, strict=True):
         rate = samples / second.plain if second else None
         row += [second, rate]
         rates += [Measure(epoch, rate, "training")] if rate else []
     if rates:
-        panels.append(panel("throughput", _curve(rates, "images/s", zero=True), len(rates)))
+        panels.append(panel("throughput", _curve(rates, "samples/s", zero=True), len(rates)))
     return Figure(
         "training",
         "Training",
-        "Each measure by epoch, and how many images a second the training took in (on "
+        "Each measure by epoch, and how many samples a second the training took in (on "
         f"{run.history.plain.device}, validation not counted; the first epoch also traces and compiles). Validation "
         "that drifts away from training is a sign of overfitting.",
         panels,

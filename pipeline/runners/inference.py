@@ -1,8 +1,11 @@
 """Running a graph over a whole split on the CPU, in an order and arithmetic that accuracy can be judged by."""
 
+import math
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,11 +13,14 @@ import onnx
 from pipeline import backends
 from pipeline.artifacts.runner import RunnerRecord
 from pipeline.backends import LoadOptions, Session
+from pipeline.data import Split
 from pipeline.errors import DataError
 from pipeline.precisions import Precision
-from pipeline.tensors import Array
+from pipeline.tensors import Array, Feed, Outputs
 
 ANY_BATCH = (1, sys.maxsize)
+IN_MEMORY_BYTES = 1 << 28
+"""Outputs larger than this are kept in a file."""
 
 
 def limits(record: RunnerRecord) -> tuple[int, int]:
@@ -32,30 +38,49 @@ def loaded(typed: onnx.ModelProto, precision: Precision) -> Iterator[Session]:
         yield session
 
 
-def infer(session: Session, images: Array, batch: int, limits: tuple[int, int] = ANY_BATCH) -> Array:
-    """Return the class scores [samples, classes] of all images, inferred in batches within the limits.
+def infer(session: Session, split: Split, batch: int, limits: tuple[int, int] = ANY_BATCH) -> Outputs:
+    """Return the outputs [samples, …] of all samples by name, inferred in batches within the limits.
 
     Raises:
-        DataError: there is no image.
+        DataError: there is no sample, or an output does not have one row for each.
     """
-    name = session.inputs[0].name
     smallest, largest = limits
     batch = min(max(batch, smallest), largest)
-    found: Array | None = None
-    for start in range(0, len(images), batch):
-        chunk = images[start : start + batch]
-        # The last batch may be too small for an engine: it is filled with its own images, over again.
-        filled = chunk if len(chunk) >= smallest else np.resize(chunk, (smallest, *chunk.shape[1:]))
-        scores = next(iter(session.run({name: filled}).values()))[: len(chunk)]
-        if found is None:
-            found = np.empty((len(images), *scores.shape[1:]), scores.dtype)
-        found[start : start + len(chunk)] = scores  # copied: the session writes there again
-    if found is None:
-        raise DataError("there are no images to infer")
+    found: Outputs = {}
+    for which in split.slices(batch):
+        count = which.stop - which.start
+        # The last batch may be too small for an engine: it is filled with its own samples, over again.
+        results = session.run(filled(split.feed(which), smallest))
+        for name, rows in results.items():
+            if name not in found:
+                if not rows.ndim or len(rows) != max(count, smallest):
+                    raise DataError(
+                        f"the model's output {name} has the shape {list(rows.shape)} for a batch of "
+                        f"{max(count, smallest)}",
+                        "Every output must have a row for each sample.",
+                    )
+                found[name] = _room((len(split), *rows.shape[1:]), rows.dtype)
+            found[name][which] = rows[:count]  # copied: the session writes there again
+    if not found:
+        raise DataError("there are no samples to infer")
     return found
 
 
-def scores(typed: onnx.ModelProto, precision: Precision, images: Array, batch: int) -> Array:
-    """Return the class scores [samples, classes] of a typed graph."""
+def filled(feed: Feed, size: int) -> Feed:
+    """Return the samples, over again where they are fewer than `size`."""
+    return {
+        name: rows if len(rows) >= size else np.resize(rows, (size, *rows.shape[1:])) for name, rows in feed.items()
+    }
+
+
+def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return an array to fill, in a file where it is large."""
+    if math.prod(shape) * dtype.itemsize <= IN_MEMORY_BYTES:
+        return np.empty(shape, dtype)
+    return np.memmap(tempfile.TemporaryFile(), dtype, shape=shape)
+
+
+def outputs(typed: onnx.ModelProto, precision: Precision, split: Split, batch: int) -> Outputs:
+    """Return the outputs of a typed graph, [samples, …] by name."""
     with loaded(typed, precision) as session:
-        return infer(session, images, batch)
+        return infer(session, split, batch)

@@ -2,20 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline import precisions
 from pipeline.artifacts.disagreements import DifferingRunner
 from pipeline.artifacts.parity import BatchInvariance, Comparison, Hop, JudgedRunner, Verdict
 from pipeline.artifacts.runner import RunnerRecord
 from pipeline.backends import Session
+from pipeline.data import Split
 from pipeline.errors import BackendUnavailable, BatchOutsideProfile
 from pipeline.runners import Runner, inference
 from pipeline.tasks import classification
-from pipeline.tensors import Array
+from pipeline.tensors import Outputs, first
 
 Decided = Literal["pass", "fail", "inconclusive"]
 
@@ -23,22 +23,21 @@ KERAS = "keras"
 """The name of the runner that everything is compared with."""
 
 BATCH_SAMPLES = 128
-"""Images, the first of the split, whose results are compared between batch sizes."""
+"""Samples, the first of the split, whose results are compared between batch sizes."""
 
 DRAWN = 12
-"""Images at most that are kept for the report, of those to which a runner gives another answer."""
+"""Samples at most that are kept for the report, of those to which a runner gives another answer."""
 
 
 @dataclass(frozen=True)
 class Criteria:
     """By what runners are judged: the samples, how they are fed, and how much accuracy may be lost.
 
-    `images` are uint8 [samples, height, width, channels], `labels` integers [samples]. A sample's result must not
-    depend on which of `batch_sizes` it came in; exported runners are fed the `timed_batch_sizes` as well.
+    A sample's result must not depend on which of `batch_sizes` it came in; exported runners are fed the
+    `timed_batch_sizes` as well.
     """
 
-    images: Array
-    labels: NDArray[np.integer[Any]]
+    samples: Split
     batch_size: int
     batch_sizes: tuple[int, ...]
     timed_batch_sizes: tuple[int, ...]
@@ -61,14 +60,14 @@ class Judgement:
 
 def judge(runners: Sequence[Runner], criteria: Criteria) -> Judgement:
     """Judge runners, each after the one that it is compared with, the exact Keras run first."""
-    outputs: dict[str, Array] = {}
+    outputs: dict[str, Outputs] = {}
     judged, hops, differing = [], [], []
     for runner in runners:
         record, reference = runner.record, before(runner.record)
         try:
             with runner.open() as session:
                 outputs[record.name] = inference.infer(
-                    session, criteria.images, criteria.batch_size, inference.limits(record)
+                    session, criteria.samples, criteria.batch_size, inference.limits(record)
                 )
                 invariance = _batch_invariance(session, record, criteria)
                 device = session.device
@@ -81,7 +80,9 @@ def judge(runners: Sequence[Runner], criteria: Criteria) -> Judgement:
         if reference:
             hops.append(_hop(record, reference, outputs, criteria))
         if KERAS in outputs and _has_precision(record):
-            found = classification.disagreements(outputs[KERAS], outputs[record.name], criteria.labels, DRAWN)
+            found = classification.disagreements(
+                first(outputs[KERAS]), first(outputs[record.name]), first(criteria.samples.labels()), DRAWN
+            )
             differing.append(
                 DifferingRunner(runner=record.name, reference=KERAS, count=found.count, samples=found.samples)
             )
@@ -114,7 +115,7 @@ def _skipped_hop(record: RunnerRecord, reference: str, reason: str) -> Hop:
 
 
 def _against_keras(
-    record: RunnerRecord, device: str, outputs: dict[str, Array], criteria: Criteria, invariance: BatchInvariance
+    record: RunnerRecord, device: str, outputs: dict[str, Outputs], criteria: Criteria, invariance: BatchInvariance
 ) -> JudgedRunner:
     """Return the verdict on a runner: the worse of its comparison with Keras and of its batches."""
     total = _compared(record, KERAS, outputs, criteria) if record.name != KERAS and KERAS in outputs else None
@@ -132,7 +133,7 @@ def _against_keras(
     )
 
 
-def _hop(record: RunnerRecord, reference: str, outputs: dict[str, Array], criteria: Criteria) -> Hop:
+def _hop(record: RunnerRecord, reference: str, outputs: dict[str, Outputs], criteria: Criteria) -> Hop:
     if reference not in outputs:
         return _skipped_hop(record, reference, f"{reference} did not run")
     found = _compared(record, reference, outputs, criteria)
@@ -146,35 +147,40 @@ def _hop(record: RunnerRecord, reference: str, outputs: dict[str, Array], criter
     )
 
 
-def _compared(record: RunnerRecord, reference: str, outputs: dict[str, Array], criteria: Criteria) -> Comparison:
+def _compared(record: RunnerRecord, reference: str, outputs: dict[str, Outputs], criteria: Criteria) -> Comparison:
     return classification.compare(
-        outputs[reference],
-        outputs[record.name],
-        criteria.labels,
+        first(outputs[reference]),
+        first(outputs[record.name]),
+        first(criteria.samples.labels()),
         precisions.get(record.precision).tolerance,
         criteria.budget_pp,
     )
 
 
 def _batch_invariance(session: Session, record: RunnerRecord, criteria: Criteria) -> BatchInvariance:
-    """Tell whether an image's result depends on the size of the batch it came in.
+    """Tell whether a sample's result depends on the size of the batch it came in.
 
-    A batch larger than the split is filled with its own images, over again.
+    A batch larger than the split is filled with its own samples, over again.
     """
-    images = criteria.images[:BATCH_SAMPLES]
+    count = min(BATCH_SAMPLES, len(criteria.samples))
     smallest, largest = inference.limits(record)
     wanted = {*criteria.batch_sizes, *(criteria.timed_batch_sizes if record.role == "exported" else ())}
     sizes = [size for size in sorted(wanted) if smallest <= size <= largest] or [smallest]
     results = []
     for size in sizes:
-        filled = np.resize(images, (max(size, len(images)), *images.shape[1:]))
-        results.append(inference.infer(session, filled, size, (smallest, largest))[: len(images)])
-    max_abs = max(float(np.abs(result - results[0]).max()) for result in results)
+        samples = criteria.samples.take(np.resize(np.arange(count), max(size, count)))
+        found = inference.infer(session, samples, size, (smallest, largest))
+        results.append({name: rows[:count] for name, rows in found.items()})
+    max_abs = max(
+        float(np.abs(rows.astype(np.float64) - results[0][name]).max())
+        for result in results
+        for name, rows in result.items()
+    )
     tolerance = precisions.get(record.precision).tolerance
-    same = all(tolerance.holds(result, results[0]) for result in results)
+    same = all(tolerance.holds(rows, results[0][name]) for result in results for name, rows in result.items())
     return BatchInvariance(
         batch_sizes=tuple(sizes),
-        samples=len(images),
+        samples=count,
         max_abs=max_abs if np.isfinite(max_abs) else None,
         verdict="pass" if same else "fail",
         reason=f"results within {tolerance}" if same else f"results differ by more than {tolerance}",

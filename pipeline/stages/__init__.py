@@ -17,15 +17,16 @@ _ALL = (
     Stage(
         name="export",
         entry="pipeline.stages.export:run",
-        needs=("train/model.keras",),
+        needs=("train/",),
         sections=("model", "export"),
+        places=("data",),
         hardware=False,
         help="Export it to SavedModel and ONNX.",
     ),
     Stage(
         name="engine",
         entry="pipeline.stages.engine:run",
-        needs=("train/model.keras", "train/dataset.json", "export/model.onnx"),
+        needs=("train/", "export/model.onnx"),
         # The budget decides which precisions and layers are chosen.
         sections=("engine", "validate.accuracy_budget_pp"),
         places=("data",),
@@ -63,7 +64,7 @@ _ALL = (
     Stage(
         name="localise",
         entry="pipeline.stages.localise:run",
-        needs=("train/model.keras", "train/dataset.json", "export/model.onnx"),
+        needs=("train/", "export/model.onnx"),
         sections=("engine", "validate.accuracy_budget_pp", "localise"),
         places=("data",),
         hardware=False,

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline import backends, data, environment, precisions, tables
 from pipeline.artifacts.dataset import DatasetRecord
+from pipeline.artifacts.model import ModelRecord
 from pipeline.artifacts.parity import ParityReport
 from pipeline.artifacts.recommendation import Recommendation
 from pipeline.artifacts.results import BenchmarkResults, NoiseFloor, RunEnvironment, Span
@@ -22,7 +23,7 @@ from pipeline.measuring.recommend import recommend
 from pipeline.runners import Runner, audit, probed, runners
 from pipeline.tables import recommendation as recommendations
 from pipeline.tables import speed
-from pipeline.tensors import Array
+from pipeline.tensors import Outputs, first
 from pipeline.workflow.context import Context, Outcome
 
 CHECKED = 32
@@ -34,7 +35,7 @@ def run(context: Context) -> Outcome:
     options, published = context.config.benchmark, context.published
     parity = published.read(ParityReport)
     audit.check_passed(parity, options.allow_failed, context.warn)
-    dataset = data.reload(published.read(DatasetRecord), context.config.data)
+    dataset = data.reload(published.read(DatasetRecord), published.read(ModelRecord).signature, context.config.data)
     threads = options.threads or environment.cpu_count()
     listed = runners(published, "time", source=context.config.model.source, threads=threads)
     every = [_judged(probed(one), parity) for one in listed]
@@ -94,7 +95,7 @@ def _judged(runner: Runner, parity: ParityReport) -> Runner:
 
 def _measure(context: Context, timed: list[Timed], dataset: Dataset) -> tuple[list[Measurement], bool]:
     """Time everything at each batch size; return the cells, and whether Ctrl-C cut it short."""
-    options, images = context.config.benchmark, dataset.test.images
+    options, test = context.config.benchmark, dataset.test
     schedule = Schedule(options.cell_seconds, options.min_samples, options.rounds, options.warmup_s)
     cells: list[Measurement] = []
     watched = harness.steps(timed, schedule) * len(options.batch_sizes)
@@ -102,10 +103,10 @@ def _measure(context: Context, timed: list[Timed], dataset: Dataset) -> tuple[li
     with suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as folder, _progress(context) as progress:
         task = progress.add_task("", total=watched)
         for batch in options.batch_sizes:
-            # Real images, over and over where the batch is larger than the test set; whole batches.
+            # Real samples, over and over where the batch is larger than the test set; whole batches.
             count = -(-CHECKED // batch) * batch
-            path = Path(folder) / "images.npy"
-            np.save(path, np.resize(images, (count, *images.shape[1:])))
+            path = Path(folder) / "samples.npz"
+            np.savez(path, allow_pickle=False, **test.feed(np.resize(np.arange(len(test)), count)))
 
             def show(what: str, batch: int = batch) -> None:
                 progress.update(task, advance=1, description=f"batch {batch}: {what}")
@@ -133,19 +134,19 @@ def _harness_us(cells: list[Measurement]) -> float | None:
     return max((value for value in found if value is not None), default=None)
 
 
-def _wrong(timed: Timed, scores: Array, reference: Array | None) -> str:
-    """Return what is wrong with a runner's outputs on these images, measured against the original model's."""
+def _wrong(timed: Timed, found: Outputs, reference: Outputs | None) -> str:
+    """Return what is wrong with a runner's outputs on these samples, measured against the original model's."""
     if speedups.is_harness(timed.runner):
         return ""
-    if not np.isfinite(scores).all():
+    if not all(np.isfinite(rows).all() for rows in found.values()):
         return "NaN or Inf in the outputs"
     precision = precisions.get(timed.runner.record.precision)
-    if reference is None or precision.tolerance.holds(scores, reference):
+    if reference is None or all(precision.tolerance.holds(found[name], rows) for name, rows in reference.items()):
         return ""
-    agreement = float((scores.argmax(axis=1) == reference.argmax(axis=1)).mean())
+    agreement = float((first(found).argmax(axis=1) == first(reference).argmax(axis=1)).mean())
     # Beyond its numeric tolerance a runner has been judged by its accuracy, in the validate stage. This looks for
     # something else: a session that computes something different altogether.
-    return "" if agreement >= 0.9 else f"only {agreement:.0%} of the images agree with the original model"
+    return "" if agreement >= 0.9 else f"only {agreement:.0%} of the samples agree with the original model"
 
 
 def _show(context: Context, results: BenchmarkResults, recommended: Recommendation) -> None:

@@ -168,11 +168,11 @@ def _select(context: Context, rewriter: Rewriter, made: list[Made]) -> BuildErro
 
 def _latency_us(context: Context, rewriter: Rewriter, record: EngineRecord) -> float:
     """Return the median of an engine's inference, inputs resident on the GPU. Never run on a GPU yet."""
-    images = rewriter.dataset.validation.images
-    images = np.resize(images, (context.config.engine.batch_opt, *images.shape[1:]))
+    validation = rewriter.dataset.validation
+    feed = validation.feed(np.resize(np.arange(len(validation)), context.config.engine.batch_opt))
     every = of_precision(record, context.output / record.precision, None, None)
     engine = next(runner for runner in every if runner.record.file.endswith("model.engine"))
     with engine.open() as session:
-        call = session.bind({session.inputs[0].name: images})
+        call = session.bind(feed)
         samples = clock.measure(call, warmup_s=0.2, min_duration_s=TIMED_S, min_samples=30)
     return float(np.median(samples)) / 1e3

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from pipeline import data, tables
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.loadgen import Expected, LoadgenAccuracy, LoadgenResult, Metric
+from pipeline.artifacts.model import ModelRecord
 from pipeline.artifacts.parity import ParityReport
 from pipeline.artifacts.recommendation import Goal
 from pipeline.artifacts.runner import RunnerRecord
@@ -21,6 +22,7 @@ from pipeline.measuring.loadgen.process import Fail, Receive, Tell, isolated
 from pipeline.runners import audit, inference, judge, serving
 from pipeline.runners.serving import Wanted
 from pipeline.tables.loadgen import scenarios
+from pipeline.tensors import first
 from pipeline.workflow.context import Context, Outcome
 
 UNVERIFIED = "Result not verified by MLCommons Association."
@@ -133,7 +135,7 @@ def _wait(context: Context, receive: Receive, seconds: float) -> Answered | None
 def _work(tell: Tell, fail: Fail, config: Config, folder: Path) -> None:
     """Run the scenario and tell how the model runs, then, at the end, what was answered."""
     published, options = Store(config.artifacts).published(), config.loadgen
-    test = data.reload(published.read(DatasetRecord), config.data).test
+    test = data.reload(published.read(DatasetRecord), published.read(ModelRecord).signature, config.data).test
     largest = max(config.benchmark.batch_sizes)
     # What is judged is what is timed; only an arithmetic that the CPU lacks is emulated.
     exact = options.mode == "accuracy"
@@ -147,7 +149,7 @@ def _work(tell: Tell, fail: Fail, config: Config, folder: Path) -> None:
         )
     with serving.opened(offered) as (served, session):
         record = served.runner.record
-        under_test = system.SystemUnderTest(session, test.images, inference.limits(record), largest, fail)
+        under_test = system.SystemUnderTest(session, test.feed(), inference.limits(record), largest, fail)
         settings, expected = system.configure(under_test, options, config.benchmark.seconds)
         tell(Begun(record, session.device, dict(session.settings), under_test.largest, expected, str(served)))
         system.conduct(under_test, settings, folder)
@@ -155,7 +157,7 @@ def _work(tell: Tell, fail: Fail, config: Config, folder: Path) -> None:
         tell(False)
         return
     answers = logs.read_answers(folder, len(test))
-    tell(Answered(len(test), int((answers >= 0).sum()), int((answers == test.labels).sum())))
+    tell(Answered(len(test), int((answers >= 0).sum()), int((answers == first(test.labels())).sum())))
 
 
 def _why_unofficial(mode: str, seconds: float | None) -> tuple[str, ...]:

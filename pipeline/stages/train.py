@@ -2,20 +2,27 @@
 
 import math
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from pipeline import data, environment, models
+from pipeline import data, digests, environment, user_code
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.history import TrainingHistory
 from pipeline.artifacts.manifest import DatasetSummary
-from pipeline.config import Train
-from pipeline.data import Dataset
+from pipeline.artifacts.model import ModelRecord
+from pipeline.artifacts.tensor import TensorRecord
+from pipeline.config import ARTICLE_CNN, Model, Train
+from pipeline.data import Dataset, Split
 from pipeline.errors import DataError
-from pipeline.tensors import CPU, FIRST_GPU
+from pipeline.models import calling, sources
+from pipeline.models.calling import Caller
+from pipeline.tensors import CPU, FIRST_GPU, Signature
+from pipeline.training import compiling, feeding
 from pipeline.workflow.context import Context, Outcome
 
 ARTICLE_EPOCHS = 5
@@ -24,42 +31,46 @@ MIN_STEPS = 1_000
 
 
 def run(context: Context) -> Outcome:
-    """Publish `model.keras`, `history.json` and `dataset.json`."""
-    options = context.config.train
-    device = _device(context)
-    dataset = data.load(context.config.data)
-    record = dataset.record()
-    _say_data(context, record)
+    """Publish `model.keras`, `model.json`, `history.json` and `dataset.json`."""
+    config = context.config
+    options, source = config.train, config.model.source
+    dataset = data.load(config.data)
+    epochs = _epochs(options, len(dataset.train), source)
+    device = _device(context, epochs)
 
     keras.utils.set_random_seed(options.seed)
-    model = models.build(context.config.model.source, dataset.test.images.shape[1:], len(dataset.class_names))
-    epochs = _epochs(options, len(dataset.train))
+    model = _model(config.model, dataset, compiled=epochs > 0)
+    how = calling.caller(model, config.model.inputs)
+    model = calling.functional(model, how)
+    how = calling.caller(model)
+    signature = calling.signature(how)
+    dataset = data.bind(dataset, signature)
+    record = dataset.record()
+    _say_data(context, record)
     steps = math.ceil(len(dataset.train) / options.batch_size)
-    if not model.compiled:
-        model.compile(
-            optimizer=keras.optimizers.Adam(_learning_rate(options, epochs * steps)),
-            loss="sparse_categorical_crossentropy",
-            metrics=["accuracy"],
-        )
-    context.say(f"training {model.name} ({model.count_params():,} parameters): {epochs} epochs of {steps} steps")
-
-    fitted = _fit(context, model, dataset, epochs, steps)
+    fitted = Fitted(0.0, (), {})
+    if epochs:
+        compiling.compile(model, how, dataset, _learning_rate(options, epochs * steps))
+        context.say(f"training {model.name} ({model.count_params():,} parameters): {epochs} epochs of {steps} steps")
+        fitted = _fit(context, model, how, dataset, epochs, steps)
+    else:
+        context.say(f"adopting {model.name} ({model.count_params():,} parameters) from {source} as it is")
     model.save(context.output / "model.keras")
     # A model that only this process can load is found now, not by the next stage.
-    models.load(context.output / "model.keras", context.config.model.source)
-    predicted = model.predict(dataset.test.images, batch_size=256, verbose=0).argmax(axis=1)
-    accuracy = float((predicted == dataset.test.labels).mean())
-    context.say(f"test accuracy {accuracy:.4f} on {len(dataset.test):,} images of {dataset.name}")
+    sources.read(context.output / "model.keras")
+    accuracy = _accuracy(model, how, dataset.test)
+    context.say(f"test accuracy {accuracy:.4f} on {len(dataset.test):,} samples of {dataset.name}")
 
     context.write(record)
+    context.write(_record(config.model, model, signature, epochs))
     context.write(
         TrainingHistory(
             dataset=dataset.name,
             device=device,
             epochs=epochs,
-            steps_per_epoch=steps,
+            steps_per_epoch=steps if epochs else 0,
             seconds=round(fitted.seconds, 2),
-            images_per_s=round(epochs * len(dataset.train) / fitted.seconds, 1),
+            samples_per_s=round(epochs * len(dataset.train) / fitted.seconds, 1) if epochs else None,
             epoch_seconds=fitted.epoch_seconds,
             history=fitted.history,
             test_accuracy=accuracy,
@@ -73,6 +84,36 @@ def run(context: Context) -> Outcome:
     )
 
 
+def _model(options: Model, dataset: Dataset, *, compiled: bool) -> keras.Model:
+    """Return the configured model; a function is told the shape of a sample and how many classes there are."""
+    shape = next(iter(dataset.test.inputs.values())).shape[1:]
+    targets = dataset.record().targets
+    return sources.find(options, shape, len(targets[0].classes) if targets else 0, compiled=compiled)
+
+
+def _record(options: Model, model: keras.Model, signature: Signature, epochs: int) -> ModelRecord:
+    own = options.source == ARTICLE_CNN or user_code.is_import_path(options.source)
+    return ModelRecord(
+        source=options.source,
+        kind="function" if own else "keras",
+        sha256=None if own else digests.of_path(Path(options.source)),
+        file="train/model.keras",
+        name=model.name,
+        parameters=model.count_params(),
+        trained_epochs=epochs,
+        policy=sources.policy(model),
+        inputs=tuple(map(TensorRecord.of, signature.inputs)),
+        outputs=tuple(map(TensorRecord.of, signature.outputs)),
+    )
+
+
+def _accuracy(model: keras.Model, how: Caller, test: Split) -> float:
+    """Return the share of the samples whose best class is right."""
+    name = how.outputs[0].name
+    found = np.concatenate([one[name].argmax(axis=-1) for one in feeding.predict(model, how, test, 256)])
+    return float((found == test.labels()[name]).mean())
+
+
 class Fitted(NamedTuple):
     """How long the training took, in all and by epoch, and Keras's measures by epoch."""
 
@@ -81,20 +122,19 @@ class Fitted(NamedTuple):
     history: dict[str, tuple[float, ...]]
 
 
-def _fit(context: Context, model: keras.Model, dataset: Dataset, epochs: int, steps: int) -> Fitted:
+def _fit(context: Context, model: keras.Model, how: Caller, dataset: Dataset, epochs: int, steps: int) -> Fitted:
     """Train the model.
 
     Raises:
         DataError: the loss is not a number.
     """
+    options = context.config.train
     started = time.monotonic()
     with _Progress(context, epochs, steps) as progress:
         history = model.fit(
-            dataset.train.images,
-            dataset.train.labels,
-            batch_size=context.config.train.batch_size,
+            **feeding.fit_arguments(dataset.train, how, options.batch_size, options.seed),
             epochs=epochs,
-            validation_data=(dataset.validation.images, dataset.validation.labels),
+            validation_data=feeding.validation_data(dataset.validation, how, options.batch_size),
             verbose=0,
             callbacks=[progress],
         )
@@ -105,17 +145,18 @@ def _fit(context: Context, model: keras.Model, dataset: Dataset, epochs: int, st
     return Fitted(seconds, tuple(progress.epoch_seconds), measures)
 
 
-def _device(context: Context) -> str:
+def _device(context: Context, epochs: int) -> str:
     """Say whether there is a GPU and what TensorFlow will use; return that device's address."""
+    doing = "training" if epochs else "running the model"
     found = tf.config.list_physical_devices("GPU")
     if found:
         name = tf.config.experimental.get_device_details(found[0]).get("device_name", found[0].name)
-        context.say(f"GPU: yes, {name}; training on it")
+        context.say(f"GPU: yes, {name}; {doing} on it")
         return str(FIRST_GPU)
     if present := environment.gpus():
-        context.warn(f"{present[0].name} is there, but TensorFlow cannot use it; training on the CPU (`make doctor`)")
+        context.warn(f"{present[0].name} is there, but TensorFlow cannot use it; {doing} on the CPU (`make doctor`)")
     else:
-        context.say(f"GPU: none; training on the CPU ({environment.cpu_name()}, {environment.cpu_count()} cores)")
+        context.say(f"GPU: none; {doing} on the CPU ({environment.cpu_name()}, {environment.cpu_count()} cores)")
     return str(CPU)
 
 
@@ -125,13 +166,15 @@ def _say_data(context: Context, record: DatasetRecord) -> None:
     samples = record.samples
     context.say(
         f"data: {record.name} ({record.origin}), {samples.train:,} training, {samples.validation:,} "
-        f"validation and {samples.test:,} test images"
+        f"validation and {samples.test:,} test samples"
     )
 
 
-def _epochs(options: Train, samples: int) -> int:
+def _epochs(options: Train, samples: int, source: str) -> int:
     if options.epochs != "auto":
         return options.epochs
+    if source != ARTICLE_CNN and not user_code.is_import_path(source):
+        return 0  # a file holds a trained model
     return max(ARTICLE_EPOCHS, math.ceil(MIN_STEPS / math.ceil(samples / options.batch_size)))
 
 

@@ -5,12 +5,13 @@ import numpy as np
 from pipeline import data, tables
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.disagreements import DifferingRunner, Disagreements
+from pipeline.artifacts.model import ModelRecord
 from pipeline.artifacts.parity import JudgedOn, ParityReport
+from pipeline.data import Split
 from pipeline.errors import ParityError
 from pipeline.runners import judge, runners
 from pipeline.runners.judge import Criteria
 from pipeline.tables import accuracy
-from pipeline.tensors import Array
 from pipeline.workflow.context import Context, Outcome
 
 
@@ -18,11 +19,10 @@ def run(context: Context) -> Outcome:
     """Publish `parity.json`, `disagreements.json` and `disagreements.npz`."""
     config, published = context.config, context.published
     record = published.read(DatasetRecord)
-    dataset = data.reload(record, config.data)
+    dataset = data.reload(record, published.read(ModelRecord).signature, config.data)
     test = dataset.test
     criteria = Criteria(
-        images=test.images,
-        labels=test.labels,
+        samples=test,
         batch_size=config.validate_.batch_size,
         batch_sizes=config.validate_.batch_sizes,
         timed_batch_sizes=config.benchmark.batch_sizes,
@@ -45,17 +45,17 @@ def run(context: Context) -> Outcome:
         hops=found.hops,
     )
     context.write(report)
-    _keep_images(context, found.differing, test.images)
+    _keep_samples(context, found.differing, test)
     _show(context, report)
     return Outcome(failure=_failure(report))
 
 
-def _keep_images(context: Context, differing: tuple[DifferingRunner, ...], images: Array) -> None:
-    """Write which images get another answer, and the images themselves, so that a reader sees them without the data."""
+def _keep_samples(context: Context, differing: tuple[DifferingRunner, ...], test: Split) -> None:
+    """Write which samples get another answer, and their inputs, so that a reader sees them without the data."""
     context.write(Disagreements(drawn_at_most=judge.DRAWN, runners=differing))
     indices = np.array(sorted({sample.index for row in differing for sample in row.samples}), np.int64)
     path = context.output / "disagreements.npz"
-    np.savez_compressed(path, allow_pickle=False, indices=indices, images=images[indices])
+    np.savez_compressed(path, allow_pickle=False, indices=indices, **test.feed(indices))
 
 
 def _failure(report: ParityReport) -> ParityError | None:
@@ -79,4 +79,4 @@ def _show(context: Context, report: ParityReport) -> None:
     judged = [row.batch_invariance for row in report.runners if row.batch_invariance]
     sizes = sorted({size for row in judged for size in row.batch_sizes})
     largest = max((row.max_abs or 0.0 for row in judged), default=0.0)
-    context.say(f"batches of {', '.join(map(str, sizes))}: results of an image differ by at most {largest:.1e}")
+    context.say(f"batches of {', '.join(map(str, sizes))}: results of a sample differ by at most {largest:.1e}")

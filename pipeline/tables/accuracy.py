@@ -80,4 +80,4 @@ def _compared(comparison: Any) -> list[Cell]:
 
 def _on(parity: Seen[ParityReport]) -> str:
     dataset = plain(parity).dataset
-    return f"on {dataset.samples:,} {dataset.split} images of {dataset.name}"
+    return f"on {dataset.samples:,} {dataset.split} samples of {dataset.name}"

@@ -63,7 +63,7 @@ def _arithmetic(record: Any) -> Cell:
 def _calibration(record: Any) -> Cell:
     if not record.calibration:
         return ""
-    return Mixed((f"{record.calibration.method}, ", Number(record.calibration.samples, "count"), " images"))
+    return Mixed((f"{record.calibration.method}, ", Number(record.calibration.samples, "count"), " samples"))
 
 
 def _proof(record: Any) -> Cell:

@@ -15,5 +15,5 @@ def layers(found: Seen[LayerSensitivity]) -> Table:
         names = ", ".join(plain(group.layers)) + (" (overflows)" if plain(group.overflows) else "")
         rows.append([names, error, group.won_back, group.verdict])
     columns = [Column("Keras layer in FP32"), Column("remaining error", "difference"), Column("recovered", "share")]
-    title = f"Layer sensitivity of {known.precision}, on {known.samples:,} images"
+    title = f"Layer sensitivity of {known.precision}, on {known.samples:,} samples"
     return Table(title, [*columns, Column("verdict", VERDICT)], rows)

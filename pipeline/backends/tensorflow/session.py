@@ -4,14 +4,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
-from pipeline import environment, models
+from pipeline import environment
 from pipeline.backends import Bound, Closable, LoadOptions
 from pipeline.errors import ArtifactError, BackendUnavailable
-from pipeline.models import INPUT, OUTPUT
-from pipeline.tensors import CPU, FIRST_GPU, Array, Feed, Outputs, TensorSpec
+from pipeline.models import calling, sources
+from pipeline.tensors import CPU, FIRST_GPU, Feed, Outputs, Signature
+
+Infer = Callable[..., dict[str, tf.Tensor]]
+"""Takes the inputs' tensors in their order, returns the outputs' by name."""
 
 
 class TensorFlowSession(Closable):
@@ -19,14 +21,12 @@ class TensorFlowSession(Closable):
 
     def __init__(
         self,
-        shape: tuple[int | None, ...],
-        classes: int | None,
-        infer: Callable[[tf.Tensor], tf.Tensor],
-        predict: Callable[[Array], Array] | None = None,
+        signature: Signature,
+        infer: Infer,
+        predict: Callable[[Feed], Outputs] | None = None,
         owner: object = None,
     ) -> None:
-        self.inputs = (TensorSpec(INPUT, shape, np.dtype(np.uint8)),)
-        self.outputs = (TensorSpec(OUTPUT, (None, classes), np.dtype(np.float32)),)
+        self.inputs, self.outputs = signature.inputs, signature.outputs
         gpus = tf.config.list_logical_devices("GPU")
         self.device = str(FIRST_GPU if gpus else CPU)
         tf32 = bool(gpus) and tf.config.experimental.tensor_float_32_execution_enabled() and _has_tf32()
@@ -35,26 +35,27 @@ class TensorFlowSession(Closable):
             "arithmetic": "tf32" if tf32 else "fp32",
         }
         self._infer, self._predict = infer, predict
+        self._names = [spec.name for spec in self.inputs]
         self._owner = owner  # a SavedModel's signature does not keep its variables alive
 
     def run(self, feed: Feed) -> Outputs:
-        """Infer from host array to host array."""
+        """Infer from host arrays to host arrays."""
         self.check_open()
-        images = feed[INPUT]
         if self._predict is not None:
-            return {OUTPUT: self._predict(images)}
-        return {OUTPUT: self._infer(tf.constant(images)).numpy()}  # on a CPU a view of the result, kept alive by it
+            return self._predict(feed)
+        found = self._infer(*(tf.constant(feed[name]) for name in self._names))
+        return {name: one.numpy() for name, one in found.items()}  # on a CPU views of the results, kept alive by them
 
     def bind(self, feed: Feed) -> Bound:
-        """Put the images on the device. TensorFlow does not give its stream."""
+        """Put the inputs on the device. TensorFlow does not give its stream."""
         self.check_open()
         if self._predict is not None:
             raise BackendUnavailable("model.predict always takes and returns host arrays")
-        images = tf.identity(tf.constant(feed[INPUT]))
+        inputs = [tf.identity(tf.constant(feed[name])) for name in self._names]
 
         def launch() -> None:
             self.check_open()
-            self._infer(images)
+            self._infer(*inputs)
 
         return Bound(launch, tf.test.experimental.sync_devices)
 
@@ -81,21 +82,22 @@ def load(model: Path, options: LoadOptions) -> Iterator[TensorFlowSession]:
 
 
 def _keras(path: Path, variant: str) -> TensorFlowSession:
-    model = models.load(path)
-    shape = tuple(model.inputs[0].shape)
-    classes = model.outputs[0].shape[-1]
-
-    def call(images: tf.Tensor) -> tf.Tensor:
-        return model(images, training=False)
-
+    model = sources.read(path)
+    how = calling.caller(model)
+    signature = calling.signature(how)
+    infer, traced = calling.serving(model)
     if variant == "predict":
-        return TensorFlowSession(
-            shape, classes, call, predict=lambda images: model.predict(images, batch_size=len(images), verbose=0)
-        )
+
+        def predict(feed: Feed) -> Outputs:
+            size = len(feed[signature.inputs[0].name])
+            found = model.predict(how.arguments(feed), batch_size=size, verbose=0)
+            return calling.named((spec.name for spec in signature.outputs), found)
+
+        return TensorFlowSession(signature, infer, predict)
     if variant == "call":
-        return TensorFlowSession(shape, classes, call)
-    signature = [tf.TensorSpec(shape, tf.uint8)]
-    return TensorFlowSession(shape, classes, tf.function(call, input_signature=signature, jit_compile=variant == "xla"))
+        return TensorFlowSession(signature, infer)
+    compiled = tf.function(infer, input_signature=traced, jit_compile=variant == "xla")
+    return TensorFlowSession(signature, compiled)
 
 
 def _saved_model(path: Path) -> TensorFlowSession:
@@ -103,7 +105,16 @@ def _saved_model(path: Path) -> TensorFlowSession:
         loaded = tf.saved_model.load(str(path))
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise ArtifactError(f"{path} cannot be loaded as a SavedModel: {error}", "Run `make export`.") from error
-    signature = loaded.signatures["serving_default"]
-    shape = tuple(signature.structured_input_signature[1][INPUT].shape)
-    classes = signature.structured_outputs[OUTPUT].shape[-1]
-    return TensorFlowSession(shape, classes, lambda images: signature(**{INPUT: images})[OUTPUT], owner=loaded)
+    function = loaded.signatures["serving_default"]
+    inputs = function.structured_input_signature[1]
+    signature = Signature(
+        tuple(calling.spec_of(one, name) for name, one in inputs.items()),
+        tuple(calling.spec_of(one, name) for name, one in function.structured_outputs.items()),
+    )
+    names = [spec.name for spec in signature.inputs]
+
+    def infer(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+        found: dict[str, tf.Tensor] = function(**dict(zip(names, tensors, strict=True)))
+        return found
+
+    return TensorFlowSession(signature, infer, owner=loaded)

@@ -20,7 +20,7 @@ from pipeline.config import Loadgen
 from pipeline.errors import BackendUnavailable, ConfigError
 from pipeline.measuring import clock
 from pipeline.measuring.loadgen.process import Fail
-from pipeline.tensors import Array
+from pipeline.tensors import Array, Feed
 
 NAMES = {"singlestream": "SingleStream", "multistream": "MultiStream", "server": "Server", "offline": "Offline"}
 """Our names of the scenarios, and LoadGen's."""
@@ -66,17 +66,17 @@ class SystemUnderTest:
 
     Args:
         session: what runs the model; its first output is scores [batch, classes].
-        images: every sample of the library, in memory: uint8 [samples, height, width, channels].
+        samples: the inputs of every sample, in memory: [samples, …] by name.
         batches: the smallest and largest batch that the session takes.
         largest: samples per inference, at most.
         fail: called with what an inference raised; ends the process.
     """
 
-    def __init__(self, session: Session, images: Array, batches: tuple[int, int], largest: int, fail: Fail) -> None:
+    def __init__(self, session: Session, samples: Feed, batches: tuple[int, int], largest: int, fail: Fail) -> None:
         lg = library()
-        self.samples = len(images)
-        self._run, self._input, self._fail = session.run, session.inputs[0].name, fail
-        self._images = np.ascontiguousarray(images)
+        self._library = {name: np.ascontiguousarray(rows) for name, rows in samples.items()}
+        self.samples = len(next(iter(self._library.values())))
+        self._run, self._fail = session.run, fail
         fixed = session.inputs[0].shape[0]
         self._smallest, limit = batches if fixed is None else (fixed, fixed)
         self.largest = max(self._smallest, min(largest, limit))
@@ -106,13 +106,15 @@ class SystemUnderTest:
         size = max(count, self._smallest)
         feed = self._feeds.get(size)
         if feed is None:
-            feed = self._feeds[size] = {self._input: np.zeros((size, *self._images.shape[1:]), self._images.dtype)}
-        batch = feed[self._input]  # what a batch below the smallest lacks stays as it was
-        if count == 1:
-            batch[0] = self._images[indices[0]]
-        else:
-            # NumPy copies twice where it has to check the indices; LoadGen's are within the library.
-            self._images.take(indices, axis=0, out=batch[:count], mode="clip")
+            feed = self._feeds[size] = {
+                name: np.zeros((size, *rows.shape[1:]), rows.dtype) for name, rows in self._library.items()
+            }
+        for name, rows in self._library.items():  # what a batch below the smallest lacks stays as it was
+            if count == 1:
+                feed[name][0] = rows[indices[0]]
+            else:
+                # NumPy copies twice where it has to check the indices; LoadGen's are within the library.
+                rows.take(indices, axis=0, out=feed[name][:count], mode="clip")
         scores = next(iter(self._run(feed).values()))
         scores[:count].argmax(axis=1, out=self._classes[:count])
 

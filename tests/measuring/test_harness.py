@@ -17,8 +17,8 @@ QUICK = Schedule(seconds=0.02, min_samples=9, rounds=3, warmup_s=0.05)
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    path = tmp_path / "images.npy"
-    np.save(path, np.random.default_rng(0).integers(0, 256, (8, 28, 28, 1), dtype=np.uint8))
+    path = tmp_path / "images.npz"
+    np.savez(path, image=np.random.default_rng(0).integers(0, 256, (8, 28, 28, 1), dtype=np.uint8))
     return path
 
 

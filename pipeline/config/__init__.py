@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline import registry
+from pipeline import registry, user_code
 
 
 def _from_commas(value: Any) -> Any:
@@ -78,13 +78,25 @@ class Model(Section):
     source: str = Field(
         ARTICLE_CNN,
         min_length=1,
-        description=f"{ARTICLE_CNN}; a .keras or .h5 file; or package.module:function that returns a model "
+        description=f"{ARTICLE_CNN}; a .keras, .h5 or .onnx file; a SavedModel folder; or package.module:function that "
+        "returns a model "
         "(docs/own-models.md)",
     )
     inputs: dict[str, str] = Field(
         {}, description='type and shape of each input, where the model does not tell: image = "uint8[?, 28, 28, 1]"'
     )
+    trust: bool = Field(False, description="whether a SavedModel, which is a program, may be run")
     imports: Names = Field((), description="modules that register the model's own layers, as package.module")
+
+    @property
+    def kind(self) -> Literal["function", "keras", "saved_model", "onnx"]:
+        """What `source` is: a function, or which kind of file. A legacy `.h5` file is a `keras` one."""
+        if self.source == ARTICLE_CNN or user_code.is_import_path(self.source):
+            return "function"
+        path = Path(self.source)
+        if path.is_dir():
+            return "saved_model"
+        return "onnx" if path.suffix == ".onnx" else "keras"
 
 
 class Train(Section):

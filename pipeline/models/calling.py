@@ -147,16 +147,17 @@ def _names(structure: Structure, tensors: Sequence[Any]) -> list[str]:
     """Return a name for each tensor of a functional model: a dictionary's key, or its operation's."""
     if isinstance(structure, dict):
         return _paths(structure)
-    return [_name(one._keras_history.operation.name) for one in tensors]
+    return [name_of(one._keras_history.operation.name) for one in tensors]
 
 
 def _paths(structure: Structure) -> list[str]:
     """Return a name for each tensor of a structure: where it is in it."""
     found = keras.tree.flatten_with_path(structure)
-    return [_name("_".join(map(str, path))) or "output" for path, _ in found]
+    return [name_of("_".join(map(str, path))) or "output" for path, _ in found]
 
 
-def _name(text: str) -> str:
+def name_of(text: str) -> str:
+    """Return a name that TensorFlow and ONNX take everywhere."""
     return re.sub(r"\W+", "_", text).strip("_")
 
 

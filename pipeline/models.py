@@ -65,13 +65,13 @@ def build(source: str, image_shape: tuple[int, int, int], classes: int) -> keras
     return model
 
 
-def serving(model: keras.Model) -> tuple[Callable[[tf.Tensor], dict[str, tf.Tensor]], tf.TensorSpec]:
+def serving(model: keras.Model) -> tuple[Callable[..., dict[str, tf.Tensor]], tuple[tf.TensorSpec, ...]]:
     """Return what an exporter traces: the model's inference as a function of tensors, and the signature it takes.
 
     The function takes `INPUT`, uint8 [batch, height, width, channels] with any batch, and returns {`OUTPUT`: …}.
     """
     signature = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.uint8, name=INPUT)
-    return lambda image: {OUTPUT: model(image, training=False)}, signature
+    return lambda image: {OUTPUT: model(image, training=False)}, (signature,)
 
 
 def load(path: Path, source: str = "article-cnn") -> keras.Model:

@@ -16,7 +16,7 @@ def write(model: keras.Model, path: Path, opset: int) -> str:
     function, signature = models.serving(model)
     archive = keras.export.ExportArchive()
     archive.track(model)
-    archive.add_endpoint("serving_default", function, input_signature=[signature])
+    archive.add_endpoint("serving_default", function, input_signature=list(signature))
     archive.write_out(str(path), verbose=False)
-    shape = ["batch" if size is None else size for size in signature.shape]
+    shape = ["batch" if size is None else size for size in signature[0].shape]
     return f"SavedModel: signature serving_default, {models.INPUT} uint8 {shape} → {models.OUTPUT}"

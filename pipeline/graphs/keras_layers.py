@@ -16,7 +16,6 @@ from typing import Any
 from onnx import ModelProto, NodeProto
 
 from pipeline.errors import ArtifactError, ConfigError
-from pipeline.graphs import arithmetic
 
 LAYOUT = frozenset({"Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 """Operators by which tf2onnx changes between TensorFlow's order of dimensions and ONNX's."""
@@ -53,6 +52,17 @@ def _layer_paths(layers: list[dict[str, Any]], above: str = "") -> Iterator[str]
             yield from _layer_paths(inner, f"{path}/")  # else a custom layer's own option of that name
 
 
+def names(model: Any) -> list[str]:
+    """Return the names of a loaded Keras model's layers as `keras_layer_names` does; a subclassed one's too."""
+
+    def walk(layers: Iterable[Any], above: str) -> Iterator[str]:
+        for layer in layers:
+            yield f"{above}{layer.name}"
+            yield from walk(getattr(layer, "layers", ()), f"{above}{layer.name}/")
+
+    return list(walk(model.layers, ""))
+
+
 def groups(model: ModelProto, layers: Collection[str]) -> list[Group]:
     """Return the exported graph's nodes by the Keras layer they come from, in the graph's order; each node is in one.
 
@@ -78,13 +88,10 @@ def _home(node: NodeProto, layers: Collection[str]) -> str:
     """Return the layer that a node is named after; "" where it is after none, or was put between two layers."""
     if node.op_type in LAYOUT and re.search(r"__\d+$", node.name):  # tf2onnx numbers what it adds
         return ""
-    # TensorFlow multiplies a BatchNormalization or a Rescaling into the weights of the product before it, which then
-    # has that layer's name; the weights keep their own. They are no guide otherwise: onnxslim keeps one of equal ones.
-    merged = node.op_type in arithmetic.COMPUTE_OPS and "/merged_input" in node.input[1]
-    return _layer(node.input[1] if merged else node.name, layers)
+    return layer_of(node.name, layers)
 
 
-def _layer(name: str, layers: Collection[str]) -> str:
+def layer_of(name: str, layers: Collection[str]) -> str:
     """Return the layer in whose scope TensorFlow named a node or a constant; "" where in none.
 
     Keras opens a layer's scope twice in a trace, to build it and to call it, and TensorFlow tells scopes of one name
@@ -134,5 +141,5 @@ def _folded(model: ModelProto, layer: str, layers: Collection[str]) -> set[str]:
     return {
         node.name
         for node in model.graph.node
-        if any(_layer(name, layers) == layer for name in (node.name, *constants.intersection(node.input)))
+        if any(layer_of(name, layers) == layer for name in (node.name, *constants.intersection(node.input)))
     }

@@ -80,7 +80,7 @@ def planted(model: keras.Model, folder: Path, labels: Array | None = None) -> Pl
     graph = tf2onnx.convert(model, 18)
     if labels is None:
         labels = predicted(graph)
-    return Planted(graph, keras_layers.keras_layer_names(folder / "model.keras"), labels)
+    return Planted(graph, keras_layers.names(model), labels)
 
 
 @pytest.fixture(scope="module")

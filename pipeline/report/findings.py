@@ -8,7 +8,6 @@ from pipeline.report.run import PASS, Run
 from pipeline.tables import Column, Table
 from pipeline.tables.speed import called
 
-
 BESIDE_A_GPU = (
     "TensorFlow ran on the CPU, so that a speed-up of what ran on the GPU is of the two devices as well; "
     "`make doctor` says what TensorFlow lacks"

@@ -1,7 +1,7 @@
 """ONNX Runtime: the CPU provider everywhere, the CUDA provider where there is a GPU.
 
-Imported without ONNX Runtime itself, which `session` imports. The CUDA provider was never run: there was no GPU where
-this was written.
+Imported without ONNX Runtime itself, which `session` and `opening` import. The CUDA provider has run on an H200, in
+FP32, TF32 and FP16.
 """
 
 from collections.abc import Iterator

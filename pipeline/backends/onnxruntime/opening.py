@@ -54,11 +54,11 @@ def open_session(content: bytes, name: str, options: LoadOptions, threads: int |
     assert isinstance(found, Refusal)
     if found.kind in ("InvalidProtobuf", "InvalidGraph", "NoSuchFile"):
         raise ArtifactError(f"{name} is not a readable ONNX model: {found.words}", "Run `make export engine`.")
-    words = found.words
-    if on_cuda and (GRAPH_REFUSED in words or CPU_REFUSED in words):
-        words = _left_to_cpu(content, options, stream) or words
+    why = found.words
+    if on_cuda and (GRAPH_REFUSED in why or CPU_REFUSED in why):
+        why = _left_to_cpu(content, options, stream) or why
     raise BackendUnavailable(
-        f"ONNX Runtime ({options.variant}) cannot run {Path(name).name}: {words}",
+        f"ONNX Runtime ({options.variant}) cannot run {Path(name).name}: {why}",
         "`make doctor` shows what is missing.",
     )
 
@@ -122,10 +122,10 @@ def _create(
             if not isinstance(error, RuntimeError) and not kind.__module__.startswith("onnxruntime"):
                 raise
             said = next(iter(printed.getvalue().splitlines()), "")
-            return Refusal(kind.__name__, "; ".join(filter(None, (_words(error), said))))
+            return Refusal(kind.__name__, "; ".join(filter(None, (words(error), said))))
 
 
-def _words(error: Exception) -> str:
+def words(error: Exception) -> str:
     """Return what ONNX Runtime says in one line, without its codes and the place in its own source."""
     line = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(first_line(error).split()))
     return re.sub(r"^Exception during initialization: \S+\.(?:cc|h):\d+ .* was false\. ", "", line)

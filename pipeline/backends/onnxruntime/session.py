@@ -19,7 +19,7 @@ from pipeline import cuda
 from pipeline.artifacts.runner import Step
 from pipeline.backends import Bound, Closable, LoadOptions, read_model, step_of
 from pipeline.backends.onnxruntime.binding import Batch, DeviceBatch, HostBatch, Shapes
-from pipeline.backends.onnxruntime.opening import Opened, open_session
+from pipeline.backends.onnxruntime.opening import Opened, open_session, words
 from pipeline.errors import BackendUnavailable, BatchOutsideProfile, InputError
 from pipeline.tensors import CPU, FIRST_GPU, Array, Feed, Outputs, TensorSpec
 
@@ -87,6 +87,7 @@ class OnnxRuntimeSession(Closable):
         Raises:
             InputError: the feed lacks an input, or one has a shape or type the model does not take; a
                 BatchOutsideProfile where only the graph's fixed batch is another.
+            BackendUnavailable: the CUDA provider cannot run the graph.
         """
         self.check_open()
         batch = self._last
@@ -116,7 +117,9 @@ class OnnxRuntimeSession(Closable):
         try:
             batch.infer()  # what is wrong shows here; a CUDA graph is captured
         except RuntimeError as error:
-            raise BackendUnavailable(f"ONNX Runtime cannot run this graph with its outputs bound: {error}") from error
+            raise BackendUnavailable(
+                f"ONNX Runtime cannot run this graph with its outputs bound: {words(error)}"
+            ) from error
         self.settings = batch.settings
 
         def launch() -> None:
@@ -170,7 +173,7 @@ class OnnxRuntimeSession(Closable):
             "chunk": chunk or "whole",
             "io_binding": self._bindable,
             "optimization": "none" if self._options.exact else "all",
-            "cuda_graph": self._cuda_graph == "1",
+            "cuda_graph": self._cuda_graph == "1" and self._bindable,
         }
         return found | ({"cuda_graph_reason": self._graph_refused} if self._graph_refused else {})
 
@@ -186,10 +189,14 @@ class OnnxRuntimeSession(Closable):
         try:
             found = self._open_session(self._options.threads).session.run(names, arrays, without_graph)
         except Exception as error:
-            if isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime"):
-                raise InputError(f"ONNX Runtime cannot run this input: {refused or error}") from error
-            raise
+            if not isinstance(error, RuntimeError) and not type(error).__module__.startswith("onnxruntime"):
+                raise
+            if self._options.variant == "cuda":  # a kernel that takes no such type says so only when it runs
+                raise BackendUnavailable(f"ONNX Runtime (cuda) cannot run this graph: {words(error)}") from error
+            raise InputError(f"ONNX Runtime cannot run this input: {refused or error}") from error
         self._bindable, self._last = False, None
+        if refused and self._options.variant == "cuda":
+            self._graph_refused = words(refused)
         self._batches.clear()
         self.settings = self._settings(None, None)
         return dict(zip(names, found, strict=True))

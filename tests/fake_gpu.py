@@ -355,6 +355,7 @@ def modules(gpu: Gpu, engine: Engine | None) -> dict[str, ModuleType]:
     engine_box = [engine] if engine else []
     vars(trt).update(
         __version__="11.4.0",
+        ComputeCapability=Enum("ComputeCapability", "NONE CURRENT SM75 SM80 SM86 SM89 SM120 SM121"),  # RTX's alone
         ILogger=ILogger,
         Runtime=Runtime,
         nptype=lambda dtype: dtype,

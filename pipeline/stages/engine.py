@@ -167,7 +167,7 @@ def _select(context: Context, rewriter: Rewriter, made: list[Made]) -> BuildErro
 
 
 def _latency_us(context: Context, rewriter: Rewriter, record: EngineRecord) -> float:
-    """Return the median of an engine's inference, inputs resident on the GPU. Never run on a GPU yet."""
+    """Return the median of an engine's inference, inputs resident on the GPU. No engine has been run on one yet."""
     validation = rewriter.dataset.validation
     feed = validation.feed(np.resize(np.arange(len(validation)), context.config.engine.batch_opt))
     every = of_precision(record, context.output / record.precision, None, None)

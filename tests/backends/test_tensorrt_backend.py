@@ -2,7 +2,6 @@
 
 import ast
 import hashlib
-import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -270,12 +269,10 @@ def test_a_batch_other_than_the_fixed_one_is_told_apart() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("flavour", build.FLAVOURS)
 def test_runs_like_onnx_runtime(flavour: str, tmp_path: Path) -> None:
-    if build.installed_version(flavour) is None:
-        pytest.skip(f"{flavour} is not installed")
-    if flavour == "tensorrt-rtx":
-        major, minor = cuda.device().compute_capability
-        if f"SM{major}{minor}" not in importlib.import_module("tensorrt_rtx").ComputeCapability.__members__:
-            pytest.skip(f"TensorRT for RTX has no target SM{major}{minor}")
+    try:
+        tensorrt.probe(flavour)
+    except BackendUnavailable as error:
+        pytest.skip(error.message)
     import onnxruntime
 
     model = saved(cnn(), tmp_path)
@@ -361,7 +358,7 @@ PLAIN = {"operator", "name", "missing", "dims", "size"}
 PYTHONS = {"__init__", "__members__", "__version__"}
 """Python's own names, which the recorded lists leave out."""
 
-RTX_ONLY = {"_set_targets", "_specialise", "_capturable"}
+RTX_ONLY = {"_set_targets", "_specialise", "_capturable", "_gpu"}
 """The functions that may use what only TensorRT for RTX has."""
 
 Api = Mapping[str, "list[str] | str"]

@@ -2,6 +2,7 @@
 
 import gc
 import hashlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -435,6 +436,38 @@ def test_the_cost_of_a_launch_is_printed() -> None:
     assert "bound launch" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("capability", "runs"), [((8, 9), True), ((12, 1), True), ((12, 3), True), ((9, 0), False), ((10, 0), False)]
+)
+@pytest.mark.parametrize("load", ["tensorrt-rtx"], indirect=True)
+def test_a_gpu_that_tensorrt_for_rtx_leaves_out_is_one_reason_for_every_engine(
+    capability: tuple[int, int], runs: bool, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on an H200, where the installed library's message listed 8.0, 8.6, 8.9, 12.0, 12.1 and what is newer."""
+    monkeypatch.setattr(fake_gpu.Device, "compute_capability", capability)
+    loading = load()
+    if runs:
+        tensorrt.probe("tensorrt-rtx")
+        with loading as session:
+            check(session, 4)
+        return
+    for use in (lambda: tensorrt.probe("tensorrt-rtx"), loading.__enter__):
+        with pytest.raises(BackendUnavailable) as caught:
+            use()
+        assert caught.value.message == (
+            f"TensorRT for RTX does not run on A fake GPU, of compute capability {capability[0]}.{capability[1]}: "
+            "install TensorRT, the extra `gpu`"
+        )
+        assert "8.9, 12.0, 12.1 and newer" in caught.value.hint
+    tensorrt.probe("tensorrt")
+
+
+def test_the_installed_tensorrt_for_rtx_names_compute_capabilities_as_is_assumed() -> None:
+    names = set(pytest.importorskip("tensorrt_rtx").ComputeCapability.__members__) - {"NONE", "CURRENT"}
+    assert all(re.fullmatch(r"SM\d+\d", name) for name in names)
+    assert {"SM80", "SM89", "SM120"} <= names
+
+
 # --- on a GPU ---------------------------------------------------------------------------------------------------------
 
 
@@ -443,7 +476,7 @@ def test_the_cost_of_a_launch_is_printed() -> None:
 def test_chunks_are_the_whole_and_graphs_are_plain_enqueues(
     flavour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Never run yet: there was no GPU where it was written."""
+    """Never run yet: the only GPU at hand, an H200, is none of TensorRT for RTX's."""
     from pipeline import cuda
     from pipeline.backends.tensorrt.execution import Slot
 

@@ -1,6 +1,6 @@
 """An engine's session: batches in slots of pinned memory, over one stream or several; see the package.
 
-Never exercised on a GPU: there was none where this was written. For the names of variables see `build`.
+No engine has been run on a GPU yet. For the names of variables see `build`.
 """
 
 from collections import OrderedDict, deque

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 from onnxruntime.quantization.calibrate import HistogramCollector
 
-from pipeline import graphs
 from pipeline.artifacts.engine import ActivationRange, CalibrationRecord
 from pipeline.data import Dataset, Split
 from pipeline.errors import BuildError, DataError
 from pipeline.graphs import quantize
+from pipeline.tensors import Feed
 
 Array = NDArray[Any]
 
@@ -149,26 +149,27 @@ class Activation:
         return counts, edges, np.float32(self.lowest), np.float32(self.highest), edges[-1]
 
 
-def observe(model: ModelProto, samples: Samples, batch: int = 32) -> dict[str, Activation]:
-    """Run the FP32 graph on the samples, `batch` at a time, and return what each tensor to be quantised showed.
+def observe(model: ModelProto, feed: Feed, batch: int = 32) -> dict[str, Activation]:
+    """Run the FP32 graph on samples, `batch` at a time, and return what each tensor to be quantised showed.
+
+    `feed` has every input of the graph: arrays [samples, …].
 
     Raises:
         BuildError: the FP32 graph itself computes NaN or Inf.
     """
     seen = {name: Activation() for name in quantize.activations(model)}
-    (image,) = graphs.inputs(model)
     watched = ModelProto()
     watched.CopyFrom(model)
-    present = {image.name, *(value.name for value in model.graph.output)}
+    present = {*feed, *(value.name for value in model.graph.output)}
     for name in (name for name in seen if name not in present):
         watched.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(watched.SerializeToString(), options, ["CPUExecutionProvider"])
-    names = [name for name in seen if name != image.name]
-    for start in range(0, len(samples.split), batch):
-        feed = {image.name: samples.split.images[start : start + batch]}
-        found = feed | dict(zip(names, session.run(names, feed), strict=True))
+    names = [name for name in seen if name not in feed]
+    for start in range(0, len(next(iter(feed.values()))), batch):
+        part = {name: array[start : start + batch] for name, array in feed.items()}
+        found = {**part, **dict(zip(names, session.run(names, part), strict=True))} if names else part
         for name, activation in seen.items():
             activation.add(found[name])
     return seen

@@ -8,11 +8,12 @@ from onnx import ModelProto, TensorProto, helper
 
 from pipeline import graphs, precisions
 from pipeline.artifacts.sensitivity import TensorDifference
+from pipeline.graphs import control_flow
 from pipeline.runners import inference
-from pipeline.tensors import Array
+from pipeline.tensors import Feed
 
-TENSORS_AT_ONCE, IMAGES_AT_ONCE = 16, 4
-"""What is held while tensors are compared: so many, of so many images, of two graphs; each is reduced to five numbers
+TENSORS_AT_ONCE, SAMPLES_AT_ONCE = 16, 4
+"""What is held while tensors are compared: so many, of so many samples, of two graphs; each is reduced to five numbers
 before the next are computed. In ResNet-50 at 224 × 224 the largest tensor has 3.2 MB an image: 411 MB at most."""
 
 
@@ -47,27 +48,28 @@ class Difference:
 
 
 def measure(
-    model: ModelProto, candidate: ModelProto, images: Array, progress: Callable[[int, int], None] = lambda *_: None
+    model: ModelProto, candidate: ModelProto, feed: Feed, progress: Callable[[int, int], None] = lambda *_: None
 ) -> dict[str, Difference]:
     """Compare every float tensor of the FP32 graph with the candidate's of that name; return them in the graph's order.
 
-    `images` are uint8 [samples, height, width, channels]. Memory is bounded, see `TENSORS_AT_ONCE`; both graphs are run
-    once for so many tensors.
+    `feed` has every input of the graph: arrays [samples, …]. Memory is bounded, see `TENSORS_AT_ONCE`; both graphs are
+    run once for so many tensors. Tensors in the bodies of Loop, Scan and If, of which every round has another, are not
+    compared; what comes out of these nodes is.
     """
     ours, theirs = graphs.element_types(model), graphs.element_types(candidate)
     results = [name for node in model.graph.node for name in node.output]
     both = [name for name in results if ours.get(name) == theirs.get(name) == TensorProto.FLOAT]
     differences = {name: Difference() for name in both}
-    fp32, image = precisions.get("fp32"), graphs.inputs(model)[0].name
+    fp32, samples = precisions.get("fp32"), len(next(iter(feed.values())))
     for start in range(0, len(both), TENSORS_AT_ONCE):
         names = both[start : start + TENSORS_AT_ONCE]
         with (
             inference.loaded(_up_to(model, names), fp32) as reference,
             inference.loaded(_up_to(candidate, names), fp32) as other,
         ):
-            for first in range(0, len(images), IMAGES_AT_ONCE):
-                feed = {image: images[first : first + IMAGES_AT_ONCE]}
-                expected, found = reference.run(feed), other.run(feed)
+            for first in range(0, samples, SAMPLES_AT_ONCE):
+                part = {name: array[first : first + SAMPLES_AT_ONCE] for name, array in feed.items()}
+                expected, found = reference.run(part), other.run(part)
                 for name in names:
                     differences[name].add(expected[name], found[name])
         progress(start + len(names), len(both))
@@ -78,7 +80,7 @@ def _up_to(model: ModelProto, names: Collection[str]) -> ModelProto:
     """Return the graph up to the last of these tensors, which become its only outputs."""
     last = max(i for i, node in enumerate(model.graph.node) if not set(names).isdisjoint(node.output))
     nodes = model.graph.node[: last + 1]
-    read = {name for node in nodes for name in node.input}
+    read = {name for node in nodes for name in control_flow.read_by(node)}
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
     constants = [tensor for tensor in model.graph.initializer if tensor.name in read]
     graph = helper.make_graph(nodes, model.graph.name, model.graph.input, outputs, constants)

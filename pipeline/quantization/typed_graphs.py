@@ -88,7 +88,8 @@ class Rewriter:
         self._say(
             f"calibrating on {len(self._samples.split)} training images, equally many of each class where possible"
         )
-        return calibration.observe(self.exported, self._samples)
+        image = graphs.inputs(self.exported)[0].name
+        return calibration.observe(self.exported, {image: self._samples.split.images})
 
     @cached_property
     def _reference(self) -> Array:

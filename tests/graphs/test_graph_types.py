@@ -66,7 +66,7 @@ def test_a_product_computes_in_the_type_its_operands_are_stored_in() -> None:
         stored=np.ones((4, 4), np.int8),
         v=ones(4, 8),
     )
-    kinds = {product.name: kind for product, kind in arithmetic.typed_products(graph)}
+    kinds = {product.node.name: product.kind for product in arithmetic.typed_products(graph)}
     assert kinds == {"both": "INT8", "weight_only": "FLOAT", "neither": "FLOAT"}
     counts = arithmetic.summary(graph)
     assert counts.compute_nodes == {"INT8": 1, "FLOAT": 2}

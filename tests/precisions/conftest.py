@@ -10,7 +10,7 @@ import pytest
 from networks import Array, Article
 from onnx import ModelProto
 
-from pipeline import config, data, precisions
+from pipeline import config, data, graphs, precisions
 from pipeline.backends.tensorrt import build
 from pipeline.errors import BackendUnavailable
 from pipeline.quantization import calibration
@@ -31,7 +31,8 @@ def article() -> Article:
     batch, epochs = (256, 2) if dataset.name == "mnist" else (64, 12)
     network.fit(dataset.train.images, dataset.train.labels, batch_size=batch, epochs=epochs, verbose=0)
     model = tf2onnx.convert(network, 18)
-    seen = calibration.observe(model, calibration.draw(dataset, 512, seed=0))
+    samples = calibration.draw(dataset, 512, seed=0)
+    seen = calibration.observe(model, {models.INPUT: samples.split.images})
     return Article(model, dataset, calibration.ranges(seen, "minmax"))
 
 
@@ -56,10 +57,7 @@ def network(request: pytest.FixtureRequest) -> tuple[ModelProto, Array, dict[str
             layer.momentum = 0.0
     model(images, training=True)
     graph = tf2onnx.convert(model, 18)
-    split = data.Split(images, np.zeros(len(images), np.int64))
-    none = data.Split(images[:0], split.labels[:0])
-    dataset = data.Dataset("patches", "random", train=split, validation=none, test=none, class_names=("0",))
-    seen = calibration.observe(graph, calibration.admit(split, dataset))
+    seen = calibration.observe(graph, {graphs.inputs(graph)[0].name: images})
     return graph, images, calibration.ranges(seen, "minmax")
 
 

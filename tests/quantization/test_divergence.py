@@ -91,10 +91,10 @@ def test_resnet50_has_its_layers_names_and_is_compared_in_bounded_memory(
             yield Spy(session, asked, names)
 
     monkeypatch.setattr(inference, "loaded", spied)
-    images = random.integers(0, 256, (divergence.IMAGES_AT_ONCE + 1, 96, 96, 3), np.uint8)
+    images = random.integers(0, 256, (divergence.SAMPLES_AT_ONCE + 1, 96, 96, 3), np.uint8)
     typed = precisions.get("int8").apply(graph, (), dict.fromkeys(quantize.activations(graph), 4.0))
-    found = divergence.measure(graph, typed, images)
+    found = divergence.measure(graph, typed, {"image": images})
     assert list(found) == [name for node in graph.graph.node for name in node.output]
     assert all(count == 2 for count in names.values()), "each tensor is fetched once of each graph"
     assert max(tensors for tensors, _ in asked) == divergence.TENSORS_AT_ONCE
-    assert max(samples for _, samples in asked) == divergence.IMAGES_AT_ONCE
+    assert max(samples for _, samples in asked) == divergence.SAMPLES_AT_ONCE

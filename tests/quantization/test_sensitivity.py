@@ -108,7 +108,8 @@ def outlier(tmp_path_factory: pytest.TempPathFactory) -> tuple[Planted, dict[str
     convolution.set_weights([kernel, bias])
     dense.set_weights([weights, dense_bias])
     found = planted(model, tmp_path_factory.mktemp("outlier"), DIGITS.train.labels)
-    seen = calibration.observe(found.graph, calibration.draw(DIGITS, 256, seed=0))
+    samples = calibration.draw(DIGITS, 256, seed=0)
+    seen = calibration.observe(found.graph, {models.INPUT: samples.split.images})
     return found, calibration.ranges(seen, "minmax")
 
 

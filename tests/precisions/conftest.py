@@ -63,7 +63,10 @@ def network(request: pytest.FixtureRequest) -> tuple[ModelProto, Array, dict[str
 
 @pytest.fixture
 def build_rtx(tmp_path: Path) -> Callable[[ModelProto, str], bytes]:
-    """A function that builds an engine with the real TensorRT for RTX, or raises BuildError with its words."""
+    """A function that builds an engine with the real TensorRT for RTX, or raises BuildError with its words.
+
+    It is for batches of 1 to 8, and sizes of 6 to 20 where another axis is dynamic.
+    """
     try:
         build.probe_build("tensorrt-rtx")
     except BackendUnavailable as error:
@@ -72,7 +75,11 @@ def build_rtx(tmp_path: Path) -> Callable[[ModelProto, str], bytes]:
     def built(model: ModelProto, name: str) -> bytes:
         path, precision = tmp_path / "model.onnx", precisions.get(name)
         onnx.save(model, path)
-        options = build.BuildOptions("tensorrt-rtx", precision.allow_tf32, (1, 4, 8), targets=precision.targets)
+        ranges = {
+            spec.name: {axis: (6, 9, 20) for axis, size in enumerate(spec.shape) if axis and size is None}
+            for spec in graphs.inputs(model)
+        }
+        options = build.BuildOptions("tensorrt-rtx", precision.allow_tf32, (1, 4, 8), ranges, precision.targets)
         return build.build(path, options).engine
 
     return built

@@ -227,7 +227,7 @@ def chain(depth: int, scale: float = 1) -> Planted:
 
 def ranges(case: Planted) -> dict[str, float]:
     """Return the ranges of a chain's activations."""
-    seen = calibration.observe(case.graph, calibration.draw(DIGITS, 256, seed=0))
+    seen = calibration.observe(case.graph, {models.INPUT: calibration.draw(DIGITS, 256, seed=0).split.images})
     return calibration.ranges(seen, "minmax")
 
 

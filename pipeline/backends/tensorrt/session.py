@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.artifacts.runner import Step
 from pipeline.backends import Bound, Closable, step_of
+from pipeline.backends.tensorrt.dynamic_axes import key
 from pipeline.backends.tensorrt.execution import Lane, Loaded, ShapeContext, Slot, free
 from pipeline.errors import BatchOutsideProfile, InputError
 from pipeline.tensors import FIRST_GPU, Feed, Outputs, TensorSpec
@@ -52,8 +53,10 @@ class EngineSession(Closable):
             "wait": "spins or yields as the driver chooses",
         }
         self._loaded, self._device = loaded, device
-        self._batched = frozenset(spec.name for spec in self.inputs if spec.shape[:1] == (None,))
-        self._limits = _limits(loaded.engine, self._batched)
+        self._ranges = _ranges(loaded.engine, self.inputs)
+        firsts = {name: axes[0] for name, axes in self._ranges.items() if 0 in axes}
+        self._limits = next(iter(firsts.values()), (1, 1))
+        self._batched = frozenset(name for name, limits in firsts.items() if limits == self._limits)
         self._steps = tuple(steps)
         for step in self._steps:
             if not self._limits[0] <= (step.chunk or self._limits[1]) <= self._limits[1]:
@@ -71,7 +74,8 @@ class EngineSession(Closable):
 
         Raises:
             BackendUnavailable: TensorRT could not execute the engine, with its words.
-            InputError: the feed lacks an input, or one has a shape or type the engine does not take.
+            InputError: the feed lacks an input, or one has a type, a shape or a size of a dynamic axis that the engine
+                does not take.
             BatchOutsideProfile: the batch is smaller than the profile's, or is not the engine's fixed one.
         """
         slot = self._recent
@@ -182,6 +186,7 @@ class EngineSession(Closable):
     def _check(self, feed: Feed) -> int:
         """Return the feed's batch, 1 where the engine has none; raise InputError where the engine does not take it."""
         _check_feed(feed, self.inputs)
+        self._check_sizes(feed)
         batches = {len(feed[name]) for name in self._batched} or {1}
         if len(batches) > 1:
             raise InputError(f"the inputs have different batches: {sorted(batches)}")
@@ -189,6 +194,17 @@ class EngineSession(Closable):
         if batch < self._limits[0]:
             raise self._outside(batch)
         return batch
+
+    def _check_sizes(self, feed: Feed) -> None:
+        """Raise InputError where a dynamic axis, the batch left aside, has a size that the engine was not built for."""
+        for name, axes in self._ranges.items():
+            for axis, (smallest, largest) in axes.items():
+                size = feed[name].shape[axis]
+                if not smallest <= size <= largest and not (axis == 0 and name in self._batched):
+                    raise InputError(
+                        f"axis {axis} of input {name!r} is {size}, outside the engine's {smallest} to {largest}",
+                        f"Choose a size in that range, or set {key(name, axis)} and run `make engine`.",
+                    )
 
     def _outside(self, batch: int) -> BatchOutsideProfile:
         return BatchOutsideProfile(
@@ -219,14 +235,15 @@ class EngineSession(Closable):
         free(prepared.slots.values(), prepared.contexts.values())
 
     def _answers(self, slot: Slot, batch: int, size: int) -> Outputs:
-        """Return arrays for all chunks' outputs: [batch, …], allocated anew only for a larger batch."""
+        """Return arrays for all chunks' outputs: [batch, …], allocated anew for a larger batch or another shape."""
         for name, view in slot.outputs().items():
             if view.shape[:1] != (size,):
                 raise BatchOutsideProfile(
                     f"output {name} of shape {view.shape} does not begin with the batch: it cannot be run in chunks",
                     f"Choose a batch of at most {self._limits[1]}.",
                 )
-            if name not in self._whole or len(self._whole[name]) < batch:
+            kept = self._whole.get(name)
+            if kept is None or len(kept) < batch or kept.shape[1:] != view.shape[1:]:
                 self._whole[name] = np.empty((batch, *view.shape[1:]), view.dtype)
         return {name: array[:batch] for name, array in self._whole.items()}
 
@@ -247,12 +264,14 @@ def _collect(slot: Slot, start: int, count: int, whole: Outputs) -> None:
         whole[name][start : start + count] = view[:count]
 
 
-def _limits(engine: Any, batched: frozenset[str]) -> tuple[int, int]:
-    """Return the smallest and the largest batch of the engine's profile; 1 and 1 where its batch is fixed."""
-    ranges = [tuple(engine.get_tensor_profile_shape(name, 0)) for name in batched]  # smallest, best, largest
-    if not ranges:
-        return 1, 1
-    return max(shapes[0][0] for shapes in ranges), min(shapes[2][0] for shapes in ranges)
+def _ranges(engine: Any, inputs: tuple[TensorSpec, ...]) -> dict[str, dict[int, tuple[int, int]]]:
+    """Return the smallest and the largest size of every dynamic axis in the engine's profile, by input and axis."""
+    ranges = {}
+    for spec in inputs:
+        sizes = tuple(engine.get_tensor_profile_shape(spec.name, 0))  # smallest, best, largest
+        dynamic = (axis for axis, size in enumerate(spec.shape) if size is None)
+        ranges[spec.name] = {axis: (int(sizes[0][axis]), int(sizes[2][axis])) for axis in dynamic}
+    return ranges
 
 
 def _check_feed(feed: Feed, specs: tuple[TensorSpec, ...]) -> None:

@@ -79,7 +79,7 @@ def summary(model: onnx.ModelProto) -> GraphArithmetic:
     return GraphArithmetic(
         nodes=operators.total(),
         compute_nodes=dict(Counter(product.kind for product in products)),
-        mac_share=None if macs is None else {kind: count / macs.total() for kind, count in macs.items()},
+        mac_share=None if macs is None else {kind: count / macs.total() for kind, count in macs.items() if count},
         casts=operators["Cast"],
         quantize=operators["QuantizeLinear"],
         dequantize=operators["DequantizeLinear"],

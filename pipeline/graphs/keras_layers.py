@@ -80,7 +80,7 @@ def _home(node: NodeProto, layers: Collection[str]) -> str:
         return ""
     # TensorFlow multiplies a BatchNormalization or a Rescaling into the weights of the product before it, which then
     # has that layer's name; the weights keep their own. They are no guide otherwise: onnxslim keeps one of equal ones.
-    merged = node.op_type in arithmetic.COMPUTE_OPS and "/merged_input" in node.input[1]
+    merged = node.op_type in arithmetic.PRODUCTS and "/merged_input" in node.input[1]
     return _layer(node.input[1] if merged else node.name, layers)
 
 

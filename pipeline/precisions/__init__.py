@@ -105,7 +105,7 @@ class Precision:
             typed = self.rewrite(graphs.without_default_inputs(typed), frozenset(keep_fp32), amax or {})
         graphs.check(typed, f"precision {self.name}")
         self._check_types(typed, keep_fp32)
-        if (graphs.inputs(typed), graphs.outputs(typed)) != (graphs.inputs(model), graphs.outputs(model)):
+        if _borders(typed) != _borders(model):
             raise BuildError(f"precision {self.name}: the rewrite changed the graph's inputs or outputs")
         return typed
 
@@ -134,6 +134,11 @@ class Precision:
                 f"it consists of {_consists_of(typed)}",
                 "Choose fp32, which is the same here.",
             )
+
+
+def _borders(model: ModelProto) -> list[tuple[str, object]]:
+    """Return names and types of inputs and outputs: the shapes of outputs a typed graph tells, and a model need not."""
+    return [(spec.name, spec.dtype) for spec in (*graphs.inputs(model), *graphs.outputs(model))]
 
 
 def _consists_of(model: ModelProto) -> str:

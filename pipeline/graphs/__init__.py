@@ -77,8 +77,15 @@ def opset(model: onnx.ModelProto) -> int:
 
 
 def inferred(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with the types and shapes of all its tensors, those in bodies too, as far as ONNX knows them."""
-    return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    """Return the model with the types and shapes of all its tensors, those in bodies too, as far as ONNX knows them.
+
+    Raises:
+        BuildError: with ONNX's words.
+    """
+    try:
+        return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise BuildError(f"ONNX cannot tell the types of the graph's tensors: {error}") from error
 
 
 def element_types(model: onnx.ModelProto) -> dict[str, int]:

@@ -11,8 +11,11 @@ from pipeline.tensors import Tolerance
 
 OPSET = 22  # the first in which Conv and the pooling operators take BF16
 
-FP32_OPERATORS = frozenset({"ConvTranspose", "Einsum"})
-"""What stays in FP32: TensorRT for RTX (1.7.1) builds no BF16 ConvTranspose, and ONNX's Einsum takes no BF16."""
+FP32_OPERATORS = frozenset(
+    {"ConvTranspose", "Einsum", "GRU", "HardSwish", "LpNormalization", "LpPool", "Mish"}
+    | {"RandomNormalLike", "RandomUniformLike"}
+)
+"""What stays in FP32: TensorRT for RTX (1.7.1) builds none of these in BF16, and ONNX's Einsum takes no BF16."""
 
 
 def rewrite(model: ModelProto, keep_fp32: Collection[str], amax: Mapping[str, float]) -> ModelProto:

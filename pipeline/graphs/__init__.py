@@ -1,5 +1,6 @@
 """Reading ONNX graphs: their inputs and outputs, their constants, and the types of their tensors."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,6 +131,23 @@ def without_default_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
         model.graph.input.remove(value)
     if listed:
         model.ir_version = max(model.ir_version, 4)
+    return model
+
+
+def with_names(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Give a name of its own to every node of the graph that has none, or one that others have too; return the model.
+
+    Layers are kept in FP32, and errors told, by names of nodes; ONNX asks for none. The model is changed in place.
+    """
+    counts = Counter(node.name for node in model.graph.node)
+    taken = set(counts)
+    for number, node in enumerate(model.graph.node):
+        if not node.name or counts[node.name] > 1:
+            fresh = f"{node.name or node.op_type}_{number}"
+            while fresh in taken:
+                fresh += "_"
+            node.name = fresh
+            taken.add(fresh)
     return model
 
 

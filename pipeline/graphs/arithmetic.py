@@ -21,7 +21,7 @@ RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 COMPUTE_OPS = PRODUCTS | RECURRENT | {"Einsum"}
 """The operators that do multiply-accumulates, and so decide a graph's precision."""
 
-FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+FLOATS = (TensorProto.DOUBLE, TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
 class Product(NamedTuple):

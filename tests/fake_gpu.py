@@ -219,7 +219,7 @@ class Mode(Enum):
 
 
 class Tensor(SimpleNamespace):
-    """One input or output: name, shape with -1 where it is dynamic, dtype, mode."""
+    """One input or output: name, shape with -1 where it is dynamic, dtype, mode, perhaps a profile of its own."""
 
 
 class Engine:
@@ -259,7 +259,7 @@ class Engine:
         shape = self.get_tensor_shape(name)
         return [
             tuple((size if axis else batch) if known == -1 else known for axis, known in enumerate(shape))
-            for batch, size in zip(self.profile, self.sizes, strict=True)
+            for batch, size in zip(getattr(self.by_name[name], "profile", self.profile), self.sizes, strict=True)
         ]
 
     def create_runtime_config(self) -> SimpleNamespace:
@@ -296,9 +296,10 @@ class Context:
         return []
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        """Return an input's shape, or an output's, whose dynamic axes have the size of the inputs' at that place."""
+        """Return an input's shape, or an output's, whose dynamic axes have the size of the first input's there."""
+        inputs = [self.shapes[tensor.name] for tensor in self.engine.tensors if tensor.name in self.shapes]
         return self.shapes.get(name) or tuple(
-            max(shape[axis] for shape in self.shapes.values() if len(shape) > axis) if size == -1 else size
+            next(shape[axis] for shape in inputs if len(shape) > axis) if size == -1 else size
             for axis, size in enumerate(self.engine.by_name[name].shape)
         )
 

@@ -280,6 +280,21 @@ def test_a_size_the_engine_was_not_built_for_is_refused_by_axis(load: Load, gpu:
         assert not gpu.contexts
 
 
+def test_a_first_axis_with_a_range_of_its_own_is_no_batch(load: Load) -> None:
+    rows = fake_gpu.Tensor(name="rows", shape=(-1, 2), dtype=np.float32, mode=fake_gpu.Mode.INPUT, profile=(1, 2, 30))
+
+    def moved(signal: np.ndarray, rows: np.ndarray, twice: np.ndarray) -> None:
+        twice[:] = 2 * signal + rows.sum()
+
+    with load(tensors=(SIGNAL, rows, TWICE), function=moved) as session:
+        for count, more in ((4, 30), (20, 7), (2, 1)):  # 20 goes in chunks, and all of the rows with each
+            signal, table = signals(count, 3), signals(more, 2)
+            answer = session.run({"signal": signal, "rows": table})["twice"]
+            np.testing.assert_array_equal(answer, 2 * signal + table.sum(), strict=True)
+        with pytest.raises(InputError, match="axis 0 of input 'rows' is 31, outside the engine's 1 to 30"):
+            session.run({"signal": signals(4, 3), "rows": signals(31, 2)})
+
+
 def test_an_output_without_a_batch_cannot_be_put_together(load: Load) -> None:
     with load(tensors=(IMAGE, SCORES, TOTAL, MEAN)) as session:
         session.run({"image": images(8)})

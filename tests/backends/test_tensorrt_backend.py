@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pipeline import cuda
 from pipeline.backends import LoadOptions, tensorrt
-from pipeline.backends.tensorrt import build, dynamic_axes, execution, session
+from pipeline.backends.tensorrt import build, dynamic_axes, execution, feeds, session
 from pipeline.errors import ArtifactError, BackendUnavailable, BatchOutsideProfile, BuildError, ConfigError, InputError
 from pipeline.measuring.limits import microbenchmarks
 from pipeline.tensors import TensorSpec
@@ -339,15 +339,15 @@ SPECS = (TensorSpec("image", (None, 8, 8, 1), np.dtype(np.uint8)),)
 )
 def test_a_feed_that_does_not_fit_is_refused(feed: dict[str, np.ndarray], words: str) -> None:
     with pytest.raises(InputError, match=words) as caught:
-        session._check_feed(feed, SPECS)
+        feeds.check(feed, SPECS)
     assert not isinstance(caught.value, BatchOutsideProfile)
-    session._check_feed({"image": np.zeros((3, 8, 8, 1), np.uint8)}, SPECS)
+    feeds.check({"image": np.zeros((3, 8, 8, 1), np.uint8)}, SPECS)
 
 
 def test_a_batch_other_than_the_fixed_one_is_told_apart() -> None:
     fixed = (TensorSpec("image", (4, 8, 8, 1), np.dtype(np.uint8)),)
     with pytest.raises(BatchOutsideProfile, match=r"\(3, 8, 8, 1\)"):
-        session._check_feed({"image": np.zeros((3, 8, 8, 1), np.uint8)}, fixed)
+        feeds.check({"image": np.zeros((3, 8, 8, 1), np.uint8)}, fixed)
 
 
 # --- running, on a GPU ------------------------------------------------------------------------------------------------
@@ -453,7 +453,7 @@ RTX_ONLY = {"_set_targets", "_specialise", "_capturable"}
 Api = Mapping[str, "list[str] | str"]
 SOURCES = {
     Path(module.__file__).name: Path(module.__file__).read_text(encoding="utf-8")
-    for module in (cuda, build, execution, microbenchmarks, session, tensorrt)
+    for module in (cuda, build, execution, feeds, microbenchmarks, session, tensorrt)
 }
 """Every module that uses such objects; that no other does, another test holds."""
 

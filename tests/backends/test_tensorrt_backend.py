@@ -181,6 +181,23 @@ def test_every_dynamic_axis_has_its_range(tmp_path: Path) -> None:
 
 
 @needs_rtx
+@pytest.mark.parametrize(("sizes", "end"), [((1, 8, 16), "smallest"), ((1, 1, 16), "best")])
+def test_sizes_that_the_model_cannot_take_are_refused(sizes: dynamic_axes.Range, end: str, tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 18]>
+        valid (float[batch, 1, height, 8] x) => (float[batch, 1, less, 6] y)
+        <float[1, 1, 3, 3] kernel = {1, 1, 1, 1, 1, 1, 1, 1, 1}> { y = Conv (x, kernel) }"""
+    )
+    model.graph.node[0].name = "model/conv/Conv"
+    words = rf"cannot take its inputs in their {end} sizes; it names Conv node 'model/conv/Conv' of the Keras layer 'c'"
+    with pytest.raises(ConfigError, match=words) as caught:
+        build.build(saved(model, tmp_path), replace(RTX, ranges={"x": {2: sizes}}), {"model/conv/Conv": "c"})
+    assert "spatial dimension" in caught.value.message
+    assert "[engine.ranges]" in caught.value.hint
+    assert build.build(saved(model, tmp_path), replace(RTX, ranges={"x": {2: (3, 8, 16)}})).messages == ()
+
+
+@needs_rtx
 def test_the_numbers_of_an_input_cannot_be_sizes(tmp_path: Path) -> None:
     model = onnx.parser.parse_model(
         """<ir_version: 8, opset_import: ["" : 18]>

@@ -137,7 +137,8 @@ def build(model: Path, options: BuildOptions, layers: failures.Layers | None = N
         ArtifactError: the model is not there.
         BackendUnavailable: the flavour cannot build on this machine.
         BuildError: with the operator and the layer where they are known, and the parser's or builder's own words.
-        ConfigError: an unknown target, an option outside what TensorRT accepts, or a dynamic axis without a range.
+        ConfigError: an unknown target, an option outside what TensorRT accepts, a dynamic axis without a range, or
+            with sizes that the model cannot take.
     """
     if not model.is_file():
         raise ArtifactError(f"{model} does not exist", "Run `make export engine`.")
@@ -154,6 +155,7 @@ def build(model: Path, options: BuildOptions, layers: failures.Layers | None = N
             raise BuildError(f"{model}: the graph is empty")  # an empty file parses to this
         config = _configure(trt, builder, network, options)
         serialized = builder.build_serialized_network(network, config)
+        failures.check_sizes(model, words, layers or {})
         if serialized is None:
             raise failures.unbuilt(model, words, layers or {})
     return BuiltEngine(bytes(serialized), tuple(words), trt.__version__)

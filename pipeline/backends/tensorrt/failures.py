@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline import graphs
-from pipeline.errors import BuildError
+from pipeline.errors import BuildError, ConfigError
 from pipeline.graphs import control_flow
 
 Layers = Mapping[str, str]
@@ -41,7 +41,35 @@ def unparsed(model: Path, complaints: Sequence[Complaint], words: Sequence[str],
 
 def unbuilt(model: Path, words: Sequence[str], layers: Layers) -> BuildError:
     """Return the error for a graph that was parsed and cannot be built; nodes are known by their names in the words."""
-    said, homes = "\n".join(words), _homes(model)
+    said = "\n".join(words)
+    places, kept = _named(model, said, layers)
+    if "workspace" in said.lower() or "OutOfMemory" in said:
+        hint = "Raise engine.workspace_mib, or leave it out."
+    else:
+        keep = f'engine.keep_fp32 = ["{kept}"]' if kept else "engine.keep_fp32"
+        hint = f"Keep the layer in FP32 with {keep}, or leave this precision out; if fp32 fails too, replace the layer."
+    return BuildError(f"{model}: TensorRT cannot build an engine{places}:\n{said}", hint)
+
+
+def check_sizes(model: Path, words: Sequence[str], layers: Layers) -> None:
+    """Raise ConfigError where the model cannot take sizes of the profile.
+
+    Of the smallest and the largest TensorRT only warns: it builds an engine that fails when it is given them.
+    """
+    for said in words:
+        if found := re.search(r"(kMIN|kOPT|kMAX) values", said):
+            ends = {"kMIN": "smallest", "kOPT": "best", "kMAX": "largest"}
+            places, _ = _named(model, said, layers)
+            raise ConfigError(
+                f"{model}: the model cannot take its inputs in their {ends[found[1]]} sizes{places}:\n{said}",
+                "Change the ranges of the dynamic axes in [engine.ranges], or of the batch: engine.batch_min, "
+                "engine.batch_opt and engine.batch_max.",
+            )
+
+
+def _named(model: Path, said: str, layers: Layers) -> tuple[str, str]:
+    """Return which nodes TensorRT's words name, as a clause, and the Keras layer of the first that has one."""
+    homes = _homes(model)
     # Of a fused region TensorRT names the first and the last node, and often the one that is the matter beside it.
     beside = re.sub(r"ForeignNode\[[^\]]*\]", "", said)
     found = [name for name in homes if name in beside] or [name for name in homes if name in said]
@@ -49,14 +77,8 @@ def unbuilt(model: Path, words: Sequence[str], layers: Layers) -> BuildError:
     whole = [name for name in found if not any(name != other and name in other for other in found)]
     named = [(name, *homes[name]) for name in sorted(whole, key=said.index)[:PLACES_NAMED]]
     places = [_place(operator, name, layers.get(home, "")) for name, home, operator in named]
-    where = f"; it names {'; '.join(places)}" if places else ""
-    kept = next((layers[home] for _, home, _ in named if home in layers), "")
-    if "workspace" in said.lower() or "OutOfMemory" in said:
-        hint = "Raise engine.workspace_mib, or leave it out."
-    else:
-        keep = f'engine.keep_fp32 = ["{kept}"]' if kept else "engine.keep_fp32"
-        hint = f"Keep the layer in FP32 with {keep}, or leave this precision out; if fp32 fails too, replace the layer."
-    return BuildError("\n".join([f"{model}: TensorRT cannot build an engine{where}:", *words]), hint)
+    layer = next((layers[home] for _, home, _ in named if home in layers), "")
+    return f"; it names {'; '.join(places)}" if places else "", layer
 
 
 def _homes(model: Path) -> dict[str, tuple[str, str]]:

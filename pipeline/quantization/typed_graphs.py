@@ -92,7 +92,7 @@ class Rewriter:
         self._say(
             f"calibrating on {len(self._samples.split)} training samples, equally many of each class where possible"
         )
-        return calibration.observe(self.exported, self._samples)
+        return calibration.observe(self.exported, self._samples.split)
 
     @cached_property
     def _reference(self) -> Outputs:

@@ -9,6 +9,7 @@ from pipeline import backends, data, exporters
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.model import ModelRecord
 from pipeline.backends import LoadOptions
+from pipeline.data import sizes
 from pipeline.errors import BuildError
 from pipeline.exporters import Exportable
 from pipeline.graphs import keras_layers
@@ -38,13 +39,16 @@ def run(context: Context) -> Outcome:
     for exporter in exported:
         context.say(exporter.write(model, context.output / exporter.FILE, config.export.opset))
 
-    test = data.reload(published.read(DatasetRecord), record.signature, config.data).test
-    for size in BATCHES:
-        feed = test.feed(np.resize(np.arange(len(test)), size))
+    dataset = published.read(DatasetRecord)
+    test = data.reload(dataset, record.signature, config.data).test
+    feeds = {f"batches of {size}": test.feed(np.resize(np.arange(len(test)), size)) for size in BATCHES}
+    ranges = sizes.ranges(record.signature, dataset, config.engine.ranges)
+    feeds |= dict(sizes.at_the_ends(test.feed(slice(0, BATCHES[-1])), ranges))
+    for what, feed in feeds.items():
         expected = _expected(model, feed)
         for exporter in exported:
-            _compare(context.output / exporter.FILE, *CHECKED_BY[exporter.ARTIFACT], feed, expected)
-    context.say(f"all agree with the original on batches of {' and '.join(map(str, BATCHES))} test samples")
+            _compare(context.output / exporter.FILE, *CHECKED_BY[exporter.ARTIFACT], feed, expected, what)
+    context.say(f"all agree with the original on test samples: {', '.join(feeds)}")
     return Outcome()
 
 
@@ -76,13 +80,19 @@ def _expected(model: Exportable, feed: Feed) -> Outputs:
     return {name: one.numpy() for name, one in found.items()}
 
 
-def _compare(path: Path, backend: str, options: LoadOptions, feed: Feed, expected: Outputs) -> None:
+def _compare(path: Path, backend: str, options: LoadOptions, feed: Feed, expected: Outputs, what: str) -> None:
     with backends.get(backend).load(path, options) as session:
         found = session.run(feed)
     for name, want in expected.items():
-        if not EQUAL.holds(found[name], want):
+        if found[name].shape != want.shape or not EQUAL.holds(found[name], want):
+            if found[name].shape != want.shape:
+                raise BuildError(
+                    f"{path.name} in {backend} returns {name} of shape {list(found[name].shape)}, not "
+                    f"{list(want.shape)}, at {what}",
+                    "The conversion is wrong for this model; please report it with the model.",
+                )
             raise BuildError(
                 f"{path.name} in {backend} differs from the original by up to "
-                f"{np.abs(found[name] - want).max():.3g} in {name}",
+                f"{np.abs(found[name] - want).max():.3g} in {name}, at {what}",
                 "The conversion is wrong for this model; please report it with the model.",
             )

@@ -86,8 +86,8 @@ def run(context: Context) -> Outcome:
 
 def _model(options: Model, dataset: Dataset, *, compiled: bool) -> keras.Model:
     """Return the configured model; a function is told the shape of a sample and how many classes there are."""
-    shape = next(iter(dataset.test.inputs.values())).shape[1:]
-    targets = dataset.record().targets
+    shape = next((rows.shape[1:] for rows in dataset.test.inputs.values()), ())  # random inputs are drawn later
+    targets = dataset.targets
     return sources.find(options, shape, len(targets[0].classes) if targets else 0, compiled=compiled)
 
 

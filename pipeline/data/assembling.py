@@ -89,11 +89,8 @@ def numbered(targets: Mapping[str, Rows]) -> dict[str, Rows]:
 
 def check(*splits: Split) -> None:
     """Raise ValueError unless the splits have samples, as many of each array, and all of the same names and shapes."""
-    for one in splits:
-        rows = {
-            **{f"input {name}".strip(): found for name, found in one.inputs.items()},
-            **{f"target {name}".strip(): found for name, found in one.targets.items()},
-        }
+    every = [_columns(one) for one in splits]
+    for one, rows in zip(splits, every, strict=True):
         if not one.inputs:
             raise ValueError("a split has no inputs")
         for name, found in rows.items():
@@ -104,15 +101,21 @@ def check(*splits: Split) -> None:
             raise ValueError(f"the arrays of a split differ in their samples: {_list(counts)}")
         if not len(one):
             raise ValueError("a split has no samples")
-    kinds = [
-        {name: list(found.shape[1:]) for name, found in (*one.inputs.items(), *one.targets.items())} for one in splits
-    ]
+    kinds = [{name: list(found.shape[1:]) for name, found in rows.items()} for rows in every]
     if any(kind != kinds[0] for kind in kinds):
         raise ValueError(f"the splits differ in names or shapes: {'; '.join(map(_list, kinds))}")
 
 
+def _columns(one: Split) -> dict[str, Rows]:
+    """Return inputs and targets by a name for messages."""
+    return {
+        **{f"input {name}".strip(): rows for name, rows in one.inputs.items()},
+        **{f"target {name}".strip(): rows for name, rows in one.targets.items()},
+    }
+
+
 def _list(found: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name or '(no name)'} {value}" for name, value in found.items())
+    return ", ".join(f"{name} {value}" for name, value in found.items())
 
 
 def _hint(message: str) -> str:

@@ -63,10 +63,10 @@ def need(size: int) -> None:
 
 
 class Column:
-    """Samples that are appended a batch at a time, and read when all are there."""
+    """Samples that are appended to an open file a batch at a time, and read when all are there."""
 
-    def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  closed by `rows`
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
         self._dtype: np.dtype[Any] | None = None
         self._shape: tuple[int, ...] = ()
         self.samples = 0
@@ -90,8 +90,7 @@ class Column:
         self.samples += len(batch)
 
     def rows(self) -> Array:
-        """Return all that were appended, [samples, …]."""
+        """Return all that were appended, [samples, …]; the file may be closed then."""
         assert self._dtype is not None
-        with self._file:
-            self._file.flush()
-            return mapped(self._file, self._dtype, (self.samples, *self._shape))
+        self._file.flush()
+        return mapped(self._file, self._dtype, (self.samples, *self._shape))

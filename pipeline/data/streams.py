@@ -1,7 +1,9 @@
 """A `tf.data.Dataset` or a `keras.utils.PyDataset`: read once, a batch at a time, into temporary files."""
 
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -31,18 +33,20 @@ def stored(stream: Any) -> Split:
         DataError: the disk is too small.
     """
     columns: dict[tuple[str, str], Column] = {}
-    for number, batch in enumerate(_batches(stream)):
-        arrays = _columns(batch)
-        if number and arrays.keys() != columns.keys():
-            raise ValueError(f"batch {number} has {_list(arrays)}, and those before it {_list(columns)}")
-        for key, array in arrays.items():
-            column = columns.setdefault(key, Column())
-            column.add(array)
-            if column.samples > MOST_SAMPLES:
-                raise ValueError(f"more than {MOST_SAMPLES:,} samples: is it endless? Limit it with .take(batches)")
-    if not columns:
-        raise ValueError("it yields no batch")
-    rows = {key: column.rows() for key, column in columns.items()}
+    with ExitStack() as files:
+        for number, batch in enumerate(_batches(stream)):
+            arrays = _columns(batch)
+            if not number:
+                columns = {key: Column(files.enter_context(tempfile.TemporaryFile())) for key in arrays}
+            if arrays.keys() != columns.keys():
+                raise ValueError(f"batch {number} has {_list(arrays)}, and those before it {_list(columns)}")
+            for key, array in arrays.items():
+                columns[key].add(array)
+                if columns[key].samples > MOST_SAMPLES:
+                    raise ValueError(f"more than {MOST_SAMPLES:,} samples: is it endless? Limit it with .take(batches)")
+        if not columns:
+            raise ValueError("it yields no batch")
+        rows = {key: column.rows() for key, column in columns.items()}
     inputs, targets = ({name: rows[kind, name] for kind, name in rows if kind == wanted} for wanted in "xy")
     return Split(inputs, targets)
 

@@ -40,7 +40,7 @@ def assemble(
     """
     if set(parts) not in ({WHOLE}, {"train", "test"}, {"train", "validation", "test"}):
         raise DataError(
-            f"data.source {name} has the splits {', '.join(sorted(parts))}",
+            f"data.source {name} has samples of {', '.join(sorted(one or 'no split' for one in parts))}",
             "Give all samples unsplit, or train and test, or train, validation and test.",
         )
     try:

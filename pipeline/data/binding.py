@@ -31,7 +31,8 @@ class Fitted:
             DataError: an integer does not fit the model's type.
         """
         found = self.rows[which]
-        result = found.reshape(len(found), *self.shape[1:]).astype(self.dtype, copy=False)
+        with np.errstate(over="ignore"):  # infinite then, which the inspection finds and names
+            result = found.reshape(len(found), *self.shape[1:]).astype(self.dtype, copy=False)
         if found.dtype.kind in "iu" and self.dtype.kind in "iu" and not np.can_cast(found.dtype, self.dtype):
             limits = np.iinfo(self.dtype)
             if found.size and (found.min() < limits.min or found.max() > limits.max):

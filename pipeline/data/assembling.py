@@ -125,7 +125,7 @@ def _hint(message: str) -> str:
 
 
 def _divided(every: Split, parts: int) -> list[Split]:
-    """Return a tenth of the samples, for each of `parts`, and then the others.
+    """Return a tenth of the samples, for each of `parts`, in random order, and then the others, in their own.
 
     In a random but fixed order, sorted by class, every tenth is held out: so the shares are those of each class, too.
     """
@@ -140,7 +140,8 @@ def _divided(every: Split, parts: int) -> list[Split]:
     turn = place % HELD_OUT
     firsts = [min(part * HELD_OUT // 2, count - parts + part) for part in range(parts)]
     chosen = [turn == first for first in firsts]
-    return [every.take(order[which]) for which in (*chosen, ~np.any(chosen, axis=0))]
+    # A disk reads much faster in order.
+    return [*(every.take(order[which]) for which in chosen), every.take(np.sort(order[~np.any(chosen, axis=0)]))]
 
 
 def _classes(every: Split) -> NDArray[np.int64]:

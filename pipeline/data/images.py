@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipeline.data.assembling import WHOLE, assemble
 from pipeline.data.rows import Rows, Which
-from pipeline.data.splits import THE_ONLY, Dataset, Split
+from pipeline.data.splits import SPLIT_SEED, THE_ONLY, Dataset, Split
 from pipeline.errors import DataError
 from pipeline.tensors import Array, TensorSpec
 
@@ -135,8 +135,10 @@ def _split(source: str, folder: Path, classes: Sequence[str]) -> Split:
     files = direct if not classes else [path for paths in by_class.values() for path in paths]
     if not files:
         raise DataError(f"data.source {source}: {folder} has no images ({', '.join(SUFFIXES)})", LAYOUT)
-    labels = [classes.index(name) for name, paths in by_class.items() for _ in paths]
-    return Split({THE_ONLY: Images(tuple(files))}, {THE_ONLY: np.array(labels, np.int64)} if classes else {})
+    labels = np.array([classes.index(name) for name, paths in by_class.items() for _ in paths], np.int64)
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(files))  # so that the first few are of all classes
+    shuffled = Images(tuple(files[index] for index in order))
+    return Split({THE_ONLY: shuffled}, {THE_ONLY: labels[order]} if classes else {})
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """The same data again: later stages reload them, and training runs anew where they are others."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -7,9 +8,9 @@ import numpy as np
 import pytest
 from sample_sets import GOOD, MODEL, TEST_LABELS, TRAIN_LABELS, Arrays, OwnData, model, write
 
-from pipeline import data
+from pipeline import data, digests
 from pipeline.config import Data
-from pipeline.data import mnist
+from pipeline.data import mnist, sources
 from pipeline.errors import DataError
 
 
@@ -80,3 +81,30 @@ def test_a_source_without_a_file_is_identified_as_not_found(module: str) -> None
 def test_data_that_are_not_at_hand_are_identified_without_a_download() -> None:
     assert data.identify(Data(name="digits")) == data.identify(Data(name="auto")) == "digits"
     assert data.identify(Data(name="mnist")) == "mnist, unavailable"
+
+
+def test_files_and_folders_are_identified_by_their_content(tmp_path: Path) -> None:
+    file, folder = tmp_path / "data.npz", tmp_path / "folder"
+    np.savez(file, x=np.zeros(9))
+    for path in (file, write(folder, {"images": np.zeros((1, 2, 2), np.uint8)})):
+        options = Data(source=str(path))
+        before = data.identify(options)
+        inner = path if path.is_file() else path / "images"
+        os.utime(inner, (1, 1))
+        assert data.identify(options) == before
+        inner.write_bytes(inner.read_bytes()[:-1] + b"\1")
+        assert data.identify(options) != before
+
+
+def test_large_files_are_identified_by_size_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "READ_BYTES", 100)
+    monkeypatch.setattr(digests, "of_path", None)  # nothing is read
+    file, folder = tmp_path / "data.npz", tmp_path / "folder"
+    np.savez(file, x=np.zeros(99))
+    for path in (file, write(folder, {"images": np.zeros((9, 9, 9), np.uint8)})):
+        options = Data(source=str(path))
+        before = data.identify(options)
+        assert data.identify(options) == before
+        inner = path if path.is_file() else path / "images"
+        os.utime(inner, (1, 1))
+        assert data.identify(options) != before

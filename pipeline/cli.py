@@ -137,6 +137,12 @@ for _stage in STAGES.values():
     app.command(_stage.name, help=_stage.help)(_COMMANDS.get(_stage.name) or _stage_command(_stage.name))
 
 
+@app.command("all", help="Run every stage, from the model to the report.")
+def every_stage(config: ConfigFile = None, assignments: Assignments = None, force: Force = False) -> None:
+    for stage in STAGES.values():
+        _run(stage, config, assignments, force)
+
+
 @app.command("localise", help=ON_DEMAND["localise"].help)
 def localise(
     precision: Annotated[str | None, typer.Option(help="The precision to examine (localise.precision).")] = None,

@@ -1,7 +1,5 @@
 """A small run, complete from training to benchmark, made from the artifacts' models: no stage has to run for it."""
 
-import json
-import zipfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -34,11 +32,12 @@ from made_records import (
 )
 
 from pipeline.artifacts import store
-from pipeline.artifacts.dataset import DatasetRecord, PerSplit
+from pipeline.artifacts.dataset import DatasetRecord, PerSplit, TargetRecord
 from pipeline.artifacts.disagreements import Answer, DifferingRunner, DifferingSample, Disagreements
 from pipeline.artifacts.engine import BatchProfile, CalibrationRecord, EngineRecord, GraphArithmetic
 from pipeline.artifacts.history import TrainingHistory
 from pipeline.artifacts.manifest import DatasetSummary, FileRecord, Fingerprint, Manifest
+from pipeline.artifacts.model import ModelRecord
 from pipeline.artifacts.parity import Hop, JudgedOn, JudgedRunner, ParityReport
 from pipeline.artifacts.recommendation import Choice, Excluded, Ranked, Recommendation
 from pipeline.artifacts.results import (
@@ -50,6 +49,7 @@ from pipeline.artifacts.results import (
     Span,
     Speedup,
 )
+from pipeline.artifacts.tensor import TensorRecord
 from pipeline.report.run import STAGES
 
 
@@ -81,14 +81,19 @@ def publish(root: Path, stage: str) -> None:
     ).write(root / stage / store.MANIFEST)
 
 
+IMAGE = TensorRecord(name="image", shape=(None, 8, 8, 1), dtype="uint8")
+PROBABILITIES = TensorRecord(name="probabilities", shape=(None, 10), dtype="float32")
+LABELS = {"shape": (None,), "dtype": "int64", "class_names": tuple("0123456789"), "largest": 9}
+
+
 def _train(folder: Path) -> None:
     DatasetRecord(
         name="digits",
         origin="scikit-learn's digits",
         substitute="",
         samples=SAMPLES,
-        image_shape=(8, 8, 1),
-        class_names=tuple("0123456789"),
+        inputs=(IMAGE,),
+        targets=(TargetRecord(**dict(PROBABILITIES) | LABELS),),
         sha256=PerSplit[str](train="1", validation="2", test="3"),
     ).write(folder / "dataset.json")
     TrainingHistory(
@@ -97,15 +102,26 @@ def _train(folder: Path) -> None:
         epochs=2,
         steps_per_epoch=40,
         seconds=3.0,
-        images_per_s=1234.5,
+        samples_per_s=1234.5,
         epoch_seconds=(2.0, 1.0),
         history={"accuracy": (0.5, 0.9), "loss": (1.0, 0.2), "val_accuracy": (0.6, 0.85), "val_loss": (0.9, 0.3)},
         test_accuracy=0.95,
         test_samples=540,
     ).write(folder / "history.json")
-    layers = [{"config": {"name": name}} for name in ("conv2d", "dense")]
-    with zipfile.ZipFile(folder / "model.keras", "w") as archive:
-        archive.writestr("config.json", json.dumps({"config": {"layers": layers}}))
+    ModelRecord(
+        source="article-cnn",
+        kind="function",
+        sha256=None,
+        file="train/model.keras",
+        name="article_cnn",
+        parameters=1234,
+        trained_epochs=2,
+        policy="float32",
+        inputs=(IMAGE,),
+        outputs=(PROBABILITIES,),
+        layers=("conv2d", "dense"),
+    ).write(folder / "model.json")
+    (folder / "model.keras").write_bytes(b"not read by the report")
 
 
 def _engines(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,13 +84,8 @@ def list_anew(artifacts: Path, stage: str) -> None:
 
 def _rename_layer(artifacts: Path, old: str, new: str) -> None:
     """Give a layer of the Keras model, and its nodes in the FP32 graph, another name."""
-    path = artifacts / "train/model.keras"
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    members["config.json"] = members["config.json"].replace(f'"{old}"'.encode(), f'"{new}"'.encode())
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
+    layers = json.loads((artifacts / "train/model.json").read_text("utf-8"))["layers"]
+    change(artifacts, "train/model.json", layers=[new if name == old else name for name in layers])
     graph = artifacts / "engine/fp32/model.onnx"
     model = onnx.load(graph)
     for node in model.graph.node:
@@ -119,13 +113,14 @@ def _hostile(tree: Any, key: str = "") -> Any:
 def hostile(artifacts: Path) -> str:
     """Put markup and script wherever an artifact has text, and return the page of it."""
     _rename_layer(artifacts, "conv2d", LAYER)
-    names = json.loads((artifacts / "train/dataset.json").read_text("utf-8"))["class_names"]
-    change(artifacts, "train/dataset.json", class_names=[f"{HOSTILE}{name}" for name in names], substitute=HOSTILE)
+    (target,) = json.loads((artifacts / "train/dataset.json").read_text("utf-8"))["targets"]
+    target["class_names"] = [f"{HOSTILE}{name}" for name in target["class_names"]]
+    change(artifacts, "train/dataset.json", targets=[target], substitute=HOSTILE)
     sample = {"index": 0, "label": 1} | {who: {"class_index": 2, "score": 0.5} for who in ("reference", "candidate")}
     row = {"runner": HOSTILE, "reference": "keras", "count": 1, "samples": [sample]}
     change(artifacts, "validate/disagreements.json", runners=[row])
     images = np.zeros((1, 28, 28, 1), np.uint8)
-    np.savez(artifacts / "validate/disagreements.npz", indices=np.array([0]), images=images)
+    np.savez(artifacts / "validate/disagreements.npz", indices=np.array([0]), image=images)
     for file in ("validate/parity.json", "benchmark/results.json", "benchmark/recommendation.json"):
         tree = json.loads((artifacts / file).read_text("utf-8"))
         (artifacts / file).write_text(json.dumps(_hostile(tree)), encoding="utf-8")

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline import registry
+from pipeline import registry, user_code
 
 
 def _from_commas(value: Any) -> Any:
@@ -81,13 +81,25 @@ class Model(Section):
     source: str = Field(
         ARTICLE_CNN,
         min_length=1,
-        description=f"{ARTICLE_CNN}; a .keras or .h5 file; or package.module:function that returns a model "
+        description=f"{ARTICLE_CNN}; a .keras, .h5 or .onnx file; a SavedModel folder; or package.module:function that "
+        "returns a model "
         "(docs/own-models.md)",
     )
     inputs: dict[str, str] = Field(
         {}, description='type and shape of each input, where the model does not tell: image = "uint8[?, 28, 28, 1]"'
     )
+    trust: bool = Field(False, description="whether a SavedModel, which is a program, may be run")
     imports: Names = Field((), description="modules that register the model's own layers, as package.module")
+
+    @property
+    def kind(self) -> Literal["function", "keras", "saved_model", "onnx"]:
+        """What `source` is: a function, or which kind of file. A legacy `.h5` file is a `keras` one."""
+        if self.source == ARTICLE_CNN or user_code.is_import_path(self.source):
+            return "function"
+        path = Path(self.source)
+        if path.is_dir():
+            return "saved_model"
+        return "onnx" if path.suffix == ".onnx" else "keras"
 
 
 class Train(Section):
@@ -132,6 +144,11 @@ class Engine(Section):
     batch_min: int = Field(1, ge=1)
     batch_opt: int = Field(64, ge=1, description="the batch size the engine is tuned for")
     batch_max: int = Field(1024, ge=1)
+    ranges: dict[str, dict[int, tuple[int, int, int]]] = Field(
+        {},
+        description="smallest, best and largest size of each dynamic axis but the batch, by input and axis, as "
+        "text.1 = [1, 64, 512]; unset: the size that the data has",
+    )
     workspace_mib: int | None = Field(None, ge=1, description="limit of the builder's workspace; unset: TensorRT's own")
     optimization_level: int | None = Field(None, ge=0, le=5, description="builder effort; unset: TensorRT's own")
     tune: bool = Field(True, description="measure which threads and chunks run each graph fastest here")
@@ -165,6 +182,10 @@ class Engine(Section):
                 "the batch profile must have batch_min ≤ batch_opt ≤ batch_max, "
                 f"not {self.batch_min}, {self.batch_opt}, {self.batch_max}"
             )
+        for name, axes in self.ranges.items():
+            for axis, (smallest, best, largest) in axes.items():
+                if not 1 <= smallest <= best <= largest:
+                    raise ValueError(f"ranges.{name}.{axis} must be 1 ≤ smallest ≤ best ≤ largest")
         return self
 
 

@@ -106,10 +106,10 @@ def _loaded(path: Path, compiled: bool) -> keras.Model:
                 "Replace Lambda layers by a keras.layers.Layer subclass registered with "
                 "@keras.saving.register_keras_serializable().",
             ) from error
-        if "Could not locate class" in reason or "Unknown layer" in reason or "custom" in reason.lower():
+        if any(words in reason.lower() for words in ("locate class", "unknown layer", "custom", "not be deserialized")):
             raise ArtifactError(
-                f"{path} has a layer that Keras does not know: {reason}",
-                "Name the module that registers it with model.imports=my_package.my_layers, and give the layer "
+                f"{path} has a layer or model that Keras cannot make again: {reason}",
+                "Name the module that registers it with model.imports=my_package.my_layers, and give its class "
                 "@keras.saving.register_keras_serializable().",
             ) from error
         raise ArtifactError(f"{path} cannot be loaded: {reason}", _AGAIN) from error

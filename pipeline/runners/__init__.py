@@ -11,6 +11,7 @@ from typing import Literal
 
 from pipeline import backends, environment, graphs, precisions, user_code
 from pipeline.artifacts.engine import EngineRecord, TuningRecord
+from pipeline.artifacts.model import ModelRecord
 from pipeline.artifacts.runner import BatchRange, Role, RunnerOptions, RunnerRecord
 from pipeline.artifacts.store import Published
 from pipeline.backends import LoadOptions, Session
@@ -104,16 +105,22 @@ def runners(published: Published, purpose: Purpose, *, source: str, threads: int
 
 
 def original(published: Published, source: str, threads: int) -> list[Runner]:
-    """Return every usual way to run the original Keras model, by the backends that run it."""
-    files = {"keras": "train/model.keras", "saved_model": "export/saved_model"}
+    """Return every usual way to run the original model, by the backends that run it."""
+    model = published.read(ModelRecord)
+    options = RunnerOptions(threads=threads)
+    if model.kind == "onnx":  # what runs it unchanged is what a user has before any pipeline
+        return [
+            _runner(_record("original", EXACT, variant, "fp32", model.file, options, f"original {variant}"), published)
+            for variant in backends.get(EXACT).VARIANTS
+        ]
+    files = {"saved_model": model.file}
+    if model.kind != "saved_model":
+        files = {"keras": model.file, "saved_model": "export/saved_model"}
     return [
-        _runner(
-            _record("original", name, variant, "fp32", files[kind.consumes], RunnerOptions(threads=threads)),
-            published,
-            source=source,
-        )
+        _runner(_record("original", name, variant, "fp32", file, options), published, source=source)
         for name in backends.names("original")
         for variant, kind in backends.get(name).VARIANTS.items()
+        if (file := files.get(kind.consumes))
     ]
 
 
@@ -127,18 +134,26 @@ def harness(published: Published) -> list[Runner]:
 
 
 def exact(published: Published, source: str) -> list[Runner]:
-    """Return the steps from the Keras model to each typed graph, without anything that may change the arithmetic.
+    """Return the steps from the original model to each typed graph, without anything that may change the arithmetic.
 
     Where a CPU lacks a precision's arithmetic it is emulated by rounding in FP32.
     """
-    options = RunnerOptions(exact=True)
-    keras = _record("exact", "tensorflow", "call", "fp32", "train/model.keras", options, "keras")
-    saved_model = _record("exact", "tensorflow", "saved_model", "fp32", "export/saved_model", options, "saved_model")
-    onnx = _record("exact", EXACT, "cpu", "fp32", "export/model.onnx", options, "onnx")
+    options, model = RunnerOptions(exact=True), published.read(ModelRecord)
+    onnx = ("onnx", EXACT, "cpu", "export/model.onnx")
+    chain = {
+        "saved_model": [("saved_model", "tensorflow", "saved_model", model.file), onnx],
+        "onnx": [("original", EXACT, "cpu", model.file), onnx],
+    }.get(
+        model.kind,
+        [
+            ("keras", "tensorflow", "call", model.file),
+            ("saved_model", "tensorflow", "saved_model", "export/saved_model"),
+            onnx,
+        ],
+    )
     found = [
-        _runner(keras, published, source=source),
-        _runner(saved_model, published, source=source),
-        _runner(onnx, published),
+        _runner(_record("exact", backend, variant, "fp32", file, options, name), published, source=source)
+        for name, backend, variant, file in chain
     ]
     for engine in engine_records(published):
         precision = precisions.get(engine.precision)

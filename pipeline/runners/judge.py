@@ -19,9 +19,6 @@ from pipeline.tensors import Outputs, first
 
 Decided = Literal["pass", "fail", "inconclusive"]
 
-KERAS = "keras"
-"""The name of the runner that everything is compared with."""
-
 BATCH_SAMPLES = 128
 """Samples, the first of the split, whose results are compared between batch sizes."""
 
@@ -59,11 +56,12 @@ class Judgement:
 
 
 def judge(runners: Sequence[Runner], criteria: Criteria) -> Judgement:
-    """Judge runners, each after the one that it is compared with, the exact Keras run first."""
+    """Judge runners, each after the one that it is compared with, the exact run of the original model first."""
+    original, steps = runners[0].record.name, _steps(runners)
     outputs: dict[str, Outputs] = {}
     judged, hops, differing = [], [], []
     for runner in runners:
-        record, reference = runner.record, before(runner.record)
+        record, reference = runner.record, before(runner.record, steps)
         try:
             with runner.open() as session:
                 outputs[record.name] = inference.infer(
@@ -76,24 +74,33 @@ def judge(runners: Sequence[Runner], criteria: Criteria) -> Judgement:
             if reference:
                 hops.append(_skipped_hop(record, reference, error.message))
             continue
-        judged.append(_against_keras(record, device, outputs, criteria, invariance))
+        judged.append(_against(original, record, device, outputs, criteria, invariance))
         if reference:
             hops.append(_hop(record, reference, outputs, criteria))
-        if KERAS in outputs and _has_precision(record):
+        if original in outputs and _has_precision(record):
             found = classification.disagreements(
-                first(outputs[KERAS]), first(outputs[record.name]), first(criteria.samples.labels()), DRAWN
+                first(outputs[original]), first(outputs[record.name]), first(criteria.samples.labels()), DRAWN
             )
             differing.append(
-                DifferingRunner(runner=record.name, reference=KERAS, count=found.count, samples=found.samples)
+                DifferingRunner(runner=record.name, reference=original, count=found.count, samples=found.samples)
             )
     return Judgement(tuple(judged), tuple(hops), tuple(differing))
 
 
-def before(record: RunnerRecord) -> str:
-    """Return the name of the runner that comes before this one on the way from Keras; empty for Keras itself."""
+def before(record: RunnerRecord, steps: Sequence[str]) -> str:
+    """Return the name of the runner before this one on the way from the original; empty for the original itself.
+
+    `steps` are those before any precision, in their order.
+    """
     if record.role == "exported":
         return f"typed {record.precision}"
-    return {KERAS: "", "saved_model": KERAS, "onnx": "saved_model"}.get(record.name, "onnx")
+    if record.name not in steps:
+        return steps[-1]
+    return ["", *steps][steps.index(record.name)]
+
+
+def _steps(runners: Sequence[Runner]) -> list[str]:
+    return [one.record.name for one in runners if one.record.role == "exact" and not _has_precision(one.record)]
 
 
 def _has_precision(record: RunnerRecord) -> bool:
@@ -114,16 +121,20 @@ def _skipped_hop(record: RunnerRecord, reference: str, reason: str) -> Hop:
     return Hop(reference=reference, candidate=record.name, verdict="skipped", reason=reason, comparison=None)
 
 
-def _against_keras(
-    record: RunnerRecord, device: str, outputs: dict[str, Outputs], criteria: Criteria, invariance: BatchInvariance
+def _against(
+    original: str,
+    record: RunnerRecord,
+    device: str,
+    outputs: dict[str, Outputs],
+    criteria: Criteria,
+    invariance: BatchInvariance,
 ) -> JudgedRunner:
-    """Return the verdict on a runner: the worse of its comparison with Keras and of its batches."""
-    total = _compared(record, KERAS, outputs, criteria) if record.name != KERAS and KERAS in outputs else None
+    """Return the verdict on a runner: the worse of its comparison with the original model and of its batches."""
+    itself = record.name == original
+    total = _compared(record, original, outputs, criteria) if original in outputs and not itself else None
     if total is None:
         verdict: Verdict = invariance.verdict
-        reason = (
-            "the original model, with which the others are compared" if record.name == KERAS else f"{KERAS} did not run"
-        )
+        reason = "the original model, with which the others are compared" if itself else f"{original} did not run"
     else:
         verdict, reason = total.verdict, total.reason
     if invariance.verdict == "fail":

@@ -19,7 +19,7 @@ from pipeline.config import AUTO, Config
 from pipeline.errors import ArtifactError, BackendUnavailable
 from pipeline.measuring.loadgen import logs, system
 from pipeline.measuring.loadgen.process import Fail, Receive, Tell, isolated
-from pipeline.runners import audit, inference, judge, serving
+from pipeline.runners import audit, inference, serving
 from pipeline.runners.serving import Wanted
 from pipeline.tables.loadgen import scenarios
 from pipeline.tensors import first
@@ -192,8 +192,8 @@ def _judged(parity: ParityReport, runner: RunnerRecord, answered: Answered) -> L
     fp32 = totals[0].accuracy_reference
     judged = parity.judged(runner)
     validated = judged.total.accuracy_candidate if judged and judged.total else None
-    if runner.role == "original":  # the exact Keras run stands for it
-        validated, judged = fp32, parity.named(judge.KERAS)
+    if runner.role == "original":  # the exact run of it stands for it
+        validated, judged = fp32, parity.runners[0]
     accuracy = answered.correct / answered.samples
     return LoadgenAccuracy(
         accuracy=accuracy,

@@ -6,23 +6,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from pipeline import data, digests, environment, user_code
+from pipeline import backends, data, digests, environment
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.history import TrainingHistory
 from pipeline.artifacts.manifest import DatasetSummary
 from pipeline.artifacts.model import ModelRecord
 from pipeline.artifacts.tensor import TensorRecord
-from pipeline.config import ARTICLE_CNN, Model, Train
+from pipeline.backends import LoadOptions
+from pipeline.config import Model, Train
 from pipeline.data import Dataset, Split
 from pipeline.errors import DataError
+from pipeline.graphs import keras_layers
 from pipeline.models import calling, sources
-from pipeline.models.calling import Caller
-from pipeline.tensors import CPU, FIRST_GPU, Signature
-from pipeline.training import compiling, feeding
+from pipeline.runners import inference
+from pipeline.tensors import CPU, FIRST_GPU, Signature, first
+from pipeline.training import adoption, compiling, feeding
 from pipeline.workflow.context import Context, Outcome
 
 ARTICLE_EPOCHS = 5
@@ -31,44 +32,35 @@ MIN_STEPS = 1_000
 
 
 def run(context: Context) -> Outcome:
-    """Publish `model.keras`, `model.json`, `history.json` and `dataset.json`."""
+    """Publish the original model, `model.json`, `history.json` and `dataset.json`."""
     config = context.config
-    options, source = config.train, config.model.source
     dataset = data.load(config.data)
-    epochs = _epochs(options, len(dataset.train), source)
+    epochs = _epochs(config.train, len(dataset.train), config.model)
     device = _device(context, epochs)
-
-    keras.utils.set_random_seed(options.seed)
-    model = _model(config.model, dataset, compiled=epochs > 0)
-    how = calling.caller(model, config.model.inputs)
-    model = calling.functional(model, how)
-    how = calling.caller(model)
-    signature = calling.signature(how)
-    dataset = data.bind(dataset, signature)
+    keras.utils.set_random_seed(config.train.seed)
+    prepared = _prepare(config.model, dataset, context.output, compiled=epochs > 0)
+    dataset = data.bind(dataset, prepared.record.signature)
     record = dataset.record()
     _say_data(context, record)
-    steps = math.ceil(len(dataset.train) / options.batch_size)
-    fitted = Fitted(0.0, (), {})
-    if epochs:
-        compiling.compile(model, how, dataset, _learning_rate(options, epochs * steps))
-        context.say(f"training {model.name} ({model.count_params():,} parameters): {epochs} epochs of {steps} steps")
-        fitted = _fit(context, model, how, dataset, epochs, steps)
+    fitted = Fitted(0.0, (), {}, 0)
+    if prepared.model is None or not epochs:
+        size = "" if prepared.record.parameters is None else f" ({prepared.record.parameters:,} parameters)"
+        context.say(f"adopting {prepared.record.name}{size} from {config.model.source} as it is")
     else:
-        context.say(f"adopting {model.name} ({model.count_params():,} parameters) from {source} as it is")
-    model.save(context.output / "model.keras")
-    # A model that only this process can load is found now, not by the next stage.
-    sources.read(context.output / "model.keras")
-    accuracy = _accuracy(model, how, dataset.test)
+        fitted = _fit(context, prepared.model, dataset, epochs)
+    if prepared.model is not None:
+        prepared.model.save(context.output / "model.keras")
+    accuracy = _accuracy(context.output / prepared.record.file.partition("/")[2], prepared.record, dataset.test)
     context.say(f"test accuracy {accuracy:.4f} on {len(dataset.test):,} samples of {dataset.name}")
 
     context.write(record)
-    context.write(_record(config.model, model, signature, epochs))
+    context.write(prepared.record.model_copy(update={"trained_epochs": epochs}))
     context.write(
         TrainingHistory(
             dataset=dataset.name,
             device=device,
             epochs=epochs,
-            steps_per_epoch=steps if epochs else 0,
+            steps_per_epoch=fitted.steps,
             seconds=round(fitted.seconds, 2),
             samples_per_s=round(epochs * len(dataset.train) / fitted.seconds, 1) if epochs else None,
             epoch_seconds=fitted.epoch_seconds,
@@ -84,51 +76,91 @@ def run(context: Context) -> Outcome:
     )
 
 
-def _model(options: Model, dataset: Dataset, *, compiled: bool) -> keras.Model:
-    """Return the configured model; a function is told the shape of a sample and how many classes there are."""
+class Prepared(NamedTuple):
+    """The configured model: its record, and itself where it is Keras's, which is yet to be published."""
+
+    record: ModelRecord
+    model: keras.Model | None
+
+
+def _prepare(options: Model, dataset: Dataset, output: Path, *, compiled: bool) -> Prepared:
+    """Find the configured model; what is no Keras model is published as it is."""
+    kind = options.kind
+    if kind in ("saved_model", "onnx"):
+        if compiled:
+            raise DataError(
+                f"model.source {options.source} cannot be trained: it is no Keras model",
+                "Leave train.epochs at 0, or give the .keras file.",
+            )
+        adopted = (adoption.saved_model if kind == "saved_model" else adoption.onnx_file)(options, output)
+        file, name, parameters, signature = adopted
+        return Prepared(_record(options, file, name, parameters, "float32", signature), None)
     shape = next((rows.shape[1:] for rows in dataset.test.inputs.values()), ())  # random inputs are drawn later
     targets = dataset.targets
-    return sources.find(options, shape, len(targets[0].classes) if targets else 0, compiled=compiled)
+    model = sources.find(options, shape, len(targets[0].classes) if targets else 0, compiled=compiled)
+    model = calling.functional(model, calling.caller(model, options.inputs))
+    signature = calling.signature(calling.caller(model))
+    record = _record(options, "train/model.keras", model.name, model.count_params(), sources.policy(model), signature)
+    return Prepared(record.model_copy(update={"layers": tuple(keras_layers.names(model))}), model)
 
 
-def _record(options: Model, model: keras.Model, signature: Signature, epochs: int) -> ModelRecord:
-    own = options.source == ARTICLE_CNN or user_code.is_import_path(options.source)
+def _record(
+    options: Model, file: str, name: str, parameters: int | None, policy: str, signature: Signature
+) -> ModelRecord:
     return ModelRecord(
         source=options.source,
-        kind="function" if own else "keras",
-        sha256=None if own else digests.of_path(Path(options.source)),
-        file="train/model.keras",
-        name=model.name,
-        parameters=model.count_params(),
-        trained_epochs=epochs,
-        policy=sources.policy(model),
+        kind=options.kind,
+        sha256=None if options.kind == "function" else digests.of_path(Path(options.source)),
+        file=file,
+        name=name,
+        parameters=parameters,
+        trained_epochs=0,
+        policy=policy,
         inputs=tuple(map(TensorRecord.of, signature.inputs)),
         outputs=tuple(map(TensorRecord.of, signature.outputs)),
+        layers=(),
     )
 
 
-def _accuracy(model: keras.Model, how: Caller, test: Split) -> float:
-    """Return the share of the samples whose best class is right."""
-    name = how.outputs[0].name
-    found = np.concatenate([one[name].argmax(axis=-1) for one in feeding.predict(model, how, test, 256)])
-    return float((found == test.labels()[name]).mean())
+ORIGINAL = {
+    "function": ("tensorflow", "call"),
+    "keras": ("tensorflow", "call"),
+    "saved_model": ("tensorflow", "saved_model"),
+    "onnx": ("onnxruntime", "cpu"),
+}
+"""The backend and the variant that run each kind of original exactly."""
+
+
+def _accuracy(path: Path, record: ModelRecord, test: Split) -> float:
+    """Return the share of the samples whose best class is right, by the published file.
+
+    A model that only this process can load is found now, not by the next stage.
+    """
+    backend, variant = ORIGINAL[record.kind]
+    with backends.get(backend).load(path, LoadOptions(variant, exact=True)) as session:
+        found = inference.infer(session, test, 256)
+    return float((first(found).argmax(axis=1) == first(test.labels())).mean())
 
 
 class Fitted(NamedTuple):
-    """How long the training took, in all and by epoch, and Keras's measures by epoch."""
+    """How long the training took, in all and by epoch, Keras's measures by epoch, and the steps of one."""
 
     seconds: float
     epoch_seconds: tuple[float, ...]
     history: dict[str, tuple[float, ...]]
+    steps: int
 
 
-def _fit(context: Context, model: keras.Model, how: Caller, dataset: Dataset, epochs: int, steps: int) -> Fitted:
+def _fit(context: Context, model: keras.Model, dataset: Dataset, epochs: int) -> Fitted:
     """Train the model.
 
     Raises:
         DataError: the loss is not a number.
     """
-    options = context.config.train
+    options, how = context.config.train, calling.caller(model)
+    steps = math.ceil(len(dataset.train) / options.batch_size)
+    compiling.compile(model, how, dataset, _learning_rate(options, epochs * steps))
+    context.say(f"training {model.name} ({model.count_params():,} parameters): {epochs} epochs of {steps} steps")
     started = time.monotonic()
     with _Progress(context, epochs, steps) as progress:
         history = model.fit(
@@ -142,7 +174,7 @@ def _fit(context: Context, model: keras.Model, how: Caller, dataset: Dataset, ep
     measures = {key: tuple(float(value) for value in values) for key, values in history.history.items()}
     if not all(map(math.isfinite, measures["loss"])):
         raise DataError("the training diverged: its loss is not a number", "Lower train.learning_rate.")
-    return Fitted(seconds, tuple(progress.epoch_seconds), measures)
+    return Fitted(seconds, tuple(progress.epoch_seconds), measures, steps)
 
 
 def _device(context: Context, epochs: int) -> str:
@@ -170,10 +202,10 @@ def _say_data(context: Context, record: DatasetRecord) -> None:
     )
 
 
-def _epochs(options: Train, samples: int, source: str) -> int:
+def _epochs(options: Train, samples: int, model: Model) -> int:
     if options.epochs != "auto":
         return options.epochs
-    if source != ARTICLE_CNN and not user_code.is_import_path(source):
+    if model.kind != "function":
         return 0  # a file holds a trained model
     return max(ARTICLE_EPOCHS, math.ceil(MIN_STEPS / math.ceil(samples / options.batch_size)))
 

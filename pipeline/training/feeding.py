@@ -1,7 +1,6 @@
 """Feeding a split to Keras: as arrays where they are small, else a batch at a time."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -9,7 +8,6 @@ import numpy as np
 
 from pipeline.data import Split
 from pipeline.models.calling import Caller
-from pipeline.tensors import Feed
 
 IN_MEMORY_BYTES = 1 << 30
 """A split up to this size is handed to Keras as arrays."""
@@ -55,11 +53,3 @@ def size(split: Split) -> int:
     """Return the bytes of a split's inputs and targets."""
     every = (*split.inputs.values(), *split.targets.values())
     return sum(math.prod(rows.shape) * rows.dtype.itemsize for rows in every)
-
-
-def predict(model: keras.Model, how: Caller, split: Split, batch: int) -> Iterator[Feed]:
-    """Yield the model's outputs by name, a batch at a time."""
-    names = [spec.name for spec in how.outputs]
-    for which in split.slices(batch):
-        result = model.predict_on_batch(how.arguments(split.feed(which)))
-        yield dict(zip(names, keras.tree.flatten(result), strict=True))

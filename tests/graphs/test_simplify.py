@@ -97,7 +97,7 @@ def test_a_models_single_numbers_are_shaped_and_its_results_are_bit_identical(
     assert graphs.element_types(found).keys() >= {name for node in before.graph.node for name in node.output}
     read = {name for node in found.graph.node for name in node.input}
     assert all(tensor.name in read for tensor in found.graph.initializer)
-    images = data.load(config.Data(name="digits")).test.images[:128]
+    images = data.load(config.Data(name="digits")).test.feed()[""][:128]
     ours, theirs = run(found, images), run(before, images)
     assert ours.std() > 0
     assert ours.tobytes() == theirs.tobytes()

@@ -18,8 +18,8 @@ from pipeline.measuring.worker import Worker, WorkerError
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    path = tmp_path / "images.npy"
-    np.save(path, np.random.default_rng(0).integers(0, 256, (6, 28, 28, 1), dtype=np.uint8))
+    path = tmp_path / "images.npz"
+    np.savez(path, image=np.random.default_rng(0).integers(0, 256, (6, 28, 28, 1), dtype=np.uint8))
     return path
 
 
@@ -35,7 +35,7 @@ def test_answers_what_the_model_answers_here(timed: Timed, images: Path) -> None
         found = worker.outputs()
         assert worker.measure("end_to_end", 0.001, 7).dtype == np.int64
     with backends.get("onnxruntime").load(timed.runner.path, timed.runner.options) as session:
-        expected = session.run({"image": np.load(images)})["probabilities"]
+        expected = session.run({"image": np.load(images)["image"]})["probabilities"]
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -51,9 +51,9 @@ def test_only_a_batch_it_was_not_built_for_is_no_failure(
     for value in (*graph.graph.input, *graph.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 4
     onnx.save(graph, tmp_path / "fixed.onnx")
-    np.save(tmp_path / "images.npy", np.zeros((8, side, side, 1), np.uint8))
+    np.savez(tmp_path / "images.npz", image=np.zeros((8, side, side, 1), np.uint8))
     fixed = replace(timed, runner=replace(timed.runner, path=tmp_path / "fixed.onnx"))
-    with Worker(fixed, tmp_path / "images.npy", batch) as worker:
+    with Worker(fixed, tmp_path / "images.npz", batch) as worker:
         assert worker.status == status, worker.reason
 
 

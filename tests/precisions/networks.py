@@ -22,6 +22,16 @@ class Article(NamedTuple):
     dataset: Dataset
     ranges: dict[str, float]
 
+    @property
+    def images(self) -> Array:
+        """Those of the test split, uint8 [samples, 28, 28, 1]."""
+        return self.dataset.test.feed()["image"]
+
+    @property
+    def labels(self) -> Array:
+        """Those of the test split."""
+        return self.dataset.test.labels()["probabilities"]
+
 
 def run(model: ModelProto, images: Array, level: Any = LEVELS.ORT_DISABLE_ALL) -> Array:
     """Return the first output for all images, in batches of 128, by ONNX Runtime on the CPU."""

@@ -43,7 +43,7 @@ def forward(article: Article, name: str) -> Array:
     kernel, bias, matrix, offset = weights(article.model)  # [32, 1, 3, 3], [32], [5408, 10], [10]
     first, second = (np.float32(value) for value in article.ranges.values())
 
-    pixels = each(article.dataset.test.images[:COUNT, ..., 0].astype(np.float32) * each(np.float32(1 / 255)))
+    pixels = each(article.images[:COUNT, ..., 0].astype(np.float32) * each(np.float32(1 / 255)))
     windows = np.lib.stride_tricks.sliding_window_view(product(pixels, first), (3, 3), (1, 2))  # [n, 26, 26, 3, 3]
     kernel = product(each(kernel), np.abs(kernel).max((1, 2, 3), keepdims=True))
     maps = each(np.einsum("nhwij,oij->nhwo", windows, kernel[:, 0], optimize=True) + each(bias))
@@ -68,12 +68,12 @@ def test_onnx_runtime_computes_what_the_format_says(name: str, level: LEVELS, ar
     precision = precisions.get(name)
     typed = precision.apply(article.model, amax=article.ranges)
     graph = typed if precision.emulate is None else precision.emulate(typed)
-    ours, emulated = run(graph, article.dataset.test.images[:COUNT], level), forward(article, name)
+    ours, emulated = run(graph, article.images[:COUNT], level), forward(article, name)
     # Sums in another order can tip a number to the next one of a coarse format, so the bound is of the mean.
     assert np.abs(ours - emulated).mean() < 2e-4
     assert np.mean(ours.argmax(1) == emulated.argmax(1)) >= 0.998
     if name != "fp32":  # and the rounding is there at all
-        difference = np.abs(emulated - run(article.model, article.dataset.test.images[:COUNT])).mean()
+        difference = np.abs(emulated - run(article.model, article.images[:COUNT])).mean()
         assert np.abs(ours - emulated).mean() < difference / 4
 
 
@@ -86,7 +86,7 @@ def test_extended_optimizations_do_not_compute_fp8(level: LEVELS, article: Artic
     typed = precisions.get("fp8").apply(article.model, amax=article.ranges)
     emulated = forward(article, "fp8")
     try:
-        optimized = run(typed, article.dataset.test.images[:COUNT], level)
+        optimized = run(typed, article.images[:COUNT], level)
     except Exception as error:  # ONNX Runtime's own, which it does not export
         assert "float8e4m3fn" in str(error)  # noqa: PT017
     else:

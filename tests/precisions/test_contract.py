@@ -39,7 +39,7 @@ def test_article(name: str, article: Article, build_rtx: Callable[[ModelProto, s
 
     emulated = runnable(name, typed)
     onnx.checker.check_model(emulated, full_check=True)
-    images, labels = article.dataset.test.images, article.dataset.test.labels
+    images, labels = article.images, article.labels
     reference, candidate = run(article.model, images).argmax(1), run(emulated, images).argmax(1)
     drop = np.mean(reference == labels) - np.mean(candidate == labels)
     print(f"{name}: accuracy drop {100 * drop:.2f} points, top-1 agreement {np.mean(reference == candidate):.4f}")
@@ -60,7 +60,7 @@ def test_network(
     assert len(build_rtx(typed, name)) > 0
     reference, candidate = run(model, images), run(runnable(name, typed), images)
     assert np.ptp(reference, axis=0).max() > 0.1
-    error = calibration.relative_error(reference, candidate)
+    error = calibration.relative_error({"y": reference}, {"y": candidate})
     print(f"{name}: relative error {error:.1e}, largest difference {np.abs(reference - candidate).max():.1e}")
     assert error <= DEEP[name]
 
@@ -78,7 +78,7 @@ def test_keep_fp32(name: str, article: Article, build_rtx: Callable[[ModelProto,
     precision = precisions.get(name)
     conv = next(node.name for node in article.model.graph.node if node.op_type == "Conv")
     typed = precision.apply(article.model, keep_fp32=[conv], amax=article.ranges)
-    kinds = {node.op_type: kind for node, kind in arithmetic.typed_products(typed)}
+    kinds = {product.node.op_type: product.kind for product in arithmetic.typed_products(typed)}
     assert kinds == {"Conv": "FLOAT", "MatMul": precision.compute_type}
     weights = {tensor.name: tensor.data_type for tensor in typed.graph.initializer}
     kept = next(node for node in typed.graph.node if node.op_type == "Conv")

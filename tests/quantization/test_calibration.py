@@ -13,16 +13,20 @@ IMAGES = RANDOM.integers(0, 256, (230, 4, 4, 1), np.uint8)
 LABELS = np.repeat([0, 1, 2, 0], [150, 40, 10, 30])
 
 
+def split(images: np.ndarray, labels: np.ndarray) -> Split:
+    """Return images with their labels under the model's names."""
+    return Split({"image": images}, {"y": labels})
+
+
 def dataset(repeated: int = 0) -> Dataset:
     """200 training images in three uneven classes, of which the test split repeats some."""
     test = np.concatenate([IMAGES[220:], IMAGES[:repeated]])
     return Dataset(
         "made up",
         "random",
-        train=Split(IMAGES[:200], LABELS[:200]),
-        validation=Split(IMAGES[200:220], LABELS[200:220]),
-        test=Split(test, np.zeros(len(test), np.int64)),
-        class_names=("0", "1", "2"),
+        train=split(IMAGES[:200], LABELS[:200]),
+        validation=split(IMAGES[200:220], LABELS[200:220]),
+        test=split(test, np.zeros(len(test), np.int64)),
     )
 
 
@@ -43,7 +47,7 @@ def one_product() -> onnx.ModelProto:
 
 def test_classes_are_balanced_as_far_as_they_go() -> None:
     samples = calibration.draw(dataset(), 60, seed=3)
-    assert np.bincount(samples.split.labels).tolist() == [25, 25, 10]
+    assert np.bincount(samples.split.labels()["y"]).tolist() == [25, 25, 10]
     assert len(set(samples.digests)) == 60
     assert calibration.draw(dataset(), 60, seed=3).digests == samples.digests
     assert calibration.draw(dataset(), 60, seed=4).digests != samples.digests
@@ -51,7 +55,7 @@ def test_classes_are_balanced_as_far_as_they_go() -> None:
 
 def test_what_the_engine_is_judged_by_is_passed_over() -> None:
     samples = calibration.draw(dataset(repeated=100), 100, seed=0)
-    assert not set(samples.digests) & set(calibration.digests(IMAGES[:100]))
+    assert not set(samples.digests) & set(calibration.digests(split(IMAGES[:100], LABELS[:100])))
     with pytest.raises(DataError, match="has only 100"):
         calibration.draw(dataset(repeated=100), 101, seed=0)
 
@@ -64,15 +68,15 @@ def test_a_count_that_cannot_be_is_refused(count: int) -> None:
 
 def test_made_up_and_held_out_samples_are_refused() -> None:
     noise = RANDOM.integers(0, 256, (3, 4, 4, 1), np.uint8)
-    mixed = Split(np.concatenate([IMAGES[:1], noise]), LABELS[:4])
+    mixed = split(np.concatenate([IMAGES[:1], noise]), LABELS[:4])
     with pytest.raises(DataError, match="3 of 4 calibration samples are not in the training split"):
         calibration.admit(mixed, dataset())
     with pytest.raises(DataError, match="2 of 2 calibration samples are not in the training split"):
-        calibration.admit(Split(IMAGES[200:202], LABELS[:2]), dataset())
+        calibration.admit(split(IMAGES[200:202], LABELS[:2]), dataset())
     with pytest.raises(DataError, match="1 of 2 calibration samples are in the validation or test split as well"):
-        calibration.admit(Split(IMAGES[:2], LABELS[:2]), dataset(repeated=1))
+        calibration.admit(split(IMAGES[:2], LABELS[:2]), dataset(repeated=1))
     with pytest.raises(DataError, match="0 of 0"):
-        calibration.admit(Split(IMAGES[:0], LABELS[:0]), dataset())
+        calibration.admit(split(IMAGES[:0], LABELS[:0]), dataset())
 
 
 def test_a_histogram_grows_without_losing_a_count() -> None:
@@ -122,9 +126,9 @@ def test_methods_cut_outliers_as_their_definitions_say() -> None:
 def test_observation_covers_every_activation_whatever_the_batch() -> None:
     model = one_product()
     samples = calibration.draw(dataset(), 50, seed=0)
-    one, other = (calibration.observe(model, samples, batch) for batch in (7, 50))
+    one, other = (calibration.observe(model, samples.split, batch) for batch in (7, 50))
     assert tuple(one) == quantize.activations(model) == ("x",)
-    assert one["x"].largest == other["x"].largest == samples.split.images.max()
+    assert one["x"].largest == other["x"].largest == samples.split.feed()["image"].max()
 
 
 def test_the_least_error_wins_and_the_first_among_equals() -> None:
@@ -136,8 +140,8 @@ def test_the_least_error_wins_and_the_first_among_equals() -> None:
 
 def test_the_record_says_what_was_used() -> None:
     samples = calibration.draw(dataset(), 30, seed=5)
-    seen = calibration.observe(one_product(), samples)
+    seen = calibration.observe(one_product(), samples.split)
     record = calibration.record(samples, seen, 5, "minmax", {"minmax": 0.1})
     assert record.classes == {"0": 10, "1": 10, "2": 10}
     assert record.sample_sha256 == samples.digests
-    assert record.activations["x"].amax == samples.split.images.max()
+    assert record.activations["x"].amax == samples.split.feed()["image"].max()

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import environment, precisions
+from pipeline import environment, graphs, precisions
 from pipeline.artifacts.sensitivity import TensorDifference
 from pipeline.backends import Session
+from pipeline.data import Split
 from pipeline.graphs import keras_layers, quantize
 from pipeline.quantization import divergence
 from pipeline.runners import inference
@@ -71,7 +72,7 @@ def test_resnet50_has_its_layers_names_and_is_compared_in_bounded_memory(
         weights=None, input_tensor=keras.layers.Rescaling(1 / 255)(image), input_shape=(96, 96, 3), classes=10
     )
     network.save(tmp_path / "model.keras")
-    layers = keras_layers.keras_layer_names(tmp_path / "model.keras")
+    layers = keras_layers.names(network)
     assert layers == [layer.name for layer in network.layers]
     graph = tf2onnx.convert(network, 18)
     groups = keras_layers.groups(graph, layers)
@@ -91,10 +92,11 @@ def test_resnet50_has_its_layers_names_and_is_compared_in_bounded_memory(
             yield Spy(session, asked, names)
 
     monkeypatch.setattr(inference, "loaded", spied)
-    images = random.integers(0, 256, (divergence.IMAGES_AT_ONCE + 1, 96, 96, 3), np.uint8)
+    images = random.integers(0, 256, (divergence.SAMPLES_AT_ONCE + 1, 96, 96, 3), np.uint8)
     typed = precisions.get("int8").apply(graph, (), dict.fromkeys(quantize.activations(graph), 4.0))
-    found = divergence.measure(graph, typed, images)
+    name = graphs.inputs(graph)[0].name
+    found = divergence.measure(graph, typed, Split({name: images}))
     assert list(found) == [name for node in graph.graph.node for name in node.output]
     assert all(count == 2 for count in names.values()), "each tensor is fetched once of each graph"
     assert max(tensors for tensors, _ in asked) == divergence.TENSORS_AT_ONCE
-    assert max(samples for _, samples in asked) == divergence.IMAGES_AT_ONCE
+    assert max(samples for _, samples in asked) == divergence.SAMPLES_AT_ONCE

@@ -19,7 +19,7 @@ from pipeline.graphs import keras_layers
 from pipeline.quantization import calibration, sensitivity
 from pipeline.runners import inference
 from pipeline.tasks import classification
-from pipeline.tensors import Array
+from pipeline.tensors import Array, Outputs, Signature, TensorSpec
 
 environment.prepare_tensorflow()
 with environment.native_log_hidden():
@@ -33,6 +33,15 @@ with environment.native_log_hidden():
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 DIGITS = data.load(config.Data(name="digits"))
+IMAGES, LABELS = DIGITS.train.feed()[""], DIGITS.train.labels()[""]
+TRAIN = data.Split({"image": IMAGES})
+BOUND = data.bind(
+    DIGITS,
+    Signature(
+        (TensorSpec("image", (None, 28, 28, 1), np.dtype(np.uint8)),),
+        (TensorSpec("probabilities", (None, 10), np.dtype(np.float32)),),
+    ),
+)
 
 
 class Planted(NamedTuple):
@@ -45,15 +54,24 @@ class Planted(NamedTuple):
     def localise(self, name: str, amax: dict[str, float] | None = None, **options: Any) -> LayerSensitivity:
         """Localise on the digits at a budget of half a point."""
         evaluator = sensitivity.Evaluator(
-            self.graph, precisions.get(name), amax, DIGITS.train.images, self.labels, budget_pp=0.5
+            self.graph,
+            precisions.get(name),
+            amax,
+            data.Split({"image": IMAGES}, {"probabilities": self.labels}),
+            budget_pp=0.5,
         )
         return sensitivity.localise(evaluator, layers=self.layers, model_sha256="0" * 64, **options)
 
-    def scores(self, name: str, keep_fp32: list[str], amax: dict[str, float] | None = None) -> Array:
+    def scores(self, name: str, keep_fp32: list[str], amax: dict[str, float] | None = None) -> Outputs:
         """Return the class scores with these layers in FP32."""
         precision = precisions.get(name)
         keep = keras_layers.resolve(self.graph, keep_fp32, self.layers)
-        return inference.scores(precision.apply(self.graph, keep, amax), precision, DIGITS.train.images, 64)
+        return inference.outputs(precision.apply(self.graph, keep, amax), precision, TRAIN, 64)
+
+
+def predicted(graph: ModelProto) -> Array:
+    """Return the best class of each training image in FP32."""
+    return inference.outputs(graph, precisions.get("fp32"), TRAIN, 64)["probabilities"].argmax(axis=1)
 
 
 def planted(model: keras.Model, folder: Path, labels: Array | None = None) -> Planted:
@@ -61,8 +79,8 @@ def planted(model: keras.Model, folder: Path, labels: Array | None = None) -> Pl
     model.save(folder / "model.keras")
     graph = tf2onnx.convert(model, 18)
     if labels is None:
-        labels = inference.scores(graph, precisions.get("fp32"), DIGITS.train.images, 64).argmax(axis=1)
-    return Planted(graph, keras_layers.keras_layer_names(folder / "model.keras"), labels)
+        labels = predicted(graph)
+    return Planted(graph, keras_layers.names(model), labels)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +116,7 @@ def outlier(tmp_path_factory: pytest.TempPathFactory) -> tuple[Planted, dict[str
     keras.utils.set_random_seed(0)
     model = models.article_cnn((28, 28, 1), 10)
     model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy", steps_per_execution=10)
-    model.fit(DIGITS.train.images, DIGITS.train.labels, batch_size=64, epochs=4, verbose=0)
+    model.fit(IMAGES, LABELS, batch_size=64, epochs=4, verbose=0)
     convolution, dense = model.get_layer(index=1), model.get_layer("probabilities")
     kernel, bias = convolution.get_weights()
     weights, dense_bias = dense.get_weights()
@@ -107,8 +125,8 @@ def outlier(tmp_path_factory: pytest.TempPathFactory) -> tuple[Planted, dict[str
     weights[3::32] /= 300  # flattened [13, 13, 32]: channels are innermost
     convolution.set_weights([kernel, bias])
     dense.set_weights([weights, dense_bias])
-    found = planted(model, tmp_path_factory.mktemp("outlier"), DIGITS.train.labels)
-    seen = calibration.observe(found.graph, calibration.draw(DIGITS, 256, seed=0))
+    found = planted(model, tmp_path_factory.mktemp("outlier"), LABELS)
+    seen = calibration.observe(found.graph, calibration.draw(BOUND, 256, seed=0).split)
     return found, calibration.ranges(seen, "minmax")
 
 
@@ -154,7 +172,7 @@ def test_an_overflow_is_named_and_repaired_with_few_layers(
 
 def test_the_overflowing_layer_alone_wins_nothing(overflow: Planted) -> None:
     """Its result would be cast to FP16 at the border: why both sides of what is too large are one unit."""
-    reference = inference.scores(overflow.graph, precisions.get("fp32"), DIGITS.train.images, 64)
+    reference = inference.outputs(overflow.graph, precisions.get("fp32"), TRAIN, 64)
     before = sensitivity.output_error(reference, overflow.scores("fp16", []))
     alone = sensitivity.output_error(reference, overflow.scores("fp16", ["too_large"]))
     assert alone > 0.9 * before > 0.01
@@ -220,13 +238,13 @@ def chain(depth: int, scale: float = 1) -> Planted:
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    labels = inference.scores(model, precisions.get("fp32"), DIGITS.train.images, 64).argmax(axis=1)
+    labels = predicted(model)
     return Planted(model, ["flatten", "rescaling", *(f"dense{i}" for i in range(depth)), "softmax"], labels)
 
 
 def ranges(case: Planted) -> dict[str, float]:
     """Return the ranges of a chain's activations."""
-    seen = calibration.observe(case.graph, calibration.draw(DIGITS, 256, seed=0))
+    seen = calibration.observe(case.graph, calibration.draw(BOUND, 256, seed=0).split)
     return calibration.ranges(seen, "minmax")
 
 
@@ -250,8 +268,8 @@ def test_cost_grows_linearly_with_the_layers(
     """`others` of the layers compute without a product: FP16 rounds there, INT8 does not."""
     case = chain(depth, scale=1e6)
     runs: list[int] = []
-    scores = inference.scores
-    monkeypatch.setattr(inference, "scores", lambda *arguments: runs.append(1) or scores(*arguments))
+    outputs = inference.outputs
+    monkeypatch.setattr(inference, "outputs", lambda *arguments: runs.append(1) or outputs(*arguments))
     calls: list[tuple[int, int, str]] = []
     found = case.localise(name, ranges(case), progress=lambda *call: calls.append(call))
     units = depth + others if name == "int8" else depth + others - 1  # the overflow joins rescaling and dense0
@@ -260,6 +278,36 @@ def test_cost_grows_linearly_with_the_layers(
     assert found.keep_fp32 == (("dense0",) if name == "int8" else ("rescaling", "dense0"))
     assert Counter(call[2] for call in calls)["search"] <= 2 * len(case.layers)
     assert len(runs) <= 2 + 3 * len(case.layers)
+
+
+def test_a_loop_is_one_layer_that_reads_what_its_body_reads(
+    tmp_path: Path, build_rtx: Callable[[ModelProto], bytes]
+) -> None:
+    """tf2onnx leaves a GRU as a Loop, whose body reads by name the numbers that FP16 cannot hold."""
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1), dtype="uint8"),
+            layers.Rescaling(1e3, name="up"),
+            layers.Reshape((28, 28), name="rows"),
+            layers.GRU(16, name="recurrent"),
+            layers.Dense(10, activation="softmax", name="head"),
+        ]
+    )
+    kernel, *others = model.get_layer("recurrent").get_weights()
+    model.get_layer("recurrent").set_weights([kernel / 255e3, *others])
+    case = planted(model, tmp_path)
+    assert "Loop" in {node.op_type for node in case.graph.graph.node}
+    found = case.localise("fp16")
+    assert found.baseline.verdict == "fail"
+    (unit,) = (unit for unit in found.groups if unit.overflows)
+    assert set(unit.layers) == {"up", "rows", "recurrent"}
+    assert found.result.verdict == "pass"
+    assert found.keep_fp32 is not None
+    assert "recurrent" in found.keep_fp32
+    kept = keras_layers.resolve(case.graph, found.keep_fp32, case.layers)
+    assert build_rtx(precisions.get("fp16").apply(case.graph, kept))
 
 
 class Oracle:
@@ -309,4 +357,4 @@ def test_an_fp32_graph_that_breaks_by_itself_is_refused() -> None:
 def test_output_error_is_the_total_variation_distance_and_nan_the_worst() -> None:
     reference = np.array([[0.5, 0.5, 0], [1, 0, 0], [0, 1, 0], [0, 0, 0]], np.float32)
     other = np.array([[0.25, 0.75, 0], [0, 0, 1], [np.nan, 1, 0], [0, 0, 0]], np.float32)
-    assert sensitivity.output_error(reference, other) == pytest.approx((0.25 + 1 + 1 + 0) / 4)
+    assert sensitivity.output_error({"y": reference}, {"y": other}) == pytest.approx((0.25 + 1 + 1 + 0) / 4)

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pipeline.artifacts.disagreements import DifferingRunner
 from pipeline.artifacts.parity import Hop, JudgedRunner
 from pipeline.artifacts.runner import BatchRange, Role, RunnerOptions, RunnerRecord
+from pipeline.data import Split
 from pipeline.errors import ArtifactError
 from pipeline.runners import Runner, judge
 from pipeline.runners.judge import Criteria, Judgement
@@ -24,8 +25,7 @@ CHAIN = ("keras", "saved_model", "onnx", "typed fp32")
 
 def criteria(**changes: object) -> Criteria:
     known = {
-        "images": IMAGES,
-        "labels": LABELS,
+        "samples": Split({"image": IMAGES}, {"probabilities": LABELS}),
         "batch_size": 64,
         "batch_sizes": (1, 7),
         "timed_batch_sizes": (16,),

@@ -280,7 +280,7 @@ def test_the_images_that_changed_are_kept_with_both_answers(copy: Path) -> None:
     with np.load(copy / "artifacts/validate/disagreements.npz") as kept:
         drawn = {sample["index"] for row in found["runners"] for sample in row["samples"]}
         assert set(kept["indices"].tolist()) == drawn
-        assert kept["images"].shape == (len(drawn), 28, 28, 1)
+        assert kept["image"].shape == (len(drawn), 28, 28, 1)
 
 
 def test_the_report_says_what_was_measured_and_what_was_not(main_job: Path) -> None:

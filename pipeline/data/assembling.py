@@ -94,7 +94,10 @@ def check(*splits: Split) -> None:
         if not one.inputs:
             raise ValueError("a split has no inputs")
         for name, found in rows.items():
-            if found.dtype.kind not in "biufV" or found.dtype.names or not found.shape:
+            if not isinstance(getattr(found, "dtype", None), np.dtype):
+                raise ValueError(f"the {name} is a {type(found).__name__}, not an array [samples, …]")
+            # NumPy calls the types of ml_dtypes, as bfloat16, kind V too.
+            if found.dtype.kind not in "biufV" or found.dtype.type is np.void or not found.shape:
                 raise ValueError(f"the {name} is {found.dtype} {list(found.shape)}, not numbers [samples, …]")
         counts = {name: len(found) for name, found in rows.items()}
         if len(set(counts.values())) != 1:
@@ -108,6 +111,8 @@ def check(*splits: Split) -> None:
 
 def _columns(one: Split) -> dict[str, Rows]:
     """Return inputs and targets by a name for messages."""
+    if not isinstance(one, Split) or not isinstance(one.inputs, Mapping) or not isinstance(one.targets, Mapping):
+        raise ValueError('a split is no Split({"input": array}, {"output": array})')
     return {
         **{f"input {name}".strip(): rows for name, rows in one.inputs.items()},
         **{f"target {name}".strip(): rows for name, rows in one.targets.items()},

@@ -51,7 +51,7 @@ def bind(dataset: Dataset, signature: Signature) -> Dataset:
 
     Raises:
         DataError: the model has inputs that the data lacks, or the other way round; a type or shape does not fit; or a
-            label is none of the output's classes.
+            label is none of the output's classes, or has no name where classes have names.
     """
     if dataset.random:
         return random_inputs.draw(dataset, signature)
@@ -74,7 +74,15 @@ def bind(dataset: Dataset, signature: Signature) -> Dataset:
         )
 
     class_names = {targets[name]: names for name, names in dataset.class_names.items() if name in targets}
-    return replace(dataset.each(fit), class_names=class_names)
+    bound = replace(dataset.each(fit), class_names=class_names)
+    for target in bound.targets:
+        if target.class_names and target.largest is not None and target.largest >= len(target.class_names):
+            raise DataError(
+                f"{dataset.name} has the label {target.largest} of {target.name}, and names {len(target.class_names)} "
+                f"classes: {', '.join(target.class_names)}",
+                "Number the classes from 0, and name all of them.",
+            )
+    return bound
 
 
 def _names(found: Mapping[str, Rows], wanted: Sequence[str], what: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from pipeline.data.splits import SPLIT_SEED, Dataset, RandomInputs, Split
+from pipeline.errors import DataError
 from pipeline.tensors import Array, Signature, TensorSpec
 
 SOURCE = "random"
@@ -24,10 +25,12 @@ def draw(dataset: Dataset, signature: Signature) -> Dataset:
 
 
 def _numbers(spec: TensorSpec, limits: RandomInputs, generator: np.random.Generator) -> Array:
-    """Return uint8 from 0 to 255, other integers below the configured limit, floats from 0 to 1."""
+    """Return uint8 from 0 to 255, other integers below the configured limit, floats from 0 to 1, for an input."""
     shape = (SAMPLES, *(limits.axis if size is None else size for size in spec.shape[1:]))
     if spec.dtype.kind in "iu":
         return generator.integers(0, 256 if spec.dtype == np.uint8 else limits.below, shape).astype(spec.dtype)
+    if spec.dtype.kind in "OSU":
+        raise DataError(f"the model's input {spec} takes text, which cannot be drawn", "Give data with data.source.")
     if spec.dtype.kind == "b":
         return generator.integers(0, 2, shape).astype(np.bool_)
     return generator.random(shape, np.float32).astype(spec.dtype)

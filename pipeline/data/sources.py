@@ -35,7 +35,10 @@ def load(source: str, options: config.Data) -> Dataset:
     if path.suffix == ".npz" and path.is_file():
         return npz.load(source)
     if path.suffix != ".npz" and path.is_dir():
-        return idx.load(source) if idx.files(path) else images.load(source)
+        try:
+            return idx.load(source) if idx.files(path) else images.load(source)
+        except OSError as error:
+            raise DataError(f"data.source {source} cannot be read: {error}", "Check who may read it.") from error
     if path.suffix == ".npz" and path.is_dir():
         raise DataError(f"data.source = {source!r} is a folder, where an .npz file belongs", KINDS)
     if path.exists():

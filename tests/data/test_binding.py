@@ -1,5 +1,7 @@
 """Fitting data to a model: names, shapes, types and labels, both sides named where they do not fit; random inputs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sample_sets import model
@@ -107,6 +109,12 @@ def test_other_targets_stay_as_they_are(targets: Array, output: str) -> None:
     found = data.bind(made({"row": ROWS}, {"kind": targets}), signature).test.labels()["kind"]
     np.testing.assert_array_equal(found, targets)
     assert found.dtype == targets.dtype
+
+
+def test_every_label_has_a_name_where_there_are_names() -> None:
+    dataset = replace(made({"row": ROWS}, {"kind": np.arange(6) % 3}), class_names={"kind": ("cat", "dog")})
+    with pytest.raises(DataError, match="has the label 2 of kind, and names 2 classes: cat, dog"):
+        data.bind(dataset, CLASSIFIER)
 
 
 def test_a_mask_loses_its_last_axis_of_one() -> None:

@@ -95,6 +95,9 @@ def test_a_disk_that_is_too_small_is_named(tmp_path: Path, monkeypatch: pytest.M
         ({"x_train": X, "x_test": X[:0]}, "a split has no samples"),
         ({"x_train": X, "x_test": X[:, :2]}, "input [3]; input [2]"),
         ({"x": np.array("text")}, "the input is <U4 []"),
+        ({"x": np.zeros(9, "V2")}, "the input is |V2 [9], not numbers"),
+        ({"x": np.zeros(9, "M8[s]")}, "the input is datetime64[s] [9]"),
+        ({"x": np.zeros(9, [("a", int)])}, "not numbers"),
         ({"x": np.array([[1, 2], [3]], object)}, "x is an array of Python objects"),
     ],
 )

@@ -110,6 +110,20 @@ PAIR = "def load(): return [(np.zeros((20, 8, 8, 1), np.uint8), np.arange(20))] 
             """,
             "input x 5, target y 4",
         ),
+        (
+            """
+            from pipeline.data import Dataset, Split
+            def load(): return Dataset("theirs", "", *[Split({"x": [1, 2]})] * 3)
+            """,
+            "the input x is a list, not an array",
+        ),
+        (
+            """
+            from pipeline.data import Dataset, Split
+            def load(): return Dataset("theirs", "", *[Split(np.zeros((5, 8)), np.zeros(5))] * 3)
+            """,
+            'a split is no Split({"input": array}',
+        ),
         ("load = 3", "is a int, not a function"),
         ("def other(): pass", "has no attribute 'load'"),
         ("import no_such_module_at_all", "no_such_module_at_all"),

@@ -29,7 +29,6 @@ def _from_commas(value: Any) -> Any:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_from_commas)]
 BatchSizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_from_commas), Field(min_length=1)]
-ImportPath = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
 AUTO = "auto"
 ARTICLE_CNN = "article-cnn"
@@ -50,16 +49,18 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Which samples: the images, their labels, and how they are split."""
+    """Which samples: what goes into the model, what should come out, and how they are split."""
 
     name: Literal["auto", "mnist", "digits"] = Field(
         "auto", description="auto: MNIST if it is available, else the embedded digits, with a warning"
     )
     source: str = Field(
         "",
-        pattern=f"^$|{ImportPath}",
-        description="your own data, as package.module:function (docs/own-models.md)",
+        description="your own data: an .npz file, a folder of images or IDX files, package.module:function; or random: "
+        "no data, for export, build and timing only (docs/own-models.md)",
     )
+    random_below: int = Field(2, ge=1, description="random integer inputs are below this (uint8: below 256)")
+    random_axis: int = Field(32, ge=1, description="size of a dynamic axis of random inputs")
     dir: Path | None = Field(
         None, description="folder with MNIST's four IDX files, gzip or not; unset: the variable PIPELINE_DATA_DIR"
     )
@@ -69,6 +70,8 @@ class Data(Section):
     def _one_source(self) -> "Data":
         if self.source and self.name != "auto":
             raise ValueError(f"set data.name ({self.name!r}) or data.source ({self.source!r}), not both")
+        if self.source in ("auto", "mnist", "digits"):
+            raise ValueError(f"data.source {self.source!r}: set data.name, or write ./{self.source} for a folder")
         return self
 
 

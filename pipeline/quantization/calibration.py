@@ -23,13 +23,10 @@ from onnxruntime.quantization.calibrate import HistogramCollector
 
 from pipeline import graphs
 from pipeline.artifacts.engine import ActivationRange, CalibrationRecord
-from pipeline.data import Dataset, Split
+from pipeline.data import Dataset, Split, inspection
 from pipeline.errors import BuildError, DataError
 from pipeline.graphs import quantize
 from pipeline.tensors import Outputs
-
-READ_AT_ONCE = 1024
-"""Samples that are read together."""
 
 BINS = 2048
 """Bins of an activation's histogram. ONNX Runtime's own 128 leave its entropy method a single threshold to choose."""
@@ -53,27 +50,15 @@ class Samples:
     digests: tuple[str, ...]
 
 
-def digests(split: Split) -> tuple[str, ...]:
-    """Return the SHA-256 of each sample's inputs."""
-    found = []
-    for which in split.slices(READ_AT_ONCE):
-        arrays = split.feed(which).values()
-        for i in range(which.stop - which.start):
-            running = hashlib.sha256()
-            for rows in arrays:
-                running.update(rows[i].tobytes())
-            found.append(running.hexdigest())
-    return tuple(found)
-
-
 def admit(split: Split, dataset: Dataset) -> Samples:
     """Return the samples, every one of which must be in the dataset's training split and in no other.
 
     Raises:
         DataError: a sample is not of the training split, as random data never is, or is one the engine is judged by.
     """
-    found = digests(split)
-    strangers = len(set(found) - set(digests(dataset.train)))
+    _refuse_random(dataset)
+    found = _hex(inspection.look(split.inputs, {}, "calibration samples").samples)
+    strangers = len(set(found) - set(_hex(dataset.seen["train"].samples)))
     if strangers or not found:
         raise DataError(
             f"{strangers} of {len(found)} calibration samples are not in the training split",
@@ -91,14 +76,16 @@ def admit(split: Split, dataset: Dataset) -> Samples:
 def draw(dataset: Dataset, count: int, seed: int) -> Samples:
     """Return `count` samples of the training split, as many of each class as can be; the same ones for the same seed.
 
-    A class with too few gives all it has, and the others make up for it. Images that the validation or test split has
+    A class with too few gives all it has, and the others make up for it. Samples that the validation or test split has
     as well are passed over.
 
     Raises:
-        DataError: there are fewer than `count` samples to choose from.
+        DataError: there are fewer than `count` samples to choose from, or the data are random.
     """
+    _refuse_random(dataset)
     train, held_out = dataset.train, _held_out(dataset)
-    own = [i for i, digest in enumerate(digests(train)) if digest not in held_out]
+    digests = _hex(dataset.seen["train"].samples)
+    own = [i for i, digest in enumerate(digests) if digest not in held_out]
     if not 0 < count <= len(own):
         raise DataError(
             f"calibration needs {count} samples from the training split, which has only {len(own)}",
@@ -111,19 +98,31 @@ def draw(dataset: Dataset, count: int, seed: int) -> Samples:
         members = np.flatnonzero(labels[order] == label)
         turn[members] = np.arange(len(members))
     chosen = order[np.argsort(turn, kind="stable")[:count]]
-    return admit(train.take(chosen), dataset)
+    return Samples(train.take(chosen), tuple(digests[i] for i in chosen))
 
 
 def strata(split: Split) -> NDArray[np.integer[Any]]:
     """Return the class of each sample, by which calibration draws evenly; one class for all where there is none."""
-    for rows in split.labels().values():
-        if rows.dtype.kind in "iu" and rows.ndim == 1:
-            return rows
+    for rows in split.targets.values():
+        if rows.dtype.kind in "iu" and len(rows.shape) == 1:
+            return np.asarray(rows[:])
     return np.zeros(len(split), np.int64)
 
 
+def _refuse_random(dataset: Dataset) -> None:
+    if dataset.random:
+        raise DataError(
+            "nothing can be calibrated on random inputs (data.source=random): the ranges found would not fit real data",
+            "Leave out the precisions that calibrate (--set engine.precisions=fp32,fp16), or give data.",
+        )
+
+
 def _held_out(dataset: Dataset) -> set[str]:
-    return {*digests(dataset.validation), *digests(dataset.test)}
+    return {*_hex(dataset.seen["validation"].samples), *_hex(dataset.seen["test"].samples)}
+
+
+def _hex(samples: NDArray[np.uint8]) -> tuple[str, ...]:
+    return tuple(one.tobytes().hex() for one in samples)
 
 
 class Activation:

@@ -95,8 +95,8 @@ def _prepare(options: Model, dataset: Dataset, output: Path, *, compiled: bool) 
         adopted = (adoption.saved_model if kind == "saved_model" else adoption.onnx_file)(options, output)
         file, name, parameters, signature = adopted
         return Prepared(_record(options, file, name, parameters, "float32", signature), None)
-    shape = next(iter(dataset.test.inputs.values())).shape[1:]
-    targets = dataset.record().targets
+    shape = next((rows.shape[1:] for rows in dataset.test.inputs.values()), ())  # random inputs are drawn later
+    targets = dataset.targets
     model = sources.find(options, shape, len(targets[0].classes) if targets else 0, compiled=compiled)
     model = calling.functional(model, calling.caller(model, options.inputs))
     signature = calling.signature(calling.caller(model))

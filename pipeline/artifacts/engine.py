@@ -91,6 +91,8 @@ class EngineRecord(Artifact):
     ranges: dict[str, dict[int, tuple[int, int, int]]] = Field(default_factory=dict)
     """Smallest, best and largest size of each other dynamic axis, by input and axis."""
     arithmetic: GraphArithmetic | None = None
+    left_in_fp32: dict[str, int] = Field(default_factory=dict)
+    """Products that the precision does not reach, by operator, as `MatMul inside a Loop`."""
     """As found in the typed graph; null where there is none."""
     mean_bits: float
     """Bits of an operand, averaged over the multiply-accumulates (TF32: 19)."""

@@ -60,6 +60,11 @@ def groups(model: ModelProto, layers: Collection[str]) -> list[Group]:
     return [Group(name, tuple(nodes)) for name, nodes in members.items()]
 
 
+def homes(model: ModelProto, layers: Collection[str]) -> dict[str, str]:
+    """Return the layer of each node, by the node's name."""
+    return {node: group.name for group in groups(model, layers) for node in group.nodes}
+
+
 def _home(node: NodeProto, layers: Collection[str]) -> str:
     """Return the layer that a node is named after; "" where it is after none, or was put between two layers."""
     if node.op_type in LAYOUT and re.search(r"__\d+$", node.name):  # tf2onnx numbers what it adds

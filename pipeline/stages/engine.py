@@ -154,7 +154,10 @@ def _say(context: Context, record: EngineRecord) -> None:
     if record.status == "failed" or record.arithmetic is None:
         context.warn(f"{name}: could not be built")  # why is in the error at the end
         return
-    types = ", ".join(f"{count} × {kind}" for kind, count in record.arithmetic.compute_nodes.items())
+    types = ", ".join(f"{count} × {kind}" for kind, count in record.arithmetic.compute_nodes.items()) or "no product"
+    if record.left_in_fp32:
+        left = ", ".join(f"{count} × {operator}" for operator, count in record.left_in_fp32.items())
+        types = f"{types} ({left}: in FP32, which {name} does not reach)"
     if record.engine is None:
         context.say(f"{name}: {types}; no engine")
         return

@@ -46,7 +46,10 @@ def test_precision(name: str, network: str, build_rtx: Callable[[ModelProto, str
     runnable = precision.emulate(typed) if precision.emulate else typed
     onnx.checker.check_model(runnable, full_check=True)
     assert len(build_rtx(typed, name)) > 0
-    errors = [calibration.relative_error(*pair) for pair in zip(run(model, feed), run(runnable, feed), strict=True)]
+    errors = [
+        calibration.relative_error({"y": before}, {"y": after})
+        for before, after in zip(run(model, feed), run(runnable, feed), strict=True)
+    ]
     print(f"{name} of {network}: relative errors {errors}")
     assert max(errors) <= ERROR[name]
 

@@ -63,7 +63,7 @@ def convert_function(
     """
     handles = Handles()
     with handles.in_use():
-        converted = _convert(freeze(function, signature), opset, layers)
+        converted = _convert(freeze(function, signature, layers), opset, layers)
     handles.put_back(converted)
     repairs.repair(converted)
     graph = simplify.simplify(fold.fold(converted))
@@ -88,6 +88,7 @@ def _convert(frozen: Frozen, opset: int, layers: Collection[str]) -> onnx.ModelP
                 const_node_values=frozen.weights,
                 tensors_to_rename=frozen.inputs | frozen.outputs,
             )
+            converted.delete_unused_nodes(converted.outputs)
             refusals.check(converted, layers, said)
             model: onnx.ModelProto = tf2onnx.optimizer.optimize_graph(converted).make_model("a Keras model")
         except BuildError:

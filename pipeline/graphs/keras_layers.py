@@ -54,13 +54,15 @@ def _layer_paths(layers: list[dict[str, Any]], above: str = "") -> Iterator[str]
 
 def names(model: Any) -> list[str]:
     """Return the names of a loaded Keras model's layers as `keras_layer_names` does; a subclassed one's too."""
+    return [path for path, _ in walk(model)]
 
-    def walk(layers: Iterable[Any], above: str) -> Iterator[str]:
-        for layer in layers:
-            yield f"{above}{layer.name}"
-            yield from walk(getattr(layer, "layers", ()), f"{above}{layer.name}/")
 
-    return list(walk(model.layers, ""))
+def walk(model: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield a loaded Keras model's layers, and the operations between them, each with its name."""
+    for layer in getattr(model, "operations", None) or getattr(model, "layers", None) or ():
+        path = f"{above}{layer.name}"
+        yield path, layer
+        yield from walk(layer, f"{path}/")
 
 
 def groups(model: ModelProto, layers: Collection[str]) -> list[Group]:

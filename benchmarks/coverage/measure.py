@@ -4,7 +4,7 @@ import re
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,11 @@ OK, NOT_APPLICABLE = "ok", "no product"
 Result = dict[str, Any]
 
 
-def measure(case: Case) -> Result:
-    """Take a case as far as it goes; return, for each of `STEPS` reached, `OK` or the reason it failed."""
+def measure(case: Case, built: Sequence[str] = PRECISIONS) -> Result:
+    """Take a case as far as it goes; return, for each of `STEPS` reached, `OK` or the reason it failed.
+
+    `built` are the precisions in which engines are built.
+    """
     start = time.perf_counter()
     result: Result = {}
     model = _model(case)
@@ -48,7 +51,7 @@ def measure(case: Case) -> Result:
         names = [value.name for value in graph.graph.input]
         named = [dict(zip(names, feed, strict=True)) for feed in feeds]
         _step(result, "equal", lambda: _compare(graph, named, expected))
-        for precision in PRECISIONS:
+        for precision in built:
             _step(result, precision, partial(_build, graph, precision, named))
     result["seconds"] = round(time.perf_counter() - start, 1)
     result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

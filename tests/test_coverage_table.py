@@ -12,7 +12,7 @@ from benchmarks.coverage.measure import NOT_APPLICABLE, OK, STEPS
 def test_the_fast_cases_come_through() -> None:
     fast = [key for key, case in BY_KEY.items() if case.fast]
     assert 10 <= len(fast) <= 16
-    found = {key: in_a_child(key, seconds=60) for key in fast}
+    found = {key: in_a_child(key, patience=60) for key in fast}
     assert {
         key: {step: row.get(step) for step in STEPS if row.get(step) not in (OK, NOT_APPLICABLE)}
         for key, row in found.items()
@@ -20,7 +20,7 @@ def test_the_fast_cases_come_through() -> None:
 
 
 def test_a_case_that_takes_too_long_is_ended() -> None:
-    assert in_a_child("core: Dense", seconds=0.01) == {"export": "took more than 0.01 s"}
+    assert in_a_child("core: Dense", patience=0.01) == {"export": "took more than 0.01 s"}
 
 
 def test_the_page_counts_and_gives_reasons() -> None:

@@ -62,13 +62,14 @@ def _step(result: Result, name: str, run: Callable[[], Any]) -> bool:
     try:
         result[name] = run() or OK
     except Exception as error:  # what any library may raise is what the table is about
-        result[name] = _reason(error)
+        result[name] = reason(error)
     return bool(result[name] == OK)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return an error in one line of at most 300 characters, without folders of this machine."""
     text = error.message if isinstance(error, BuildError) else f"{type(error).__name__}: {error}"
-    return re.sub(r'(?<=["\s(])/\S+/', "", " ".join(text.split()))[:300]
+    return re.sub(r'\x1b\[\d+m|(?:^|(?<=["\s(]))/\S+/', "", " ".join(text.split()))[:300]
 
 
 def _model(case: Case) -> keras.Model:

@@ -49,8 +49,15 @@ def freeze(function: Function, signature: Sequence[tf.TensorSpec], layers: Colle
         order[:] = found  # TensorFlow sorts a dictionary by its keys
         return found
 
-    with _transparent():
-        concrete = tf.function(named, input_signature=list(signature)).get_concrete_function()
+    try:
+        with _transparent():
+            concrete = tf.function(named, input_signature=list(signature)).get_concrete_function()
+    except Exception as error:  # whatever the model's own code raises
+        lines = [f"export: TensorFlow cannot trace the model: {type(error).__name__}", *str(error).splitlines()]
+        raise BuildError(
+            "\n  ".join(filter(str.strip, lines)),
+            "Its layers have to work on dimensions that are not known (None): fix the layer named above, or the shape.",
+        ) from error
     _check(concrete, layers)
     tensors = [tensor for tensor in concrete.inputs if tensor.dtype != tf.resource][: len(signature)]
     inputs = {tensor.name: spec.name for tensor, spec in zip(tensors, signature, strict=True)}

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from pipeline import backends, data, exporters
+from pipeline import backends, conversion, data, exporters, graphs
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.model import ModelRecord
 from pipeline.backends import LoadOptions
@@ -47,7 +47,7 @@ def run(context: Context) -> Outcome:
     for what, feed in feeds.items():
         expected = _expected(model, feed)
         for exporter in exported:
-            _compare(context.output / exporter.FILE, *CHECKED_BY[exporter.ARTIFACT], feed, expected, what)
+            _compare(context.output / exporter.FILE, *CHECKED_BY[exporter.ARTIFACT], feed, expected, what, model)
     context.say(f"all agree with the original on test samples: {', '.join(feeds)}")
     return Outcome()
 
@@ -80,19 +80,35 @@ def _expected(model: Exportable, feed: Feed) -> Outputs:
     return {name: one.numpy() for name, one in found.items()}
 
 
-def _compare(path: Path, backend: str, options: LoadOptions, feed: Feed, expected: Outputs, what: str) -> None:
+def _compare(
+    path: Path,
+    backend: str,
+    options: LoadOptions,
+    feed: Feed,
+    expected: Outputs,
+    what: str,
+    model: Exportable,
+) -> None:
+    """Raise BuildError unless what was exported computes what the original does."""
     with backends.get(backend).load(path, options) as session:
         found = session.run(feed)
     for name, want in expected.items():
-        if found[name].shape != want.shape or not EQUAL.holds(found[name], want):
-            if found[name].shape != want.shape:
-                raise BuildError(
-                    f"{path.name} in {backend} returns {name} of shape {list(found[name].shape)}, not "
-                    f"{list(want.shape)}, at {what}",
-                    "The conversion is wrong for this model; please report it with the model.",
-                )
-            raise BuildError(
-                f"{path.name} in {backend} differs from the original by up to "
-                f"{np.abs(found[name] - want).max():.3g} in {name}, at {what}",
-                "The conversion is wrong for this model; please report it with the model.",
-            )
+        got = found[name]
+        if got.shape == want.shape and EQUAL.holds(got, want):
+            continue
+        if got.shape == want.shape:
+            how = f"differs from the original by up to {np.abs(got - want).max():.3g} in {name}"
+        else:
+            how = f"returns {name} of shape {list(got.shape)}, not {list(want.shape)}"
+        raise BuildError(
+            f"{path.name} in {backend} {how}, at {what}{_where(model, path, feed)}",
+            "The conversion is wrong for this model: replace that layer, or please report it with the model.",
+        )
+
+
+def _where(model: Exportable, path: Path, feed: Feed) -> str:
+    """Say which Keras layer is the first that the graph does not compute, where that can be told."""
+    if path.suffix != ".onnx" or not model.layers:
+        return ""
+    found = conversion.first_difference(model.owner, graphs.load(path), {name: rows[:2] for name, rows in feed.items()})
+    return f"; the first layer that differs is {found.layer}, by up to {found.max_abs:.3g}" if found else ""

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline.artifacts.dataset import DatasetRecord, PerSplit, TargetRecord
 from pipeline.artifacts.tensor import TensorRecord
 from pipeline.tensors import Array, Feed
+from pipeline.tensors import Rows as Rows
 
 SPLIT_SEED = 0
 """Fixed, and not the training seed: the test set must not move when a user tries another seed."""
@@ -22,26 +23,6 @@ Which = slice | NDArray[np.integer[Any]]
 
 THE_ONLY = ""
 """The name of an input or target whose source gives it none: it fits a model that has one, whatever it is called."""
-
-
-class Rows(Protocol):
-    """The samples of one input or target, [samples, …]: an array, a memory map, or what reads them when asked for."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The number of samples, then the shape of one."""
-        ...
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The type of an element."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, which: Any, /) -> Array:
-        """Return the samples of a slice or of an array of indices, in memory."""
-        ...
 
 
 @dataclass(frozen=True)

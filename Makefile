@@ -24,7 +24,7 @@ INSTALLED := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 ARGS ?=
 
 .NOTPARALLEL:
-.PHONY: all $(STAGES) localise bench-peers setup doctor predict test browser browser-test check format lint types help
+.PHONY: all $(STAGES) localise bench-peers setup doctor predict test gpu-check browser browser-test check format lint types help
 
 all: $(STAGES) ## everything, from training to the report
 
@@ -71,6 +71,9 @@ endif
 
 test: $(INSTALLED) ## all tests; PIPELINE_DATA_DIR names a folder with MNIST for those that need it
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+
+gpu-check: $(INSTALLED) ## the tests that need a GPU; without one they fail
+	REQUIRE_GPU=1 $(BIN)/python -m pytest -m gpu $(ARGS)
 
 browser: $(INSTALLED) ## a Chromium for browser-test, where there is none: Debian's, or else Playwright's
 	@test -n "$(BROWSER)" || { command -v apt-get >/dev/null && \

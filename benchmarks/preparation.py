@@ -68,7 +68,7 @@ def _tune(network: Network, written: Written, folder: Path, threads: int) -> Pre
 
 
 def _build(network: Network, onnx: Path, engine: Path) -> str:
-    """Build a TensorRT engine for the batches that are timed, and return its digest. Never run on a GPU yet."""
+    """Build a TensorRT engine for the batches that are timed, and return its digest. Never run: no TensorRT yet."""
     from pipeline.backends.tensorrt import build
 
     best = sorted(network.batch_sizes)[len(network.batch_sizes) // 2]

@@ -74,7 +74,7 @@ def rows(timed: Timed, mode: Mode) -> list[tuple[str, ...]]:
             row += ["", "", ""]
         else:
             ratio = statistics.speedup(summary.round_p50_us, rival.timing.round_p50_us)
-            floor = speedups.floor_of(cell.batch, mode, floors)
+            floor = speedups.floor_between(cell, rival, floors)
             verdict = statistics.verdict(ratio, floor)
             row += [
                 f"{ratio.ratio:.2f}×",
@@ -110,7 +110,7 @@ def checks(everything: Sequence[Timed]) -> Iterator[Claim]:
             mine, bare = timed.find(ONNXRUNTIME, batch), timed.find(LOOP, batch)
             if mine is None or bare is None:
                 continue
-            where, floor = f"{timed.network}, batch {batch:,}", speedups.floor_of(batch, MODES[0], floors)
+            where, floor = f"{timed.network}, batch {batch:,}", speedups.floor_between(mine, bare, floors)
             ours_us, bare_us = mine.timing.round_p50_us, bare.timing.round_p50_us
             if batch == 1:
                 ratio = statistics.speedup(ours_us, bare_us)

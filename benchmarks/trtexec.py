@@ -1,6 +1,6 @@
 """NVIDIA's trtexec on the same engine, by its own clock: shown apart, since it is not timed by the harness.
 
-Never run: there was no GPU where this was written. Its summary is read as users show it (NVIDIA/TensorRT#4177).
+Never run: TensorRT has not been at hand yet. Its summary is read as users show it (NVIDIA/TensorRT#4177).
 """
 
 import re

@@ -1,8 +1,8 @@
 """CUDA through cuda.core: the device, streams, memory, captured graphs, and a clock on the device.
 
 cuda.core is imported inside functions: it may be absent. Its objects are passed on as they are, since a wrapper would
-cost time between two launches. Nothing here was ever run on a GPU: there was none where it was written. The test that
-checks every name against the API (see pipeline.backends.tensorrt.build) covers this file too.
+cost time between two launches. All but `Memory.download` has run on a GPU. The test that checks every name against the
+API (see pipeline.backends.tensorrt.build) covers this file too.
 """
 
 import math

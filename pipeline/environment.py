@@ -15,6 +15,7 @@ from typing import ClassVar
 
 DISTRIBUTIONS = (
     "tensorflow",
+    "tensorflow-cpu",
     "keras",
     "numpy",
     "onnx",

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
+PYTHONPATH = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+"""This checkout's, before whatever else the packages are found in."""
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 QUICK = (
@@ -30,7 +32,7 @@ def run_pipeline(
     *arguments: str, cwd: Path, timeout: float = 300, **variables: str
 ) -> "subprocess.CompletedProcess[str]":
     """Run `python -m pipeline` as a user does, in `cwd`."""
-    environment_variables = os.environ | {"PYTHONPATH": str(ROOT)} | variables
+    environment_variables = os.environ | {"PYTHONPATH": PYTHONPATH} | variables
     return subprocess.run(
         [sys.executable, "-m", "pipeline", *arguments],
         cwd=cwd,
@@ -52,7 +54,7 @@ def started(*arguments: str, cwd: Path, until: str) -> "Iterator[subprocess.Pope
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", *arguments],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": PYTHONPATH},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

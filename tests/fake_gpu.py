@@ -219,16 +219,26 @@ class Mode(Enum):
 
 
 class Tensor(SimpleNamespace):
-    """One input or output: name, shape with -1 for the batch, dtype, mode."""
+    """One input or output: name, shape with -1 where it is dynamic, dtype, mode, perhaps a profile of its own."""
 
 
 class Engine:
-    """An engine whose inference is `function`, from arrays by name to arrays by name."""
+    """An engine whose inference is `function`, from arrays by name to arrays by name.
+
+    `profile` is the range of every dynamic first axis, `sizes` that of every other.
+    """
 
     device_memory_size_v2 = 64
 
-    def __init__(self, gpu: Gpu, tensors: list[Tensor], function: Callable[..., Any], profile: tuple[int, int, int]):
-        self.gpu, self.tensors, self.function, self.profile = gpu, tensors, function, profile
+    def __init__(
+        self,
+        gpu: Gpu,
+        tensors: list[Tensor],
+        function: Callable[..., Any],
+        profile: tuple[int, int, int],
+        sizes: tuple[int, int, int] = (1, 3, 5),
+    ):
+        self.gpu, self.tensors, self.function, self.profile, self.sizes = gpu, tensors, function, profile, sizes
         self.num_io_tensors = len(tensors)
         self.by_name = {tensor.name: tensor for tensor in tensors}
         weakref.finalize(self, gpu.log.append, "free engine")
@@ -247,7 +257,10 @@ class Engine:
 
     def get_tensor_profile_shape(self, name: str, index: int) -> list[tuple[int, ...]]:
         shape = self.get_tensor_shape(name)
-        return [(batch, *shape[1:]) if shape[:1] == (-1,) else shape for batch in self.profile]
+        return [
+            tuple((size if axis else batch) if known == -1 else known for axis, known in enumerate(shape))
+            for batch, size in zip(getattr(self.by_name[name], "profile", self.profile), self.sizes, strict=True)
+        ]
 
     def create_runtime_config(self) -> SimpleNamespace:
         config = SimpleNamespace()
@@ -283,8 +296,12 @@ class Context:
         return []
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        batch = max(shape[0] for shape in self.shapes.values() if shape)
-        return self.shapes.get(name) or tuple(batch if size == -1 else size for size in self.engine.by_name[name].shape)
+        """Return an input's shape, or an output's, whose dynamic axes have the size of the first input's there."""
+        inputs = [self.shapes[tensor.name] for tensor in self.engine.tensors if tensor.name in self.shapes]
+        return self.shapes.get(name) or tuple(
+            next(shape[axis] for shape in inputs if len(shape) > axis) if size == -1 else size
+            for axis, size in enumerate(self.engine.by_name[name].shape)
+        )
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
@@ -355,6 +372,7 @@ def modules(gpu: Gpu, engine: Engine | None) -> dict[str, ModuleType]:
     engine_box = [engine] if engine else []
     vars(trt).update(
         __version__="11.4.0",
+        ComputeCapability=Enum("ComputeCapability", "NONE CURRENT SM75 SM80 SM86 SM89 SM120 SM121"),  # RTX's alone
         ILogger=ILogger,
         Runtime=Runtime,
         nptype=lambda dtype: dtype,

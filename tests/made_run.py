@@ -1,7 +1,5 @@
 """A small run, complete from training to benchmark, made from the artifacts' models: no stage has to run for it."""
 
-import json
-import zipfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -121,10 +119,9 @@ def _train(folder: Path) -> None:
         policy="float32",
         inputs=(IMAGE,),
         outputs=(PROBABILITIES,),
+        layers=("conv2d", "dense"),
     ).write(folder / "model.json")
-    layers = [{"config": {"name": name}} for name in ("conv2d", "dense")]
-    with zipfile.ZipFile(folder / "model.keras", "w") as archive:
-        archive.writestr("config.json", json.dumps({"config": {"layers": layers}}))
+    (folder / "model.keras").write_bytes(b"not read by the report")
 
 
 def _engines(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,13 +84,8 @@ def list_anew(artifacts: Path, stage: str) -> None:
 
 def _rename_layer(artifacts: Path, old: str, new: str) -> None:
     """Give a layer of the Keras model, and its nodes in the FP32 graph, another name."""
-    path = artifacts / "train/model.keras"
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    members["config.json"] = members["config.json"].replace(f'"{old}"'.encode(), f'"{new}"'.encode())
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
+    layers = json.loads((artifacts / "train/model.json").read_text("utf-8"))["layers"]
+    change(artifacts, "train/model.json", layers=[new if name == old else name for name in layers])
     graph = artifacts / "engine/fp32/model.onnx"
     model = onnx.load(graph)
     for node in model.graph.node:

@@ -1,7 +1,7 @@
 """`session.run` of ONNX Runtime with its default options: the loop that everybody writes.
 
-`cuda` and `tensorrt` are its providers for NVIDIA GPUs, with TF32 off where the other runners have it off. They were
-never run: there was no GPU where this was written.
+`cuda` and `tensorrt` are its providers for NVIDIA GPUs, with TF32 off where the other runners have it off. On a
+GPU only the first has run, on an H200: the second needs TensorRT, which was not at hand there.
 """
 
 from collections.abc import Iterator

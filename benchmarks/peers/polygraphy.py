@@ -1,7 +1,7 @@
 """Polygraphy's runners, by `runner.infer(feed)` with its default options.
 
 `onnxrt` is its OnnxrtRunner on the CPU; it takes as many threads as there are cores. `tensorrt` is its TrtRunner on the
-engine that ours runs. The latter was never run: there was no GPU where this was written.
+engine that ours runs. The latter was never run: TensorRT has not been at hand yet.
 """
 
 import hashlib

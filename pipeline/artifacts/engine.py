@@ -24,9 +24,11 @@ class GraphArithmetic(Record):
 
     nodes: int
     compute_nodes: dict[str, int]
-    """How many Conv, Gemm and MatMul compute in which type."""
+    """How many multiply-accumulating nodes compute in which type: Conv, ConvTranspose, Einsum, Gemm, GRU, LSTM, MatMul
+    and RNN, those inside a Loop, Scan or If too."""
     mac_share: dict[str, float] | None
-    """The share of multiply-accumulates of each type; null where a dimension other than the batch is dynamic."""
+    """The share of multiply-accumulates of each type; null where a dimension other than the batch is dynamic, or a
+    product is inside a Loop, Scan or If."""
     casts: int
     quantize: int
     dequantize: int
@@ -86,6 +88,8 @@ class EngineRecord(Artifact):
     """GPUs of the building machine."""
     allow_tf32: bool
     profile: BatchProfile
+    ranges: dict[str, dict[int, tuple[int, int, int]]] = Field(default_factory=dict)
+    """Smallest, best and largest size of each other dynamic axis, by input and axis."""
     arithmetic: GraphArithmetic | None = None
     """As found in the typed graph; null where there is none."""
     mean_bits: float

@@ -32,6 +32,11 @@ class ModelRecord(Artifact):
     """Keras's types of the training, as `mixed_float16`; it is exported in FP32 whatever they are."""
     inputs: tuple[TensorRecord, ...]
     outputs: tuple[TensorRecord, ...]
+    layers: tuple[str, ...]
+    """Its Keras layers in the order of `model.summary()`, a nested model's with that model's name before.
+
+    None where it is no Keras model.
+    """
 
     @property
     def signature(self) -> Signature:

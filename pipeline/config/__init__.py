@@ -143,6 +143,11 @@ class Engine(Section):
     batch_min: int = Field(1, ge=1)
     batch_opt: int = Field(64, ge=1, description="the batch size the engine is tuned for")
     batch_max: int = Field(1024, ge=1)
+    ranges: dict[str, dict[int, tuple[int, int, int]]] = Field(
+        {},
+        description="smallest, best and largest size of each dynamic axis but the batch, by input and axis, as "
+        "text.1 = [1, 64, 512]; unset: the size that the data has",
+    )
     workspace_mib: int | None = Field(None, ge=1, description="limit of the builder's workspace; unset: TensorRT's own")
     optimization_level: int | None = Field(None, ge=0, le=5, description="builder effort; unset: TensorRT's own")
     tune: bool = Field(True, description="measure which threads and chunks run each graph fastest here")
@@ -176,6 +181,10 @@ class Engine(Section):
                 "the batch profile must have batch_min ≤ batch_opt ≤ batch_max, "
                 f"not {self.batch_min}, {self.batch_opt}, {self.batch_max}"
             )
+        for name, axes in self.ranges.items():
+            for axis, (smallest, best, largest) in axes.items():
+                if not 1 <= smallest <= best <= largest:
+                    raise ValueError(f"ranges.{name}.{axis} must be 1 ≤ smallest ≤ best ≤ largest")
         return self
 
 

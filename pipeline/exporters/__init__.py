@@ -1,18 +1,37 @@
-"""Exporters: each writes a Keras model in another framework's format; the folder's listing is the registry.
+"""Exporters: each writes the model in another framework's format; the folder's listing is the registry.
 
-An exporter is a module with `FILE`, `ARTIFACT` and `write` (`Exporter` below). Its model takes and returns what the
-Keras model does, under the names `models.INPUT` and `models.OUTPUT`. Adding one is adding a file here.
+An exporter is a module with `FILE`, `ARTIFACT`, `TAKES` and `write` (`Exporter` below). What it writes takes and
+returns what the model does, under the same names. Adding one is adding a file here.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
 from pipeline import registry
+from pipeline.tensors import Signature
 
 if TYPE_CHECKING:
-    import keras
+    from pipeline.models.calling import Serving
 
 NAMES = registry.names(__name__)
+
+Kind = Literal["function", "keras", "saved_model", "onnx"]
+
+
+class Exportable(NamedTuple):
+    """The model to export, in FP32."""
+
+    name: str
+    kind: Kind
+    path: Path
+    """The published original."""
+    signature: Signature
+    serving: "Serving | None"
+    """Its inference as a function of TensorFlow's; None for an ONNX file."""
+    owner: Any
+    """The Keras model, or what else holds the variables."""
+    layers: tuple[str, ...] = ()
+    """The names of its Keras layers, by which errors speak."""
 
 
 class Exporter(Protocol):
@@ -24,8 +43,11 @@ class Exporter(Protocol):
     ARTIFACT: Literal["saved_model", "onnx"]
     """What that is: a backend that consumes it can run it."""
 
-    def write(self, model: "keras.Model", path: Path, opset: int) -> str:
-        """Export a model of one input and one output, and return a line about it for people.
+    TAKES: tuple[Kind, ...]
+    """The kinds of model that it exports."""
+
+    def write(self, model: Exportable, path: Path, opset: int) -> str:
+        """Export a model, and return a line about it for people.
 
         `path` does not exist yet; `opset` is the ONNX operator set, for exporters that have one.
 
@@ -42,3 +64,8 @@ def get(name: str) -> Exporter:
         ConfigError: there is no such exporter.
     """
     return cast("Exporter", registry.load(__name__, name))
+
+
+def of(kind: Kind) -> list[Exporter]:
+    """Return the exporters of a kind of model."""
+    return [exporter for exporter in map(get, NAMES) if kind in exporter.TAKES]

@@ -5,19 +5,19 @@ from typing import Literal
 
 import keras
 
-from pipeline.models import calling
+from pipeline.exporters import Exportable, Kind
 
 FILE = "saved_model"
 ARTIFACT: Literal["saved_model"] = "saved_model"
+TAKES: tuple[Kind, ...] = ("function", "keras")
 
 
-def write(model: keras.Model, path: Path, opset: int) -> str:
+def write(model: Exportable, path: Path, opset: int) -> str:
     """Write a SavedModel folder; a SavedModel has no use for `opset`."""
-    function, signature = calling.serving(model)
+    assert model.serving is not None, "a Keras model"
     archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint("serving_default", function, input_signature=list(signature))
+    archive.track(model.owner)
+    archive.add_endpoint("serving_default", model.serving.function, input_signature=list(model.serving.signature))
     archive.write_out(str(path), verbose=False)
-    known = calling.signature(calling.caller(model))
-    taken, returned = (", ".join(map(str, specs)) for specs in (known.inputs, known.outputs))
+    taken, returned = (", ".join(map(str, specs)) for specs in (model.signature.inputs, model.signature.outputs))
     return f"SavedModel: signature serving_default, {taken} → {returned}"

@@ -1,5 +1,7 @@
 """Reading ONNX graphs: their inputs and outputs, their constants, and the types of their tensors."""
 
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from pipeline.errors import ArtifactError, BuildError
+from pipeline.graphs import control_flow
 from pipeline.tensors import TensorSpec
+
+NARROW = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2)
+"""The types narrower than FP32 in which numbers are computed, or stored to be dequantised."""
 
 
 def load(model: Path | bytes) -> onnx.ModelProto:
@@ -71,25 +77,78 @@ def opset(model: onnx.ModelProto) -> int:
     return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
+def inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with the types and shapes of all its tensors, those in bodies too, as far as ONNX knows them.
+
+    Raises:
+        BuildError: with ONNX's words.
+    """
+    try:
+        return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise BuildError(f"ONNX cannot tell the types of the graph's tensors: {error}") from error
+
+
 def element_types(model: onnx.ModelProto) -> dict[str, int]:
-    """Return every tensor's element type (onnx.TensorProto.DataType), by shape inference."""
-    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
-    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        types[value.name] = value.type.tensor_type.elem_type
-    return types
+    """Return every tensor's element type (onnx.TensorProto.DataType), by shape inference; bodies are left out."""
+    return control_flow.element_types(inferred(model).graph)
 
 
-def initializer_arrays(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    """Return the graph's constants by name."""
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+def constant_arrays(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """Return the graph's constants by name: its initializers, and what its Constant nodes hold as a tensor."""
+    found = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            found[node.output[0]] = node.attribute[0].t
+    return {name: numpy_helper.to_array(tensor) for name, tensor in found.items()}
 
 
 def narrowed_by(model: onnx.ModelProto) -> list[str]:
-    """Return the types and operators in a graph that only a rewrite brings there, or a model not trained in FP32."""
-    narrow = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2)
-    kinds = {TensorProto.DataType.Name(kind) for kind in element_types(model).values() if kind in narrow}
-    return sorted(kinds | ({"QuantizeLinear", "DequantizeLinear"} & {node.op_type for node in model.graph.node}))
+    """Return the narrow types and the operators by which a graph shows that it does not compute in FP32 alone.
+
+    Inputs and outputs that are cast at the border are no sign, nor are weights that are stored in 16 bits and cast.
+    """
+    return sorted(set(_narrowed(inferred(model).graph, {})))
+
+
+def _narrowed(graph: onnx.GraphProto, around: dict[str, int]) -> Iterator[str]:
+    types = control_flow.element_types(graph, around)
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            yield node.op_type
+        if node.op_type not in ("Cast", "Constant"):
+            kinds = {types.get(name) for name in (*node.input, *node.output)}
+            yield from (TensorProto.DataType.Name(kind) for kind in NARROW if kind in kinds)
+        for body in control_flow.bodies(node):
+            yield from _narrowed(body, types)
+
+
+def without_default_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Take the constants off the list of inputs, where ONNX had to list them before IR version 4; return the model."""
+    names = {tensor.name for tensor in model.graph.initializer}
+    listed = [value for value in model.graph.input if value.name in names]
+    for value in listed:
+        model.graph.input.remove(value)
+    if listed:
+        model.ir_version = max(model.ir_version, 4)
+    return model
+
+
+def with_names(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Give a name of its own to every node of the graph that has none, or one that others have too; return the model.
+
+    Layers are kept in FP32, and errors told, by names of nodes; ONNX asks for none. The model is changed in place.
+    """
+    counts = Counter(node.name for node in model.graph.node)
+    taken = set(counts)
+    for number, node in enumerate(model.graph.node):
+        if not node.name or counts[node.name] > 1:
+            fresh = f"{node.name or node.op_type}_{number}"
+            while fresh in taken:
+                fresh += "_"
+            node.name = fresh
+            taken.add(fresh)
+    return model
 
 
 def raise_opset(model: onnx.ModelProto, least: int) -> onnx.ModelProto:

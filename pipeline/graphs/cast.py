@@ -5,93 +5,125 @@ to keep it leaves the graph unsorted, names two Casts alike where two kept nodes
 between two of them through FP16, so that an overflow stays one. Hence this one, for both 16-bit formats.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import ml_dtypes
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from pipeline import graphs
-from pipeline.errors import BuildError
+from pipeline.graphs import control_flow
 
 FLOAT: int = TensorProto.FLOAT
 SIXTEEN_BITS: tuple[int, ...] = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
-def narrow(model: ModelProto, to: int, keep_fp32: Collection[str] = ()) -> ModelProto:
+def narrow(
+    model: ModelProto, to: int, keep_fp32: Collection[str] = (), fp32_operators: Collection[str] = ()
+) -> ModelProto:
     """Return the FP32 graph with every node computing in the type `to` that may, but for those named in `keep_fp32`.
 
-    The graph's inputs and outputs keep their types. A node stays in FP32 where its operator, by ONNX's own definition,
-    does not take `to`. What passes between two nodes in FP32 never leaves FP32. The model is changed in place.
+    The graph's inputs and outputs keep their types. A node stays in FP32 where its operator is one of `fp32_operators`
+    or, by ONNX's own definition, does not take `to`. What passes between two nodes in FP32 never leaves FP32. The model
+    is left as it was.
 
-    Raises:
-        BuildError: the graph has control flow, whose inner graphs are not rewritten.
+    The bodies of Loop, Scan and If are rewritten as the graph is: their inputs and outputs keep their types, so that
+    what a Loop carries from one round to the next, sums and states, is carried in FP32. A node kept in FP32 keeps its
+    bodies there too.
     """
-    rewriter = _Rewriter(model, to)
-    for node in model.graph.node:
-        rewriter.add(node, stay=node.name in keep_fp32)
-    return rewriter.finish()
+    typed = graphs.inferred(model)
+    _Rewriter(typed.graph, to, graphs.opset(model), fp32_operators).rewrite(keep_fp32)
+    return typed
 
 
 def emulate(model: ModelProto) -> ModelProto:
     """Return an FP32 graph that rounds to 16 bits what the typed graph `model` holds in them: constants and results.
 
     Every node computes in FP32 from rounded inputs and rounds its result once, by a Cast and one back: as a GPU does,
-    which adds products in FP32. A GPU that fuses nodes rounds less often, so this is the pessimistic case.
+    which adds products in FP32. A GPU that fuses nodes rounds less often, so this is the pessimistic case; but for the
+    recurrent operators, whose state a GPU may round at every step and this does not.
 
     A CPU needs it for both formats. ONNX Runtime has no BF16 convolution there. What it lacks in FP16, nearly all, it
     computes in FP32 between Casts of its own, and at every optimization level takes those between two nodes out again
     (insert_cast_transformer.cc): 6e4 · 7 / 6e4 is then 7 and not Inf.
     """
-    types = graphs.element_types(model)
-    emulated = ModelProto()
-    emulated.CopyFrom(model)
-    graph = emulated.graph
+    emulated = graphs.inferred(model)
+    _emulate(emulated.graph, {})
+    return emulated
+
+
+def _emulate(graph: GraphProto, around: Mapping[str, int]) -> None:
+    types = control_flow.element_types(graph, around)
+    border = {value.name for value in graph.output}  # of 16 bits only where the FP32 graph has a Cast to them there
     for tensor in graph.initializer:
         if tensor.data_type in SIXTEEN_BITS:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
     nodes: list[NodeProto] = []
     for node in graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Cast" and attribute.name == "to" and attribute.i in SIXTEEN_BITS:
-                attribute.i = FLOAT
+        for body in control_flow.bodies(node):
+            _emulate(body, types)
         nodes.append(node)
         for i, name in enumerate(node.output):
-            if types.get(name) in SIXTEEN_BITS:
+            if types.get(name) in SIXTEEN_BITS and name not in border:
+                for attribute in node.attribute:
+                    if node.op_type == "Cast" and attribute.name == "to":
+                        attribute.i = FLOAT
                 exact, rounded = f"{name}/exact", f"{name}/rounded"
                 node.output[i] = exact
                 nodes.append(helper.make_node("Cast", [exact], [rounded], name=rounded, to=types[name]))
                 nodes.append(helper.make_node("Cast", [rounded], [name], name=exact, to=FLOAT))
     del graph.node[:], graph.value_info[:]
     graph.node.extend(nodes)
-    return emulated
 
 
 class _Rewriter:
-    """Copies a graph node by node; `at` is the name under which a float tensor is available in a type."""
+    """Rewrites a graph node by node; `at` is the name under which a float tensor is available in a type.
 
-    def __init__(self, model: ModelProto, to: int) -> None:
-        self.model, self.to = model, to
-        self.opset = graphs.opset(model)
-        self.types = graphs.element_types(model)
-        self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
-        self.outputs = [value.name for value in model.graph.output]
-        present = (*self.constants, *(value.name for value in model.graph.input))
+    One for a body asks that of the graph `around` it for what is not the body's own: so a tensor read in a body is cast
+    once, before the Loop, and not in every round.
+    """
+
+    def __init__(
+        self,
+        graph: GraphProto,
+        to: int,
+        opset: int,
+        fp32_operators: Collection[str],
+        around: "_Rewriter | None" = None,
+    ) -> None:
+        self.graph, self.to, self.opset, self.around = graph, to, opset, around
+        self.fp32_operators = fp32_operators
+        self.types: dict[str, int] = control_flow.element_types(graph, around.types if around else {})
+        self.own = control_flow.own_tensors(graph)
+        self.constants = {tensor.name: tensor for tensor in graph.initializer}
+        self.outputs = [value.name for value in graph.output]
+        present = (*self.constants, *(value.name for value in graph.input))
         self.at: dict[tuple[str, int], str] = {(name, FLOAT): name for name in present}
         self.nodes: list[NodeProto] = []
 
-    def add(self, node: NodeProto, stay: bool) -> None:
+    def rewrite(self, keep_fp32: Collection[str]) -> None:
+        """Give every node its types, cast the graph's outputs back, and drop the constants that nothing reads now."""
+        for node in self.graph.node:
+            stays = node.name in keep_fp32 or node.op_type in self.fp32_operators
+            self._add(node, FLOAT if stays else self.to)
+        for name in self.outputs:
+            if self.types[name] == FLOAT:
+                self._read(name, FLOAT)
+        graph = self.graph
+        del graph.node[:], graph.initializer[:], graph.value_info[:]  # the last holds the types of before
+        graph.node.extend(self.nodes)
+        read = set(control_flow.reads(graph))
+        graph.initializer.extend(tensor for name, tensor in self.constants.items() if name in read)
+
+    def _add(self, node: NodeProto, to: int) -> None:
         """Append a copy of `node` that reads and writes the types it is to have."""
-        if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
-            raise BuildError(
-                f"node {node.name} ({node.op_type}) contains a subgraph, which no precision rewrites",
-                "Export the model without control flow, or choose fp32 or tf32.",
-            )
-        to = FLOAT if stay else self.to
-        reads, writes = _narrowable(node, self.opset, self.to)
         copy = NodeProto()
         copy.CopyFrom(node)
+        reads, writes = _narrowable(node, self.opset, self.to)
+        for body in control_flow.bodies(copy):
+            _Rewriter(body, to, self.opset, self.fp32_operators, self).rewrite(())
+            reads, writes = [False] * len(node.input), [False] * len(node.output)
         for i, name in enumerate(node.input):
             if self.types.get(name) == FLOAT:
                 copy.input[i] = self._read(name, to if reads[i] else FLOAT)
@@ -102,21 +134,10 @@ class _Rewriter:
                 # A tensor keeps its name whatever its type becomes, but an output of the graph stays what it was.
                 copy.output[i] = self.at[name, kind] = self._typed(name, kind) if name in self.outputs else name
 
-    def finish(self) -> ModelProto:
-        """Cast the graph's outputs back, drop the constants that nothing reads any more, and return the graph."""
-        for name in self.outputs:
-            if self.types[name] == FLOAT:
-                self._read(name, FLOAT)
-        read = {name for node in self.nodes for name in node.input}
-        constants = [tensor for name, tensor in self.constants.items() if name in read or name in self.outputs]
-        graph = self.model.graph
-        del graph.node[:], graph.initializer[:], graph.value_info[:]  # the last holds the types of before
-        graph.node.extend(self.nodes)
-        graph.initializer.extend(constants)
-        return self.model
-
     def _read(self, name: str, kind: int) -> str:
         """Return the name of the tensor `name` in the type `kind`, converting it where it is not there yet."""
+        if name not in self.own and self.around:
+            return self.around._read(name, kind)
         if (name, kind) not in self.at:
             other = self.at[name, self.to if kind == FLOAT else FLOAT]
             fresh = self.at[name, kind] = self._typed(name, kind)

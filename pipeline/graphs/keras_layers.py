@@ -5,18 +5,14 @@ it in its variables' paths: `resnet50/conv1_conv`.
 """
 
 import difflib
-import json
 import re
-import zipfile
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from onnx import ModelProto, NodeProto
 
-from pipeline.errors import ArtifactError, ConfigError
-from pipeline.graphs import arithmetic
+from pipeline.errors import ConfigError
 
 LAYOUT = frozenset({"Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 """Operators by which tf2onnx changes between TensorFlow's order of dimensions and ONNX's."""
@@ -30,33 +26,23 @@ class Group:
     nodes: tuple[str, ...]
 
 
-def keras_layer_names(path: Path) -> list[str]:
-    """Return the names of a `.keras` file's layers in the order of `model.summary()`, found without TensorFlow.
+def names(model: Any) -> list[str]:
+    """Return the names of a Keras model's layers in the order of `model.summary()`."""
 
-    Raises:
-        ArtifactError: the file is none.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return list(_layer_paths(json.loads(archive.read("config.json"))["config"]["layers"]))
-    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ArtifactError(f"{path} is not a readable Keras model: {reason}", "Run `make train`.") from error
+    def walk(layers: Iterable[Any], above: str) -> Iterator[str]:
+        for layer in layers:
+            yield f"{above}{layer.name}"
+            inner = getattr(layer, "layers", ())
+            if isinstance(inner, list | tuple) and all(hasattr(one, "name") for one in inner):
+                yield from walk(inner, f"{above}{layer.name}/")  # else a custom layer's own option of that name
 
-
-def _layer_paths(layers: list[dict[str, Any]], above: str = "") -> Iterator[str]:
-    for layer in layers:
-        path = f"{above}{layer['config']['name']}"
-        yield path
-        inner = layer["config"].get("layers")
-        if isinstance(inner, list) and all(isinstance(one, dict) and "config" in one for one in inner):
-            yield from _layer_paths(inner, f"{path}/")  # else a custom layer's own option of that name
+    return list(walk(model.layers, ""))
 
 
 def groups(model: ModelProto, layers: Collection[str]) -> list[Group]:
     """Return the exported graph's nodes by the Keras layer they come from, in the graph's order; each node is in one.
 
-    `layers` are the model's, by `keras_layer_names`. What tf2onnx added between layers belongs to the layer whose
+    `layers` are the model's, by `names`. What tf2onnx added between layers belongs to the layer whose
     result it reads; before the first layer, to the one that reads it.
     """
     homes: dict[str, str] = {}
@@ -78,13 +64,10 @@ def _home(node: NodeProto, layers: Collection[str]) -> str:
     """Return the layer that a node is named after; "" where it is after none, or was put between two layers."""
     if node.op_type in LAYOUT and re.search(r"__\d+$", node.name):  # tf2onnx numbers what it adds
         return ""
-    # TensorFlow multiplies a BatchNormalization or a Rescaling into the weights of the product before it, which then
-    # has that layer's name; the weights keep their own. They are no guide otherwise: onnxslim keeps one of equal ones.
-    merged = node.op_type in arithmetic.COMPUTE_OPS and "/merged_input" in node.input[1]
-    return _layer(node.input[1] if merged else node.name, layers)
+    return layer_of(node.name, layers)
 
 
-def _layer(name: str, layers: Collection[str]) -> str:
+def layer_of(name: str, layers: Collection[str]) -> str:
     """Return the layer in whose scope TensorFlow named a node or a constant; "" where in none.
 
     Keras opens a layer's scope twice in a trace, to build it and to call it, and TensorFlow tells scopes of one name
@@ -134,5 +117,5 @@ def _folded(model: ModelProto, layer: str, layers: Collection[str]) -> set[str]:
     return {
         node.name
         for node in model.graph.node
-        if any(_layer(name, layers) == layer for name in (node.name, *constants.intersection(node.input)))
+        if any(layer_of(name, layers) == layer for name in (node.name, *constants.intersection(node.input)))
     }

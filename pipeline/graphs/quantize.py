@@ -17,7 +17,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from pipeline import graphs
 from pipeline.errors import BuildError
-from pipeline.graphs import arithmetic
+from pipeline.graphs import arithmetic, control_flow
 
 Floats = NDArray[np.float32]
 
@@ -51,35 +51,43 @@ INT8 = Format(TensorProto.INT8, 127)
 FP8 = Format(TensorProto.FLOAT8E4M3FN, float(ml_dtypes.finfo(ml_dtypes.float8_e4m3fn).max))  # 448
 
 
+def reaches(product: arithmetic.Product) -> bool:
+    """Tell whether a product can be quantised: one of two operands, outside the bodies of Loop, Scan and If.
+
+    A Loop's operands have no one range: they change from round to round, and calibration sees the graph's own tensors.
+    """
+    return product.node.op_type in arithmetic.PRODUCTS and not product.inside
+
+
 def operands(node: NodeProto, types: Mapping[str, int]) -> tuple[int, ...]:
     """Return which inputs of a node can be quantised: both operands of an FP32 product, and never the bias.
 
     `types` are the element types of the graph's tensors.
     """
-    return (0, 1) if node.op_type in arithmetic.COMPUTE_OPS and types[node.input[0]] == TensorProto.FLOAT else ()
+    return (0, 1) if node.op_type in arithmetic.PRODUCTS and types[node.input[0]] == TensorProto.FLOAT else ()
 
 
 def activations(model: ModelProto) -> tuple[str, ...]:
     """Return the names of the tensors whose range calibration must find, in the graph's order."""
     types = graphs.element_types(model)
-    constants = {tensor.name for tensor in model.graph.initializer}
+    constants = graphs.constant_arrays(model)
     names = (node.input[i] for node in model.graph.node for i in operands(node, types))
     return tuple(dict.fromkeys(name for name in names if name not in constants))
 
 
 def quantise(model: ModelProto, form: Format, amax: Mapping[str, float], keep_fp32: Collection[str] = ()) -> ModelProto:
-    """Return the FP32 graph with both operands of every Conv, Gemm and MatMul quantised; biases are left alone.
+    """Return the FP32 graph with both operands of every Conv, ConvTranspose, Gemm and MatMul quantised, but no bias.
 
     Weights are stored quantised, with a scale per output channel. Activations have one scale, from `amax`, the largest
-    magnitude that is to be represented. Nodes named in `keep_fp32`, and whatever else reads a tensor, read it as it
-    was. The model is changed in place.
+    magnitude that is to be represented. Nodes named in `keep_fp32`, the bodies of Loop, Scan and If, and whatever else
+    reads a tensor, read it as it was. The model is changed in place.
 
     Raises:
         BuildError: `amax` lacks an activation.
     """
     graph = model.graph
     types = graphs.element_types(model)
-    constants = graphs.initializer_arrays(model)
+    constants = graphs.constant_arrays(model)
     made: dict[tuple[str, int | None], str] = {}
     nodes: list[NodeProto] = []
     for node in graph.node:
@@ -96,10 +104,11 @@ def quantise(model: ModelProto, form: Format, amax: Mapping[str, float], keep_fp
                 made[name, axis] = nodes[-1].output[0]
             node.input[i] = made[name, axis]
         nodes.append(node)
-    read = {name for node in nodes for name in node.input} | {value.name for value in graph.output}
-    initializers = [tensor for tensor in graph.initializer if tensor.name in read]
-    del graph.node[:], graph.initializer[:]
+    del graph.node[:]
     graph.node.extend(nodes)
+    read = set(control_flow.reads(graph))
+    initializers = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
     graph.initializer.extend(initializers)
     return model
 

@@ -9,6 +9,9 @@ from onnx import GraphProto, ModelProto, TensorProto
 BROADCASTING = frozenset({"Add", "Div", "Max", "Min", "Mul", "Sub"})
 """The elementwise operators in which a model's own constants turn up."""
 
+LARGE = 4096
+"""Bytes from which on a constant is no shape and no list of axes."""
+
 
 def simplify(model: ModelProto) -> ModelProto:
     """Return the model simplified by onnxslim, its single numbers in the shape that ONNX Runtime is fast with.
@@ -32,7 +35,7 @@ def _shape_single_numbers(model: ModelProto) -> ModelProto:
     """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    inferred = onnx.shape_inference.infer_shapes(without_weights(model), strict_mode=True, data_prop=True).graph
     shapes = {value.name: value.type.tensor_type.shape.dim for value in (*inferred.value_info, *inferred.output)}
     shaped: dict[str, TensorProto] = {}
     for node in graph.node:
@@ -44,7 +47,7 @@ def _shape_single_numbers(model: ModelProto) -> ModelProto:
                 fresh = f"{name}/rank{len(shape)}"  # equal constants are one, which others may read as it is
                 shaped[fresh] = _of_rank(constants[name], fresh, len(shape))
                 node.input[i] = fresh
-    read = set(_reads(graph))
+    read = set(reads(graph))
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.initializer[:]
     graph.initializer.extend([*kept, *shaped.values()])
@@ -63,7 +66,7 @@ def _of_rank(tensor: TensorProto, name: str, rank: int) -> TensorProto:
     return copy
 
 
-def _reads(graph: GraphProto) -> Iterator[str]:
+def reads(graph: GraphProto) -> Iterator[str]:
     """Yield the names that a graph's nodes read, those in the bodies of If and Loop too, and its outputs."""
     yield from (value.name for value in graph.output)
     for node in graph.node:
@@ -71,4 +74,22 @@ def _reads(graph: GraphProto) -> Iterator[str]:
         for attribute in node.attribute:
             bodies: Iterable[GraphProto] = [attribute.g, *attribute.graphs]
             for body in bodies:
-                yield from _reads(body)
+                yield from reads(body)
+
+
+def without_weights(model: ModelProto) -> ModelProto:
+    """Return a copy whose large constants have a type and a shape but no content: all that shape inference needs.
+
+    ONNX's own takes three copies of the whole model, and reads no constant but shapes, axes and the like.
+    """
+    graph = model.graph
+    weights = [
+        TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        if len(tensor.raw_data) > LARGE
+        else tensor
+        for tensor in graph.initializer
+    ]
+    copy = onnx.helper.make_graph(
+        graph.node, graph.name, graph.input, graph.output, weights, value_info=graph.value_info
+    )
+    return onnx.helper.make_model(copy, opset_imports=model.opset_import, ir_version=model.ir_version)

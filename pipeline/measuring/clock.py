@@ -73,7 +73,7 @@ def measure(call: Callable[[], object], *, warmup_s: float, min_duration_s: floa
 def measure_on_device(bound: Bound, *, warmup_s: float, min_duration_s: float, min_samples: int) -> Samples:
     """As `measure`, but by CUDA events on the stream that the inference runs on: int64 [samples] in ns.
 
-    Each inference is waited for before the next is launched. Never run on a GPU yet.
+    Each inference is waited for before the next is launched.
     """
     from pipeline import cuda
 

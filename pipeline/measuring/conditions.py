@@ -1,8 +1,8 @@
 """The state of the machine at a moment: what moves a benchmark's numbers, and what a reader must know of it.
 
 Everything is read from files of the system and from NVML (nvidia-ml-py), in a few milliseconds. What a machine does not
-report is None: a benchmark is never stopped by a reading. The part that reads GPUs was never run on one: there was none
-where this was written. A test compares the names it uses with the installed nvidia-ml-py.
+report is None: a benchmark is never stopped by a reading. A test compares the names by which GPUs are read with the
+installed nvidia-ml-py.
 """
 
 import os
@@ -62,7 +62,8 @@ def read() -> Conditions:
 def changes(start: Conditions, end: Conditions) -> list[str]:
     """Return what a reader of timings taken between two readings must know, in plain words; empty where all was well.
 
-    The load is judged by the first reading, taken before anything was timed: later it is the benchmark's own.
+    The load of the CPU and of the GPUs is judged by the first reading, taken before anything was timed: later it is the
+    benchmark's own.
     """
     found = []
     elapsed_s, cores = end.at_s - start.at_s, start.cores
@@ -80,6 +81,9 @@ def changes(start: Conditions, end: Conditions) -> list[str]:
         found.append(f"the CPU's frequency fell from {start.cpu_mhz:.0f} to {end.cpu_mhz:.0f} MHz")
     if end.governor not in ("performance", "unknown"):
         found.append(f"the CPU governor is {end.governor}: the frequency follows the load")
+    for gpu in start.gpus:
+        if gpu.utilisation_percent is not None and gpu.utilisation_percent > BUSY_PERCENT:
+            found.append(f"GPU {gpu.index} ({gpu.name}) was {gpu.utilisation_percent} % busy before the timing began")
     return found + gpu_changes(start, end)
 
 
@@ -88,7 +92,7 @@ def _grown(start: float | None, end: float | None) -> float:
 
 
 def gpu_changes(start: Conditions, end: Conditions) -> list[str]:
-    """Return what of `changes` is about the GPUs."""
+    """Return what of `changes` is about the GPUs, but for their load: between rounds it is the benchmark's own."""
     before = {gpu.uuid: gpu for gpu in start.gpus}
     return [
         f"GPU {gpu.index} ({gpu.name}) {what}" for gpu in end.gpus for what in _gpu_changes(before.get(gpu.uuid), gpu)
@@ -103,8 +107,6 @@ def _gpu_changes(start: GpuConditions | None, end: GpuConditions) -> Iterator[st
         yield f"is connected by {end.pcie_width} of {end.pcie_width_max} PCIe lanes"
     if start is None:
         return
-    if start.utilisation_percent is not None and start.utilisation_percent > BUSY_PERCENT:
-        yield f"was {start.utilisation_percent} % busy before the timing began"
     if not any("idle" in (gpu.throttle_reasons or ()) for gpu in (start, end)):  # an idle GPU clocks down by itself
         clocks = (("SM", start.sm_mhz, end.sm_mhz), ("memory", start.memory_mhz, end.memory_mhz))
         for name, before_mhz, after_mhz in clocks:
@@ -200,7 +202,7 @@ def _throttled_s(folder: Path) -> float | None:
     return int(pairs["throttled_time"]) / 1e9 if "throttled_time" in pairs else None
 
 
-# --- GPUs: never run on one -------------------------------------------------------------------------------------------
+# --- GPUs -------------------------------------------------------------------------------------------------------------
 
 
 @cache

@@ -10,7 +10,7 @@ from pipeline.artifacts.results import NoiseFloor
 from pipeline.environment import Machine
 from pipeline.measuring import statistics
 from pipeline.measuring.cells import Measurement
-from pipeline.measuring.speedups import floor_of
+from pipeline.measuring.speedups import floor_between
 
 
 class Goal(NamedTuple):
@@ -35,7 +35,8 @@ def recommend(
     """Return the fastest runner that passed, for each batch size and goal, host array to host array.
 
     Where it is not significantly faster than others, the simplest of them is chosen: the widest precision, then the
-    backend that comes first in the list of runners.
+    backend that comes first in the list of runners. What is significant, the A/A repeats on the two runners' own
+    devices say.
     """
     timed = [
         cell
@@ -71,12 +72,13 @@ def _choose(goal: Goal, batch: int, cells: list[Measurement], floors: Sequence[N
     ranked.sort(key=lambda one: goal.best_first(one[0]))
     if not ranked:
         return None
-    floor = floor_of(batch, "end_to_end", floors)
     fastest = ranked[0][1]
-    equals = [cell for _, cell in ranked if cell is fastest or not _faster(goal, fastest, cell, floor)]
+    equals = [cell for _, cell in ranked if cell is fastest or not _faster(goal, fastest, cell, floors)]
     chosen = min(equals, key=lambda cell: (-precisions.get(cell.runner.record.precision).bits, cells.index(cell)))
     rival = next((cell for _, cell in ranked if cell is not chosen), None)
     ratio = statistics.speedup(goal.round_us(rival), goal.round_us(chosen)) if rival else None
+    compared = [cell for cell in equals if cell is not fastest] or ([rival] if rival else [])
+    floor = max((floor_between(fastest, cell, floors) for cell in compared), default=0.0)
     verdict: Literal["faster", "no significant difference", "the only one"] = "the only one"
     reason = "no other runner passed validation and was timed"
     if rival and len(equals) > 1:
@@ -84,7 +86,8 @@ def _choose(goal: Goal, batch: int, cells: list[Measurement], floors: Sequence[N
         others = ", ".join(cell.name for cell in equals if cell is not chosen)
         reason = f"the simplest of those within the noise of {floor:.1%}; the others: {others}"
     elif rival:
-        verdict, reason = "faster", f"faster than every other runner that passed, beyond the noise of {floor:.1%}"
+        verdict = "faster"
+        reason = f"faster than every other runner that passed, the next one beyond the noise of {floor:.1%}"
     value = next(value for value, cell in ranked if cell is chosen)
     return Choice(
         batch=batch,
@@ -102,6 +105,6 @@ def _choose(goal: Goal, batch: int, cells: list[Measurement], floors: Sequence[N
     )
 
 
-def _faster(goal: Goal, one: Measurement, other: Measurement, floor: float) -> bool:
+def _faster(goal: Goal, one: Measurement, other: Measurement, floors: Sequence[NoiseFloor]) -> bool:
     ratio = statistics.speedup(goal.round_us(other), goal.round_us(one))
-    return statistics.verdict(ratio, floor) == "faster"
+    return statistics.verdict(ratio, floor_between(one, other, floors)) == "faster"

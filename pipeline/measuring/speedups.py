@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from pipeline.artifacts.results import Mode, NoiseFloor, Speedup
+from pipeline.artifacts.results import NoiseFloor, Speedup
 from pipeline.measuring import statistics
 from pipeline.measuring.cells import Measurement, Timed
 from pipeline.runners import Runner
@@ -63,9 +63,15 @@ def noise_floors(cells: Sequence[Measurement]) -> list[NoiseFloor]:
     return found
 
 
-def floor_of(batch: int, mode: Mode, floors: Sequence[NoiseFloor]) -> float:
-    """Return the noise floor of a batch size and mode; the greatest, where devices differ."""
-    return max((row.floor for row in floors if (row.batch, row.mode) == (batch, mode)), default=0.0)
+def floor_between(one: Measurement, other: Measurement, floors: Sequence[NoiseFloor]) -> float:
+    """Return the noise floor for two cells of one batch size and mode: that of their device, the greater of two.
+
+    The noise of a device that neither ran on says nothing of them. One that has no A/A repeat is taken to be as noisy
+    as the noisiest.
+    """
+    measured = {row.device: row.floor for row in floors if (row.batch, row.mode) == (one.batch, one.mode)}
+    noisiest = max(measured.values(), default=0.0)
+    return max(measured.get(str(cell.device), noisiest) for cell in (one, other))
 
 
 def speedups(
@@ -97,7 +103,7 @@ def _speedup(cell: Measurement, base: Measurement, floors: Sequence[NoiseFloor])
         mode=cell.mode,
         ratio=ratio.ratio,
         ratio_ci95=ratio.ratio_ci95,
-        verdict=statistics.verdict(ratio, floor_of(cell.batch, cell.mode, floors)),
+        verdict=statistics.verdict(ratio, floor_between(cell, base, floors)),
     )
 
 

@@ -2,7 +2,7 @@
 
 A large batch fed whole pushes its own activations out of the cache, and threads help only where there is enough to
 share. Only what was faster than the library's default by more than the noise is taken, so that a tuning record never
-makes anything slower. Tuning engines and CUDA's provider was never run: there was no GPU where this was written.
+makes anything slower. On the only GPU so far, an H200, nothing was faster for CUDA's provider. No engine was tuned yet.
 """
 
 import time

@@ -6,13 +6,14 @@ Keras's own names are used: those given to `keras.Input` and to the layers that 
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from pipeline.errors import DataError
+from pipeline.errors import ArtifactError, DataError
 from pipeline.tensors import Feed, Signature, TensorSpec
 
 Structure = Any
@@ -99,6 +100,41 @@ def caller(model: keras.Model, inputs: Mapping[str, str] | None = None) -> Calle
         ) from error
     flat = keras.tree.flatten(found)
     return Caller(specs, pack, _outputs(flat, _paths(found), order), found)
+
+
+class SavedSignature(NamedTuple):
+    """A SavedModel's signature `serving_default`; `owner` keeps its variables alive."""
+
+    serving: Serving
+    signature: Signature
+    owner: Any
+
+
+def saved_signature(path: Path) -> SavedSignature:
+    """Load a SavedModel that this pipeline published.
+
+    Raises:
+        ArtifactError: it cannot be loaded.
+    """
+    try:
+        loaded = tf.saved_model.load(str(path))
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise ArtifactError(
+            f"{path} cannot be loaded as a SavedModel: {error}", "Run the stage that made it."
+        ) from error
+    function = loaded.signatures["serving_default"]
+    specs = tuple(
+        tf.TensorSpec(one.shape, one.dtype, name=name) for name, one in function.structured_input_signature[1].items()
+    )
+    outputs = tuple(spec_of(one, name) for name, one in function.structured_outputs.items())
+
+    def infer(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+        given = {spec.name: tensor for spec, tensor in zip(specs, tensors, strict=True)}
+        found: dict[str, tf.Tensor] = function(**given)
+        return {spec.name: found[spec.name] for spec in outputs}
+
+    known = Signature(tuple(spec_of(one, one.name) for one in specs), outputs)
+    return SavedSignature(Serving(infer, specs), known, loaded)
 
 
 def functional(model: keras.Model, how: Caller) -> keras.Model:

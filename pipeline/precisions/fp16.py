@@ -10,11 +10,7 @@ from pipeline.tensors import Tolerance
 
 
 def rewrite(model: ModelProto, keep_fp32: Collection[str], amax: Mapping[str, float]) -> ModelProto:
-    """Return the graph with FP16 constants and arithmetic, but for the nodes named in `keep_fp32`.
-
-    Raises:
-        BuildError: the graph has control flow.
-    """
+    """Return the graph with FP16 constants and arithmetic, but for the nodes named in `keep_fp32`."""
     return cast.narrow(model, TensorProto.FLOAT16, keep_fp32)
 
 

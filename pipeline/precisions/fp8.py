@@ -18,7 +18,7 @@ OPSET = 19  # the first in which QuantizeLinear knows FP8
 
 
 def rewrite(model: ModelProto, keep_fp32: Collection[str], amax: Mapping[str, float]) -> ModelProto:
-    """Return the graph with every Conv, Gemm and MatMul quantised to FP8, but for those named in `keep_fp32`.
+    """Return the graph with every product that can be quantised in FP8, but for those named in `keep_fp32`.
 
     `amax` is the largest magnitude of each activation, as calibration found it.
 
@@ -34,6 +34,7 @@ PRECISION = Precision(
     compute_type="FLOAT8E4M3FN",
     rewrite=rewrite,
     cpu_computes=False,
+    reaches=quantize.reaches,
     calibrations=("minmax", "entropy", "percentile", "distribution"),
     targets=("sm89", "sm120", "sm121"),
 )

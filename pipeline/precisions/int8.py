@@ -14,7 +14,7 @@ from pipeline.tensors import Tolerance
 
 
 def rewrite(model: ModelProto, keep_fp32: Collection[str], amax: Mapping[str, float]) -> ModelProto:
-    """Return the graph with every Conv, Gemm and MatMul quantised to INT8, but for those named in `keep_fp32`.
+    """Return the graph with every product that can be quantised in INT8, but for those named in `keep_fp32`.
 
     `amax` is the largest magnitude of each activation, as calibration found it.
 
@@ -29,5 +29,6 @@ PRECISION = Precision(
     tolerance=Tolerance(rtol=1e-1, atol=5e-2),
     compute_type="INT8",
     rewrite=rewrite,
+    reaches=quantize.reaches,
     calibrations=("minmax", "entropy", "percentile"),
 )

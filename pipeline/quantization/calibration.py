@@ -173,8 +173,8 @@ class Activation:
         return counts, edges, np.float32(self.lowest), np.float32(self.highest), edges[-1]
 
 
-def observe(model: ModelProto, samples: Samples, batch: int = 32) -> dict[str, Activation]:
-    """Run the FP32 graph on the samples, `batch` at a time, and return what each tensor to be quantised showed.
+def observe(model: ModelProto, samples: Split, batch: int = 32) -> dict[str, Activation]:
+    """Run the FP32 graph on samples, `batch` at a time, and return what each tensor to be quantised showed.
 
     Raises:
         BuildError: the FP32 graph itself computes NaN or Inf.
@@ -190,9 +190,9 @@ def observe(model: ModelProto, samples: Samples, batch: int = 32) -> dict[str, A
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(watched.SerializeToString(), options, ["CPUExecutionProvider"])
     names = [name for name in seen if name not in fed]
-    for which in samples.split.slices(batch):
-        feed = dict(samples.split.feed(which))
-        found = feed | dict(zip(names, session.run(names, feed), strict=True))
+    for which in samples.slices(batch):
+        feed = samples.feed(which)
+        found = {**feed, **(dict(zip(names, session.run(names, feed), strict=True)) if names else {})}
         for name, activation in seen.items():
             activation.add(found[name])
     return seen

@@ -9,6 +9,7 @@ from onnx import ModelProto, TensorProto, helper
 from pipeline import graphs, precisions
 from pipeline.artifacts.sensitivity import TensorDifference
 from pipeline.data import Split
+from pipeline.graphs import control_flow
 from pipeline.runners import inference
 
 TENSORS_AT_ONCE, SAMPLES_AT_ONCE = 16, 4
@@ -51,8 +52,8 @@ def measure(
 ) -> dict[str, Difference]:
     """Compare every float tensor of the FP32 graph with the candidate's of that name; return them in the graph's order.
 
-    Memory is bounded, see `TENSORS_AT_ONCE`; both graphs are run
-    once for so many tensors.
+    Memory is bounded, see `TENSORS_AT_ONCE`; both graphs are run once for so many tensors. Tensors in the bodies of
+    Loop, Scan and If, of which every round has another, are not compared; what comes out of these nodes is.
     """
     ours, theirs = graphs.element_types(model), graphs.element_types(candidate)
     results = [name for node in model.graph.node for name in node.output]
@@ -78,7 +79,7 @@ def _up_to(model: ModelProto, names: Collection[str]) -> ModelProto:
     """Return the graph up to the last of these tensors, which become its only outputs."""
     last = max(i for i, node in enumerate(model.graph.node) if not set(names).isdisjoint(node.output))
     nodes = model.graph.node[: last + 1]
-    read = {name for node in nodes for name in node.input}
+    read = {name for node in nodes for name in control_flow.read_by(node)}
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
     constants = [tensor for tensor in model.graph.initializer if tensor.name in read]
     graph = helper.make_graph(nodes, model.graph.name, model.graph.input, outputs, constants)

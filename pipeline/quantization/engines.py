@@ -12,6 +12,7 @@ from pipeline.artifacts.manifest import FileRecord
 from pipeline.backends import LoadOptions, tensorrt
 from pipeline.backends.tensorrt import build, inspection
 from pipeline.config import Engine
+from pipeline.data.sizes import Ranges
 from pipeline.errors import BackendUnavailable, BuildError
 from pipeline.precisions import Precision
 from pipeline.quantization.selection import Candidate
@@ -32,7 +33,9 @@ class Made(NamedTuple):
     candidate: Candidate
 
 
-def make(rewriter: Rewriter, precision: Precision, flavour: Flavour, options: Engine, folder: Path) -> Made:
+def make(
+    rewriter: Rewriter, precision: Precision, flavour: Flavour, options: Engine, ranges: Ranges, folder: Path
+) -> Made:
     """Write one precision's files into a folder; what fails is in the record."""
     # An 8-bit float does not exist on every GPU: where the user names no target, those that have it.
     targets = options.targets or (precision.targets if flavour.name == "tensorrt-rtx" else ())
@@ -46,6 +49,7 @@ def make(rewriter: Rewriter, precision: Precision, flavour: Flavour, options: En
         gpu=environment.gpus(),
         allow_tf32=precision.allow_tf32,
         profile=BatchProfile(min=options.batch_min, opt=options.batch_opt, max=options.batch_max),
+        ranges={name: dict(axes) for name, axes in ranges.items()},
         mean_bits=float(precision.bits),
         runs_here_reason=flavour.absent,
     )
@@ -96,6 +100,7 @@ def _with_engine(
             flavour=flavour,
             allow_tf32=precision.allow_tf32,
             batch=(options.batch_min, options.batch_opt, options.batch_max),
+            ranges=record.ranges,
             targets=record.targets,
             workspace_bytes=options.workspace_mib and options.workspace_mib * 2**20,
             optimization_level=options.optimization_level,

@@ -11,14 +11,14 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto
 
 from pipeline import precisions
 from pipeline.artifacts.parity import Comparison
 from pipeline.artifacts.sensitivity import LayerGroup, LayerSensitivity, Trial
 from pipeline.data import Split
 from pipeline.errors import BuildError, ConfigError
-from pipeline.graphs import arithmetic
+from pipeline.graphs import control_flow
 from pipeline.graphs.keras_layers import Group, groups
 from pipeline.judging.choosing import Choosing
 from pipeline.judging.comparing import compare
@@ -136,10 +136,14 @@ class Evaluator:
         """By what each output is judged."""
         return self.choosing.yardsticks(self.reference, self.samples.targets)
 
+    @cached_property
+    def _rounding(self) -> frozenset[str]:
+        return self.precision.rounding(self.model)
+
     def trial(self, kept: Iterable[Group] = ()) -> _Trial | None:
         """Judge the graph that keeps these layers in FP32; None where no product would be left to the precision."""
         keep = {node for group in kept for node in group.nodes}
-        if keep.issuperset(node.name for node in arithmetic.compute_nodes(self.model)):
+        if keep.issuperset(self._rounding):
             return None
         typed = self.precision.apply(self.model, keep, self.amax)
         found = inference.outputs(typed, self.precision, self.samples, self.batch)
@@ -196,7 +200,7 @@ def localise(
 
 
 def _units(model: ModelProto, precision: Precision, found: list[Group], largest: Mapping[str, float]) -> list[_Unit]:
-    """Return the layers in which the precision rounds, in the graph's order.
+    """Return the layers in which the precision rounds, in the graph's order: if quantised, in products alone.
 
     Where a tensor is larger than the precision can hold, a layer returned to FP32 alone wins nothing: its result is
     Inf again at the border. So all layers that write or read such a tensor make one unit.
@@ -206,21 +210,25 @@ def _units(model: ModelProto, precision: Precision, found: list[Group], largest:
     unit = list(range(len(found)))  # of each layer: the first one that it makes a unit with
     overflowing: set[int] = set()
     for tensor in (name for name, magnitude in largest.items() if magnitude > limit):
-        touching = {unit[home[node.name]] for node in model.graph.node if tensor in (*node.input, *node.output)}
+        touching = {
+            unit[home[node.name]]
+            for node in model.graph.node
+            if tensor in node.output or tensor in control_flow.read_by(node)
+        }
         unit = [min(touching) if one in touching else one for one in unit]
         overflowing.add(min(touching))
-    rounding = {home[node.name] for node in model.graph.node if _rounds(node, precision)}
+    quantised = precision.rounding(model)
+    rounding = {
+        home[node.name]
+        for node in model.graph.node
+        if (node.name in quantised if precision.calibrations else node.op_type not in EXACT)
+    }
     units = []
     for lead in sorted(set(unit)):
         members = [i for i, one in enumerate(unit) if one == lead]
         if rounding.intersection(members):
             units.append(_Unit(tuple(found[i] for i in members), not overflowing.isdisjoint(members)))
     return units
-
-
-def _rounds(node: NodeProto, precision: Precision) -> bool:
-    """Say whether a precision rounds in a node: a quantised one in products alone, a 16-bit one nearly everywhere."""
-    return node.op_type in arithmetic.COMPUTE_OPS if precision.calibrations else node.op_type not in EXACT
 
 
 def _ranked(evaluator: Evaluator, units: list[_Unit], progress: Progress) -> list[_Unit]:

@@ -67,11 +67,13 @@ class Rewriter:
     @classmethod
     def of(cls, published: Published, config: Config, say: Callable[[str], None]) -> "Rewriter":
         """Return what makes the typed graphs of the published model."""
-        signature = published.read(ModelRecord).signature
+        model = published.read(ModelRecord)
+        exported = graphs.load(published.path("export/model.onnx"))
         return cls(
-            graphs.load(published.path("export/model.onnx")),
-            lambda: data.reload(published.read(DatasetRecord), signature, config.data),
-            keras_layers.keras_layer_names(published.path("train/model.keras")),
+            exported,
+            lambda: data.reload(published.read(DatasetRecord), model.signature, config.data),
+            # What is no Keras model has no layers: its nodes stand for them.
+            list(model.layers) or [node.name for node in exported.graph.node],
             config,
             say,
             published.sha256("export/model.onnx"),
@@ -104,7 +106,7 @@ class Rewriter:
             f"calibrating on {len(self._samples.split)} training samples"
             f"{'' if self._samples.groups is None else ', equally many of each group where possible'}"
         )
-        return calibration.observe(self.exported, self._samples)
+        return calibration.observe(self.exported, self._samples.split)
 
     @cached_property
     def _reference(self) -> Outputs:

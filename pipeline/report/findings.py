@@ -8,6 +8,11 @@ from pipeline.report.run import PASS, Run
 from pipeline.tables import Column, Table
 from pipeline.tables.speed import called
 
+BESIDE_A_GPU = (
+    "TensorFlow ran on the CPU, so that a speed-up of what ran on the GPU is of the two devices as well; "
+    "`make doctor` says what TensorFlow lacks"
+)
+
 
 class Failing(NamedTuple):
     """Something with the worst verdict: what, why, and at which runner, of which precision."""
@@ -86,6 +91,10 @@ def _each_not_run(run: Run) -> Iterator[tuple[str, str, str]]:
         if cell.status != "ok":
             mode = f" {cell.mode}" if cell.runner.role == "original" else ""
             yield "benchmark", f"{called(cell)}{mode}", cell.reason
+    timed = [cell for cell in run.results.plain.cells if cell.status == "ok"]
+    originals = {str(cell.device) for cell in timed if cell.runner.role == "original"}
+    if originals == {"cpu"} and any(cell.device != "cpu" for cell in timed):
+        yield "benchmark", "the original model on the GPU", BESIDE_A_GPU
 
 
 def untimed_engines(run: Run) -> list[str]:

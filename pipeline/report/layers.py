@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pipeline import graphs
 from pipeline.artifacts.engine import EngineLayers, EngineRecord
+from pipeline.artifacts.model import ModelRecord
 from pipeline.graphs import keras_layers
 from pipeline.report.run import Run
 from pipeline.tables import Column, Table
@@ -29,7 +30,7 @@ class Layers:
 
 def layers(run: Run) -> list[Layers]:
     """Return an engine's layers as its inspector lists them, or else the nodes of its graph, for each precision."""
-    keras_names = keras_layers.keras_layer_names(run.published.path("train/model.keras"))
+    keras_names = run.published.read(ModelRecord).layers
     return [_of_one(run, engine.plain, keras_names) for engine in run.engines]
 
 

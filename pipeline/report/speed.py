@@ -120,7 +120,8 @@ def limits(run: Run) -> Figure:
         "limits",
         title,
         "How near each runner comes to the least time that this machine could take for the model's arithmetic and "
-        "bytes, by the best it was measured to do in the same run. The dashed line is the limit itself; beyond it "
+        "bytes, by the best it was measured to do in the same run: in computing, in reading memory, in copying to a "
+        "GPU and back (pcie), or in starting work there (launch). The dashed line is the limit itself; beyond it "
         "the weights stay in the processor's cache. A mark far to the left has room for improvement, or spends its "
         "time on something other than computing.",
         panels,

@@ -6,10 +6,14 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline import backends, environment, precisions, tables
+from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.engine import EngineRecord, TunedRunner
+from pipeline.artifacts.model import ModelRecord
 from pipeline.artifacts.selection import SelectedOn
 from pipeline.backends.tensorrt import build
 from pipeline.config import AUTO, Engine
+from pipeline.data import sizes
+from pipeline.data.sizes import Ranges
 from pipeline.errors import BackendUnavailable, BuildError
 from pipeline.measuring import clock, tuning
 from pipeline.precisions import Precision
@@ -33,12 +37,13 @@ def run(context: Context) -> Outcome:
     else:
         context.warn(f"no engine can be built here, only the typed graphs: {flavour.absent}")
     rewriter = Rewriter.of(context.published, context.config, context.say)
+    ranges = _ranges(context)
     made: list[Made] = []
     tuned: dict[tuple[str, str, str], TunedRunner] = {}  # by backend, variant and digest: tf32's graph is fp32's
     for precision in _wanted(options):
         folder = context.output / precision.name
         folder.mkdir()
-        one = engines.make(rewriter, precision, flavour, options, folder)
+        one = engines.make(rewriter, precision, flavour, options, ranges, folder)
         context.write(one.record, f"{precision.name}/engine.json")
         _say(context, one.record)
         if options.tune and one.record.onnx:
@@ -56,6 +61,23 @@ def run(context: Context) -> Outcome:
             "The others are published. Leave a precision out with --set engine.precisions=…, or change the model.",
         )
     )
+
+
+def _ranges(context: Context) -> Ranges:
+    """Return the sizes of the dynamic axes that engines are built for, and say them."""
+    model, dataset = context.published.read(ModelRecord), context.published.read(DatasetRecord)
+    configured = context.config.engine.ranges
+    found = sizes.ranges(model.signature, dataset, configured)
+    for name, axes in found.items():
+        for axis, (smallest, best, largest) in axes.items():
+            if axis in configured.get(name, {}):
+                context.say(f"{name}, axis {axis}: {smallest} to {largest}, fastest at {best}")
+            else:
+                context.say(
+                    f"{name}, axis {axis}: engines take {best} alone, as in the data; others with "
+                    f"engine.ranges.{name}.{axis} = [smallest, best, largest]"
+                )
+    return found
 
 
 def _wanted(options: Engine) -> list[Precision]:
@@ -167,7 +189,7 @@ def _select(context: Context, rewriter: Rewriter, made: list[Made]) -> BuildErro
 
 
 def _latency_us(context: Context, rewriter: Rewriter, record: EngineRecord) -> float:
-    """Return the median of an engine's inference, inputs resident on the GPU. Never run on a GPU yet."""
+    """Return the median of an engine's inference, inputs resident on the GPU. No engine has been run on one yet."""
     validation = rewriter.dataset.validation
     feed = validation.feed(np.resize(np.arange(len(validation)), context.config.engine.batch_opt))
     every = of_precision(record, context.output / record.precision, None, None)

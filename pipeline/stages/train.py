@@ -19,6 +19,7 @@ from pipeline.backends import LoadOptions
 from pipeline.config import Model, Train
 from pipeline.data import Dataset, Split
 from pipeline.errors import ConfigError, DataError
+from pipeline.graphs import keras_layers
 from pipeline.judging.choosing import Choosing
 from pipeline.judging.yardstick import Yardstick
 from pipeline.models import calling, sources
@@ -102,7 +103,7 @@ def _prepare(options: Model, dataset: Dataset, output: Path, *, compiled: bool) 
     model = calling.functional(model, calling.caller(model, options.inputs))
     signature = calling.signature(calling.caller(model))
     record = _record(options, "train/model.keras", model.name, model.count_params(), sources.policy(model), signature)
-    return Prepared(record, model)
+    return Prepared(record.model_copy(update={"layers": tuple(keras_layers.names(model))}), model)
 
 
 def _record(
@@ -119,6 +120,7 @@ def _record(
         policy=policy,
         inputs=tuple(map(TensorRecord.of, signature.inputs)),
         outputs=tuple(map(TensorRecord.of, signature.outputs)),
+        layers=(),
     )
 
 

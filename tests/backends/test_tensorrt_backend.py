@@ -2,7 +2,6 @@
 
 import ast
 import hashlib
-import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -12,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline import cuda
 from pipeline.backends import LoadOptions, tensorrt
-from pipeline.backends.tensorrt import build, execution, session
+from pipeline.backends.tensorrt import build, dynamic_axes, execution, feeds, session
 from pipeline.errors import ArtifactError, BackendUnavailable, BatchOutsideProfile, BuildError, ConfigError, InputError
 from pipeline.measuring.limits import microbenchmarks
 from pipeline.tensors import TensorSpec
@@ -107,8 +107,50 @@ def test_weights_beside_the_model_are_found(tmp_path: Path) -> None:
 
 @needs_rtx
 def test_an_unknown_operator_is_told_in_the_parsers_words(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match=r"Frobnicate node 'the_activation': .*Plugin not found"):
-        build.build(saved(cnn("Frobnicate"), tmp_path), RTX)
+    with pytest.raises(
+        BuildError, match=r"Frobnicate node 'the_activation' of the Keras layer 'act':\n.*Plugin not found"
+    ) as caught:
+        build.build(saved(cnn("Frobnicate"), tmp_path), RTX, {"the_activation": "act"})
+    assert "TensorRT has no Frobnicate of this kind. Replace the layer" in caught.value.hint
+
+
+@needs_rtx
+def test_a_node_in_a_body_belongs_to_the_layer_of_its_loop(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 18]>
+        looped (float[2] x) => (float[2] y) <int64 rounds = {3}, bool go = {1}>
+        { y = Loop (rounds, go, x) <body = body (int64 i, bool before, float[2] a) => (bool after, float[2] b)
+            { after = Identity (before) b = Frobnicate (a) }> }"""
+    )
+    (loop,) = model.graph.node
+    loop.name, loop.attribute[0].g.node[1].name = "loop", "inner"
+    with pytest.raises(BuildError, match="Frobnicate node 'inner' of the Keras layer 'rnn':"):
+        build.build(saved(model, tmp_path), RTX, {"loop": "rnn"})
+
+
+@needs_rtx
+def test_a_builders_error_names_the_layer_and_what_to_do(tmp_path: Path) -> None:
+    """TensorRT for RTX 1.7.1 has no BF16 ConvTranspose. Where this fails, `bf16.FP32_OPERATORS` has one too many."""
+    kind = TensorProto.BFLOAT16
+    kernel = helper.make_tensor("kernel", kind, [2, 4, 2, 2], [1.0] * 32)
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"], name="model/first/Relu"),
+        helper.make_node("ConvTranspose", ["a", "kernel"], ["y"], name="model/up/conv_transpose", strides=[2, 2]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "up",
+        [helper.make_tensor_value_info("x", kind, ["n", 2, 4, 4])],
+        [helper.make_tensor_value_info("y", kind, None)],
+        [kernel],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
+    with pytest.raises(
+        BuildError, match="ConvTranspose node 'model/up/conv_transpose' of the Keras layer 'up'"
+    ) as caught:
+        build.build(saved(model, tmp_path), RTX, {"model/first/Relu": "first", "model/up/conv_transpose": "up"})
+    assert 'engine.keep_fp32 = ["up"]' in caught.value.hint
+    assert "error: IBuilder" in caught.value.message
 
 
 @needs_rtx
@@ -122,15 +164,75 @@ def test_a_file_that_is_no_model_is_refused(content: bytes, words: str, tmp_path
 
 @needs_rtx
 def test_a_failed_build_carries_the_builders_words(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match=r"cannot build an engine:\n(error|internal error): "):
+    with pytest.raises(BuildError, match=r"cannot build an engine.*:\n(error|internal error): ") as caught:
         build.build(saved(cnn(), tmp_path), replace(RTX, workspace_bytes=2**10))
+    assert "engine.workspace_mib" in caught.value.hint
 
 
 @needs_rtx
-def test_only_the_batch_may_be_dynamic(tmp_path: Path) -> None:
-    model = cnn(shape=("batch", "height", 8, 1))
-    with pytest.raises(BuildError, match=r"input image has shape \(-1, -1, 8, 1\): only the first dimension"):
+def test_every_dynamic_axis_has_its_range(tmp_path: Path) -> None:
+    model = saved(cnn(shape=("batch", "height", 8, 1)), tmp_path)
+    with pytest.raises(ConfigError, match=r"axis 1 of input 'image', of shape \[\?, \?, 8, 1\], is dynamic") as caught:
+        build.build(model, RTX)
+    assert 'Set engine.ranges."image".1 = [smallest, best, largest]' in caught.value.hint
+    # The dense layer behind it takes one height alone.
+    assert build.build(model, replace(RTX, ranges={"image": {1: (8, 8, 8)}})).engine
+
+
+@needs_rtx
+@pytest.mark.parametrize(("sizes", "end"), [((1, 8, 16), "smallest"), ((1, 1, 16), "best")])
+def test_sizes_that_the_model_cannot_take_are_refused(sizes: dynamic_axes.Range, end: str, tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 18]>
+        valid (float[batch, 1, height, 8] x) => (float[batch, 1, less, 6] y)
+        <float[1, 1, 3, 3] kernel = {1, 1, 1, 1, 1, 1, 1, 1, 1}> { y = Conv (x, kernel) }"""
+    )
+    model.graph.node[0].name = "model/conv/Conv"
+    words = rf"cannot take its inputs in their {end} sizes; it names Conv node 'model/conv/Conv' of the Keras layer 'c'"
+    with pytest.raises(ConfigError, match=words) as caught:
+        build.build(saved(model, tmp_path), replace(RTX, ranges={"x": {2: sizes}}), {"model/conv/Conv": "c"})
+    assert "spatial dimension" in caught.value.message
+    assert "[engine.ranges]" in caught.value.hint
+    assert build.build(saved(model, tmp_path), replace(RTX, ranges={"x": {2: (3, 8, 16)}})).messages == ()
+
+
+@needs_rtx
+def test_the_numbers_of_an_input_cannot_be_sizes(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 18]>
+        sized (float[2, 3] x, int64[2] size) => (float[a, b] y) { y = Reshape (x, size) }"""
+    )
+    with pytest.raises(BuildError, match="the numbers in input 'size' are the sizes of another tensor"):
         build.build(saved(model, tmp_path), RTX)
+
+
+def test_shapes_of_a_profile() -> None:
+    shapes = dynamic_axes.shapes(
+        {"image": (-1, 8, 8, 1), "tokens": (-1, -1), "table": (5, 2), "rows": (-1, 3)},
+        (1, 4, 16),
+        {"tokens": {1: (2, 32, 128)}, "rows": {0: (7, 8, 9)}},
+    )
+    assert shapes == {
+        "image": ((1, 8, 8, 1), (4, 8, 8, 1), (16, 8, 8, 1)),
+        "tokens": ((1, 2), (4, 32), (16, 128)),
+        "rows": ((7, 3), (8, 3), (9, 3)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("ranges", "words"),
+    [
+        ({"tokens": {1: (4, 2, 8)}}, r'engine.ranges."tokens".1 = \(4, 2, 8\) is not 1 <= smallest'),
+        ({"tokens": {1: (0, 2, 8)}}, "is not 1 <= smallest"),
+        ({"token": {1: (1, 2, 8)}}, "the model has no input 'token'"),
+        ({"tokens": {1: (1, 2, 8)}, "image": {2: (1, 2, 8)}}, r'engine.ranges."image".2: this axis is not dynamic'),
+        ({"tokens": {1: (1, 2, 8), 2: (1, 2, 8)}}, r'engine.ranges."tokens".2: this axis is not dynamic'),
+        ({}, "axis 1 of input 'tokens'"),
+    ],
+)
+def test_ranges_that_do_not_fit_the_model(ranges: dynamic_axes.Ranges, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        dynamic_axes.shapes({"image": (-1, 8, 8, 1), "tokens": (-1, -1)}, (1, 4, 16), ranges)
 
 
 @needs_rtx
@@ -253,15 +355,15 @@ SPECS = (TensorSpec("image", (None, 8, 8, 1), np.dtype(np.uint8)),)
 )
 def test_a_feed_that_does_not_fit_is_refused(feed: dict[str, np.ndarray], words: str) -> None:
     with pytest.raises(InputError, match=words) as caught:
-        session._check_feed(feed, SPECS)
+        feeds.check(feed, SPECS)
     assert not isinstance(caught.value, BatchOutsideProfile)
-    session._check_feed({"image": np.zeros((3, 8, 8, 1), np.uint8)}, SPECS)
+    feeds.check({"image": np.zeros((3, 8, 8, 1), np.uint8)}, SPECS)
 
 
 def test_a_batch_other_than_the_fixed_one_is_told_apart() -> None:
     fixed = (TensorSpec("image", (4, 8, 8, 1), np.dtype(np.uint8)),)
     with pytest.raises(BatchOutsideProfile, match=r"\(3, 8, 8, 1\)"):
-        session._check_feed({"image": np.zeros((3, 8, 8, 1), np.uint8)}, fixed)
+        feeds.check({"image": np.zeros((3, 8, 8, 1), np.uint8)}, fixed)
 
 
 # --- running, on a GPU ------------------------------------------------------------------------------------------------
@@ -270,12 +372,10 @@ def test_a_batch_other_than_the_fixed_one_is_told_apart() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("flavour", build.FLAVOURS)
 def test_runs_like_onnx_runtime(flavour: str, tmp_path: Path) -> None:
-    if build.installed_version(flavour) is None:
-        pytest.skip(f"{flavour} is not installed")
-    if flavour == "tensorrt-rtx":
-        major, minor = cuda.device().compute_capability
-        if f"SM{major}{minor}" not in importlib.import_module("tensorrt_rtx").ComputeCapability.__members__:
-            pytest.skip(f"TensorRT for RTX has no target SM{major}{minor}")
+    try:
+        tensorrt.probe(flavour)
+    except BackendUnavailable as error:
+        pytest.skip(error.message)
     import onnxruntime
 
     model = saved(cnn(), tmp_path)
@@ -361,13 +461,13 @@ PLAIN = {"operator", "name", "missing", "dims", "size"}
 PYTHONS = {"__init__", "__members__", "__version__"}
 """Python's own names, which the recorded lists leave out."""
 
-RTX_ONLY = {"_set_targets", "_specialise", "_capturable"}
+RTX_ONLY = {"_set_targets", "_specialise", "_capturable", "_gpu"}
 """The functions that may use what only TensorRT for RTX has."""
 
 Api = Mapping[str, "list[str] | str"]
 SOURCES = {
     Path(module.__file__).name: Path(module.__file__).read_text(encoding="utf-8")
-    for module in (cuda, build, execution, microbenchmarks, session, tensorrt)
+    for module in (cuda, build, execution, feeds, microbenchmarks, session, tensorrt)
 }
 """Every module that uses such objects; that no other does, another test holds."""
 

@@ -2,6 +2,7 @@
 
 import gc
 import hashlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -245,6 +246,56 @@ def test_an_input_without_a_batch_goes_with_every_chunk(load: Load) -> None:
             np.testing.assert_array_equal(answer["scores"], expected(images(count), 3)["scores"])
 
 
+def signals(count: int, length: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, length)).astype(np.float32)
+
+
+def doubled(signal: np.ndarray, twice: np.ndarray) -> None:
+    twice[:] = 2 * signal
+
+
+SIGNAL = fake_gpu.Tensor(name="signal", shape=(-1, -1), dtype=np.float32, mode=fake_gpu.Mode.INPUT)
+TWICE = fake_gpu.Tensor(name="twice", shape=(-1, -1), dtype=np.float32, mode=fake_gpu.Mode.OUTPUT)
+
+
+def test_every_dynamic_axis_may_change_from_run_to_run_in_chunks_too(load: Load) -> None:
+    with load(tensors=(SIGNAL, TWICE), function=doubled) as session:
+        for seed, (count, length) in enumerate([(4, 3), (4, 5), (2, 1), (20, 3), (20, 5), (17, 5), (17, 2), (4, 3)]):
+            signal = signals(count, length, seed)
+            np.testing.assert_array_equal(session.run({"signal": signal})["twice"], 2 * signal, strict=True)
+
+
+def test_a_size_the_engine_was_not_built_for_is_refused_by_axis(load: Load, gpu: fake_gpu.Gpu) -> None:
+    with load(tensors=(SIGNAL, TWICE), function=doubled) as session:
+        for length in (0, 6):
+            with pytest.raises(
+                InputError, match=f"axis 1 of input 'signal' is {length}, outside the engine's 1 to 5"
+            ) as caught:
+                session.run({"signal": signals(4, length)})
+            assert not isinstance(caught.value, BatchOutsideProfile)
+            assert 'engine.ranges."signal".1' in caught.value.hint
+        with pytest.raises(BatchOutsideProfile, match="2 to 8"):
+            session.run({"signal": signals(1, 3)})
+        with pytest.raises(InputError, match="axis 1"):
+            session.bind({"signal": signals(4, 6)})
+        assert not gpu.contexts
+
+
+def test_a_first_axis_with_a_range_of_its_own_is_no_batch(load: Load) -> None:
+    rows = fake_gpu.Tensor(name="rows", shape=(-1, 2), dtype=np.float32, mode=fake_gpu.Mode.INPUT, profile=(1, 2, 30))
+
+    def moved(signal: np.ndarray, rows: np.ndarray, twice: np.ndarray) -> None:
+        twice[:] = 2 * signal + rows.sum()
+
+    with load(tensors=(SIGNAL, rows, TWICE), function=moved) as session:
+        for count, more in ((4, 30), (20, 7), (2, 1)):  # 20 goes in chunks, and all of the rows with each
+            signal, table = signals(count, 3), signals(more, 2)
+            answer = session.run({"signal": signal, "rows": table})["twice"]
+            np.testing.assert_array_equal(answer, 2 * signal + table.sum(), strict=True)
+        with pytest.raises(InputError, match="axis 0 of input 'rows' is 31, outside the engine's 1 to 30"):
+            session.run({"signal": signals(4, 3), "rows": signals(31, 2)})
+
+
 def test_an_output_without_a_batch_cannot_be_put_together(load: Load) -> None:
     with load(tensors=(IMAGE, SCORES, TOTAL, MEAN)) as session:
         session.run({"image": images(8)})
@@ -435,6 +486,38 @@ def test_the_cost_of_a_launch_is_printed() -> None:
     assert "bound launch" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("capability", "runs"), [((8, 9), True), ((12, 1), True), ((12, 3), True), ((9, 0), False), ((10, 0), False)]
+)
+@pytest.mark.parametrize("load", ["tensorrt-rtx"], indirect=True)
+def test_a_gpu_that_tensorrt_for_rtx_leaves_out_is_one_reason_for_every_engine(
+    capability: tuple[int, int], runs: bool, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on an H200, where the installed library's message listed 8.0, 8.6, 8.9, 12.0, 12.1 and what is newer."""
+    monkeypatch.setattr(fake_gpu.Device, "compute_capability", capability)
+    loading = load()
+    if runs:
+        tensorrt.probe("tensorrt-rtx")
+        with loading as session:
+            check(session, 4)
+        return
+    for use in (lambda: tensorrt.probe("tensorrt-rtx"), loading.__enter__):
+        with pytest.raises(BackendUnavailable) as caught:
+            use()
+        assert caught.value.message == (
+            f"TensorRT for RTX does not run on A fake GPU, of compute capability {capability[0]}.{capability[1]}: "
+            "install TensorRT, the extra `gpu`"
+        )
+        assert "8.9, 12.0, 12.1 and newer" in caught.value.hint
+    tensorrt.probe("tensorrt")
+
+
+def test_the_installed_tensorrt_for_rtx_names_compute_capabilities_as_is_assumed() -> None:
+    names = set(pytest.importorskip("tensorrt_rtx").ComputeCapability.__members__) - {"NONE", "CURRENT"}
+    assert all(re.fullmatch(r"SM\d+\d", name) for name in names)
+    assert {"SM80", "SM89", "SM120"} <= names
+
+
 # --- on a GPU ---------------------------------------------------------------------------------------------------------
 
 
@@ -443,7 +526,7 @@ def test_the_cost_of_a_launch_is_printed() -> None:
 def test_chunks_are_the_whole_and_graphs_are_plain_enqueues(
     flavour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Never run yet: there was no GPU where it was written."""
+    """Never run yet: the only GPU at hand, an H200, is none of TensorRT for RTX's."""
     from pipeline import cuda
     from pipeline.backends.tensorrt.execution import Slot
 

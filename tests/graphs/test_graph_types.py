@@ -66,7 +66,7 @@ def test_a_product_computes_in_the_type_its_operands_are_stored_in() -> None:
         stored=np.ones((4, 4), np.int8),
         v=ones(4, 8),
     )
-    kinds = {product.name: kind for product, kind in arithmetic.typed_products(graph)}
+    kinds = {product.node.name: product.kind for product in arithmetic.typed_products(graph)}
     assert kinds == {"both": "INT8", "weight_only": "FLOAT", "neither": "FLOAT"}
     counts = arithmetic.summary(graph)
     assert counts.compute_nodes == {"INT8": 1, "FLOAT": 2}
@@ -78,6 +78,37 @@ def test_an_image_of_any_size_has_no_count() -> None:
     graph = model([node("Conv", ["x", "w"], ["y"])], ["n", 4, "height", "width"], w=ones(6, 4, 3, 3))
     assert arithmetic.summary(graph).mac_share is None
     assert arithmetic.summary(graph).compute_nodes == {"FLOAT": 1}
+
+
+def test_the_products_of_a_recurrent_operator_are_those_of_every_step() -> None:
+    lstm = node("LSTM", ["x", "w", "r"], ["y"], hidden_size=3, direction="bidirectional")
+    graph = model([lstm], [7, "batch", 4], w=ones(2, 12, 4), r=ones(2, 12, 3))
+    shapes = arithmetic.shapes(graph) | {"x": (7, 1, 4)}
+    assert arithmetic.multiply_accumulates(arithmetic.typed_products(graph), shapes) == {"FLOAT": 7 * 2 * 12 * (4 + 3)}
+
+
+def test_an_einsum_multiplies_once_for_each_combination_of_its_indices() -> None:
+    graph = model([node("Einsum", ["x", "w"], ["y"], equation="bij, jk -> bik")], ["n", 4, 5], w=ones(5, 3))
+    assert arithmetic.multiply_accumulates(arithmetic.typed_products(graph), arithmetic.shapes(graph)) == {
+        "FLOAT": 4 * 5 * 3
+    }
+    alone = model([node("Einsum", ["x"], ["y"], equation="bij->bj")], ["n", 4, 5])
+    assert arithmetic.summary(alone).mac_share == {}
+    any_rank = model([node("Einsum", ["x", "w"], ["y"], equation="...j,jk->...k")], ["n", 4, 5], w=ones(5, 3))
+    assert arithmetic.summary(any_rank).mac_share is None
+
+
+def test_integers_are_no_products_of_a_precision() -> None:
+    graph = model([node("Cast", ["x"], ["i"], to=TensorProto.INT32), node("MatMul", ["i", "i"], ["y"])], [4, 4])
+    graph.graph.output[0].type.tensor_type.elem_type = TensorProto.INT32
+    assert list(arithmetic.typed_products(graph)) == []
+
+
+def test_every_node_gets_a_name_of_its_own() -> None:
+    nodes = [node("Relu", [a], [b], name=name) for a, b, name in (("x", "a", ""), ("a", "b", "n"), ("b", "c", "n"))]
+    nodes.append(node("Relu", ["c"], ["y"], name="Relu_0"))
+    names = [one.name for one in graphs.with_names(model(nodes, ["n", 4])).graph.node]
+    assert names == ["Relu_0_", "n_1", "n_2", "Relu_0"]
 
 
 def test_raising_the_operator_set_keeps_names_and_raises_the_ir() -> None:

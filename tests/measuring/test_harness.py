@@ -7,6 +7,7 @@ import made_cells
 import numpy as np
 import pytest
 
+from pipeline.artifacts.results import NoiseFloor
 from pipeline.measuring import harness, speedups
 from pipeline.measuring.cells import Measurement, Schedule, Timed
 from pipeline.runners import Runner
@@ -138,10 +139,24 @@ def test_the_noise_floor_is_of_a_repeat_against_what_it_repeats() -> None:
     assert (first.batch, first.mode, first.device, first.runner) == (1, "end_to_end", "cpu", one.record.name)
     assert first.floor == pytest.approx(1 - 10 / 10.4)
     assert (second.batch, second.ratio, second.floor) == (16, pytest.approx(20 / 22), pytest.approx(1 - 20 / 22))
-    assert speedups.floor_of(16, "end_to_end", [first, second]) == second.floor
-    assert speedups.floor_of(16, "compute", [first, second]) == 0
     cells[0].status = "failed"
     assert [row.batch for row in speedups.noise_floors(cells)] == [16]
+
+
+def test_the_floor_between_two_is_that_of_their_devices_and_an_unknown_one_is_taken_for_the_noisiest() -> None:
+    def floor(device: str, fraction: float, batch: int = 1) -> NoiseFloor:
+        what = {"mode": "end_to_end", "runner": "one", "ratio": 1.0, "ratio_ci95": None, "floor": fraction}
+        return NoiseFloor(batch=batch, device=device, **what)
+
+    one = made_cells.runner("onnxruntime cpu fp32")
+    cpu, cuda, other = (made_cells.measurement(one, [1], device=device) for device in ("cpu", "cuda:0", "cuda:1"))
+    floors = [floor("cpu", 1.178), floor("cuda:0", 0.086), floor("cuda:0", 9.0, batch=16)]
+    assert speedups.floor_between(cuda, cuda, floors) == 0.086
+    assert speedups.floor_between(cpu, cuda, floors) == speedups.floor_between(cuda, cpu, floors) == 1.178
+    assert speedups.floor_between(other, cuda, floors) == 1.178
+    assert speedups.floor_between(cuda, cuda, []) == 0
+    compute = made_cells.measurement(one, [1], device="cuda:0", mode="compute")
+    assert speedups.floor_between(compute, compute, floors) == 0
 
 
 def test_speedups_are_over_each_way_to_run_the_original_the_strongest_first() -> None:

@@ -10,7 +10,7 @@ import pytest
 from networks import Array, Article
 from onnx import ModelProto
 
-from pipeline import config, data, precisions
+from pipeline import config, data, graphs, precisions
 from pipeline.backends.tensorrt import build
 from pipeline.errors import BackendUnavailable
 from pipeline.quantization import calibration
@@ -34,7 +34,8 @@ def article() -> Article:
     train = dataset.train
     network.fit(train.feed()["image"], train.labels()["probabilities"], batch_size=batch, epochs=epochs, verbose=0)
     model = tf2onnx.convert(network, 18)
-    seen = calibration.observe(model, calibration.draw(dataset, 512, seed=0))
+    samples = calibration.draw(dataset, 512, seed=0)
+    seen = calibration.observe(model, samples.split)
     return Article(model, dataset, calibration.ranges(seen, "minmax"))
 
 
@@ -59,15 +60,16 @@ def network(request: pytest.FixtureRequest) -> tuple[ModelProto, Array, dict[str
             layer.momentum = 0.0
     model(images, training=True)
     graph = tf2onnx.convert(model, 18)
-    split, none = data.Split({"image": images}), data.Split({"image": images[:0]})
-    dataset = data.Dataset("patches", "random", train=split, validation=none, test=none)
-    seen = calibration.observe(graph, calibration.admit(split, dataset))
+    seen = calibration.observe(graph, data.Split({"image": images}))
     return graph, images, calibration.ranges(seen, "minmax")
 
 
 @pytest.fixture
 def build_rtx(tmp_path: Path) -> Callable[[ModelProto, str], bytes]:
-    """A function that builds an engine with the real TensorRT for RTX, or raises BuildError with its words."""
+    """A function that builds an engine with the real TensorRT for RTX, or raises BuildError with its words.
+
+    It is for batches of 1 to 8, and sizes of 6 to 20 where another axis is dynamic.
+    """
     try:
         build.probe_build("tensorrt-rtx")
     except BackendUnavailable as error:
@@ -76,7 +78,11 @@ def build_rtx(tmp_path: Path) -> Callable[[ModelProto, str], bytes]:
     def built(model: ModelProto, name: str) -> bytes:
         path, precision = tmp_path / "model.onnx", precisions.get(name)
         onnx.save(model, path)
-        options = build.BuildOptions("tensorrt-rtx", precision.allow_tf32, (1, 4, 8), targets=precision.targets)
+        ranges = {
+            spec.name: {axis: (6, 9, 20) for axis, size in enumerate(spec.shape) if axis and size is None}
+            for spec in graphs.inputs(model)
+        }
+        options = build.BuildOptions("tensorrt-rtx", precision.allow_tf32, (1, 4, 8), ranges, precision.targets)
         return build.build(path, options).engine
 
     return built

@@ -5,7 +5,6 @@ from networks import LEVELS, Array, run, small_cnn
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline import graphs, precisions
-from pipeline.errors import BuildError
 from pipeline.graphs import cast
 
 node = helper.make_node
@@ -86,23 +85,6 @@ def test_an_output_that_is_read_again_keeps_its_name_and_type() -> None:
     typed = precisions.get("bf16").apply(model)
     assert graphs.outputs(typed) == graphs.outputs(model)
     assert next(n for n in typed.graph.node if n.op_type == "Relu").input[0] == "features/bfloat16"
-
-
-def test_control_flow_is_refused() -> None:
-    body = helper.make_graph(
-        [node("Identity", ["image"], ["inner"])], "body", [], [helper.make_tensor_value_info("inner", 1, None)]
-    )
-    model = small_cnn(
-        [
-            node("Conv", ["image", "kernel"], ["x"], name="conv"),
-            node("If", ["yes"], ["y"], name="if", then_branch=body, else_branch=body),
-            node("Add", ["x", "y"], ["result"], name="add"),
-        ],
-        (1, 4, 4),
-        {"kernel": np.ones((1, 1, 1, 1), np.float32), "yes": np.array(True)},
-    )
-    with pytest.raises(BuildError, match="node if"):
-        precisions.get("fp16").apply(model)
 
 
 def test_constants_stay_finite_and_apart_from_zero() -> None:

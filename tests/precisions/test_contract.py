@@ -78,7 +78,7 @@ def test_keep_fp32(name: str, article: Article, build_rtx: Callable[[ModelProto,
     precision = precisions.get(name)
     conv = next(node.name for node in article.model.graph.node if node.op_type == "Conv")
     typed = precision.apply(article.model, keep_fp32=[conv], amax=article.ranges)
-    kinds = {node.op_type: kind for node, kind in arithmetic.typed_products(typed)}
+    kinds = {product.node.op_type: product.kind for product in arithmetic.typed_products(typed)}
     assert kinds == {"Conv": "FLOAT", "MatMul": precision.compute_type}
     weights = {tensor.name: tensor.data_type for tensor in typed.graph.initializer}
     kept = next(node for node in typed.graph.node if node.op_type == "Conv")

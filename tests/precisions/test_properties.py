@@ -80,7 +80,7 @@ def test_a_rewrite_keeps_inputs_and_outputs_whatever_stays_in_fp32(model: onnx.M
         typed = precision.apply(model, keep_fp32=keep, amax=ranges(model))
         assert graphs.inputs(typed) == graphs.inputs(model)
         assert graphs.outputs(typed) == graphs.outputs(model)
-        kinds = {node.name: kind for node, kind in arithmetic.typed_products(typed)}
+        kinds = {product.node.name: product.kind for product in arithmetic.typed_products(typed)}
         assert kinds == {n: "FLOAT" if n in keep else precision.compute_type for n in products}
         result = run(typed if precision.emulate is None else precision.emulate(typed), image)
         assert result.shape == reference.shape

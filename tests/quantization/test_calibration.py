@@ -126,7 +126,7 @@ def test_methods_cut_outliers_as_their_definitions_say() -> None:
 def test_observation_covers_every_activation_whatever_the_batch() -> None:
     model = one_product()
     samples = calibration.draw(dataset(), 50, seed=0)
-    one, other = (calibration.observe(model, samples, batch) for batch in (7, 50))
+    one, other = (calibration.observe(model, samples.split, batch) for batch in (7, 50))
     assert tuple(one) == quantize.activations(model) == ("x",)
     assert one["x"].largest == other["x"].largest == samples.split.feed()["image"].max()
 
@@ -140,7 +140,7 @@ def test_the_least_error_wins_and_the_first_among_equals() -> None:
 
 def test_the_record_says_what_was_used() -> None:
     samples = calibration.draw(dataset(), 30, seed=5)
-    seen = calibration.observe(one_product(), samples)
+    seen = calibration.observe(one_product(), samples.split)
     record = calibration.record(samples, seen, 5, "minmax", {"minmax": 0.1})
     assert record.classes == {"0": 10, "1": 10, "2": 10}
     assert record.sample_sha256 == samples.digests

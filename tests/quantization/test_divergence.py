@@ -72,7 +72,7 @@ def test_resnet50_has_its_layers_names_and_is_compared_in_bounded_memory(
         weights=None, input_tensor=keras.layers.Rescaling(1 / 255)(image), input_shape=(96, 96, 3), classes=10
     )
     network.save(tmp_path / "model.keras")
-    layers = keras_layers.keras_layer_names(tmp_path / "model.keras")
+    layers = keras_layers.names(network)
     assert layers == [layer.name for layer in network.layers]
     graph = tf2onnx.convert(network, 18)
     groups = keras_layers.groups(graph, layers)

@@ -80,7 +80,7 @@ def planted(model: keras.Model, folder: Path, labels: Array | None = None) -> Pl
     graph = tf2onnx.convert(model, 18)
     if labels is None:
         labels = predicted(graph)
-    return Planted(graph, keras_layers.keras_layer_names(folder / "model.keras"), labels)
+    return Planted(graph, keras_layers.names(model), labels)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def outlier(tmp_path_factory: pytest.TempPathFactory) -> tuple[Planted, dict[str
     convolution.set_weights([kernel, bias])
     dense.set_weights([weights, dense_bias])
     found = planted(model, tmp_path_factory.mktemp("outlier"), LABELS)
-    seen = calibration.observe(found.graph, calibration.draw(BOUND, 256, seed=0))
+    seen = calibration.observe(found.graph, calibration.draw(BOUND, 256, seed=0).split)
     return found, calibration.ranges(seen, "minmax")
 
 
@@ -244,7 +244,7 @@ def chain(depth: int, scale: float = 1) -> Planted:
 
 def ranges(case: Planted) -> dict[str, float]:
     """Return the ranges of a chain's activations."""
-    seen = calibration.observe(case.graph, calibration.draw(BOUND, 256, seed=0))
+    seen = calibration.observe(case.graph, calibration.draw(BOUND, 256, seed=0).split)
     return calibration.ranges(seen, "minmax")
 
 
@@ -278,6 +278,36 @@ def test_cost_grows_linearly_with_the_layers(
     assert found.keep_fp32 == (("dense0",) if name == "int8" else ("rescaling", "dense0"))
     assert Counter(call[2] for call in calls)["search"] <= 2 * len(case.layers)
     assert len(runs) <= 2 + 3 * len(case.layers)
+
+
+def test_a_loop_is_one_layer_that_reads_what_its_body_reads(
+    tmp_path: Path, build_rtx: Callable[[ModelProto], bytes]
+) -> None:
+    """tf2onnx leaves a GRU as a Loop, whose body reads by name the numbers that FP16 cannot hold."""
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1), dtype="uint8"),
+            layers.Rescaling(1e3, name="up"),
+            layers.Reshape((28, 28), name="rows"),
+            layers.GRU(16, name="recurrent"),
+            layers.Dense(10, activation="softmax", name="head"),
+        ]
+    )
+    kernel, *others = model.get_layer("recurrent").get_weights()
+    model.get_layer("recurrent").set_weights([kernel / 255e3, *others])
+    case = planted(model, tmp_path)
+    assert "Loop" in {node.op_type for node in case.graph.graph.node}
+    found = case.localise("fp16")
+    assert found.baseline.verdict == "fail"
+    (unit,) = (unit for unit in found.groups if unit.overflows)
+    assert set(unit.layers) == {"up", "rows", "recurrent"}
+    assert found.result.verdict == "pass"
+    assert found.keep_fp32 is not None
+    assert "recurrent" in found.keep_fp32
+    kept = keras_layers.resolve(case.graph, found.keep_fp32, case.layers)
+    assert build_rtx(precisions.get("fp16").apply(case.graph, kept))
 
 
 class Oracle:

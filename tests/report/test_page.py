@@ -2,7 +2,7 @@
 
 import json
 import re
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from pages import HOSTILE, LAYER, Page, change, hostile, list_anew, read
 from pipeline.artifacts.parity import ParityReport
 from pipeline.artifacts.recommendation import Recommendation
 from pipeline.artifacts.results import BenchmarkResults
-from pipeline.report import images, page
+from pipeline.report import findings, images, page
 
 
 def looked_up(artifacts: Path, source: str) -> Any:
@@ -100,11 +100,13 @@ def test_where_engines_ran_their_own_layers_and_both_modes_are_shown(artifacts: 
             runner = cell["runner"] | {"variant": "cuda", "name": f"onnxruntime cuda {cell['runner']['precision']}"}
             resident.append(cell | {"mode": "compute", "device": "cuda:0", "runner": runner})
             kept[f"{runner['name']}/{cell['batch']}/compute/round0"] = np.arange(1000, 2000)
+    assert findings.BESIDE_A_GPU not in unescape(page.render(read(artifacts)))
     change(artifacts, "benchmark/results.json", cells=results["cells"] + resident)
     with np.load(artifacts / "benchmark/samples.npz") as samples:
         kept |= {key: samples[key] for key in samples.files}
     np.savez(artifacts / "benchmark/samples.npz", **kept)
     html = page.render(read(artifacts))
+    assert f"the original model on the GPU: {findings.BESIDE_A_GPU}" in unescape(html)
     assert "fp16: 1 of the engine" in html
     assert '<th scope="row">conv2d + relu</th><td>CaskConvolution</td><td>FLOAT16</td><td>FLOAT</td>' in html
     assert "Batch 16, inputs resident on the GPU" in html

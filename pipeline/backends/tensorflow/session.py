@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from pipeline import environment
 from pipeline.backends import Bound, Closable, LoadOptions
-from pipeline.errors import ArtifactError, BackendUnavailable
+from pipeline.errors import BackendUnavailable
 from pipeline.models import calling, sources
 from pipeline.tensors import CPU, FIRST_GPU, Feed, Outputs, Signature
 
@@ -101,20 +101,5 @@ def _keras(path: Path, variant: str) -> TensorFlowSession:
 
 
 def _saved_model(path: Path) -> TensorFlowSession:
-    try:
-        loaded = tf.saved_model.load(str(path))
-    except (OSError, ValueError, tf.errors.OpError) as error:
-        raise ArtifactError(f"{path} cannot be loaded as a SavedModel: {error}", "Run `make export`.") from error
-    function = loaded.signatures["serving_default"]
-    inputs = function.structured_input_signature[1]
-    signature = Signature(
-        tuple(calling.spec_of(one, name) for name, one in inputs.items()),
-        tuple(calling.spec_of(one, name) for name, one in function.structured_outputs.items()),
-    )
-    names = [spec.name for spec in signature.inputs]
-
-    def infer(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
-        found: dict[str, tf.Tensor] = function(**dict(zip(names, tensors, strict=True)))
-        return found
-
-    return TensorFlowSession(signature, infer, owner=loaded)
+    saved = calling.saved_signature(path)
+    return TensorFlowSession(saved.signature, saved.serving.function, owner=saved.owner)

@@ -12,13 +12,14 @@ import importlib
 import importlib.metadata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pipeline import cuda
 from pipeline.backends import Variant, check_variant
+from pipeline.backends.tensorrt import dynamic_axes, failures
 from pipeline.errors import ArtifactError, BackendUnavailable, BuildError, ConfigError
 
 FLAVOURS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
@@ -36,26 +37,26 @@ _INSTALL = {
 class BuildOptions:
     """How an engine is built.
 
-    `batch` is the smallest, the best and the largest batch it accepts. `targets` are the compute capabilities that an
-    engine of TensorRT for RTX is for, such as "sm89"; none leaves the choice to TensorRT, as None does for the limit of
-    scratch memory, `workspace_bytes`, and for the optimization level.
+    `batch` is the smallest, the best and the largest batch it accepts: the range of every input's first axis that is
+    dynamic. `ranges` has those of other dynamic axes, by input and axis. `targets` are the compute capabilities that
+    an engine of TensorRT for RTX is for, such as "sm89"; none leaves the choice to TensorRT, as None does for the
+    limit of scratch memory, `workspace_bytes`, and for the optimization level.
 
     Raises:
-        ConfigError: an unknown flavour, an impossible batch or workspace, targets for a flavour that takes none.
+        ConfigError: an unknown flavour, an impossible range or workspace, targets for a flavour that takes none.
     """
 
     flavour: str
     allow_tf32: bool
-    batch: tuple[int, int, int]
+    batch: dynamic_axes.Range
+    ranges: dynamic_axes.Ranges = field(default_factory=dict)
     targets: tuple[str, ...] = ()
     workspace_bytes: int | None = None
     optimization_level: int | None = None
 
     def __post_init__(self) -> None:
         check_variant("tensorrt", self.flavour, VARIANTS)
-        smallest, best, largest = self.batch
-        if not 1 <= smallest <= best <= largest:
-            raise ConfigError(f"batch {self.batch} is not 1 <= smallest <= best <= largest")
+        dynamic_axes.check("batch", self.batch)
         if self.workspace_bytes is not None and self.workspace_bytes < 1:
             raise ConfigError(f"a workspace of {self.workspace_bytes} bytes is impossible")
         if self.targets and self.flavour != "tensorrt-rtx":
@@ -127,14 +128,17 @@ def captured(flavour: str) -> Iterator[list[str]]:
     yield logger.words
 
 
-def build(model: Path, options: BuildOptions) -> BuiltEngine:
+def build(model: Path, options: BuildOptions, layers: failures.Layers | None = None) -> BuiltEngine:
     """Build an engine from an ONNX model, whose external weights, if any, lie beside it.
+
+    `layers` has the Keras layer of each node by the node's name, to be named in errors.
 
     Raises:
         ArtifactError: the model is not there.
         BackendUnavailable: the flavour cannot build on this machine.
-        BuildError: with the parser's or builder's own words.
-        ConfigError: an unknown target, or an option outside what TensorRT accepts.
+        BuildError: with the operator and the layer where they are known, and the parser's or builder's own words.
+        ConfigError: an unknown target, an option outside what TensorRT accepts, a dynamic axis without a range, or
+            with sizes that the model cannot take.
     """
     if not model.is_file():
         raise ArtifactError(f"{model} does not exist", "Run `make export engine`.")
@@ -145,21 +149,20 @@ def build(model: Path, options: BuildOptions) -> BuiltEngine:
         network = builder.create_network()
         parser = trt.OnnxParser(network, logger_of(options.flavour))
         if not parser.parse(model.read_bytes(), path=str(model.resolve())):
-            errors = [_describe(parser.get_error(index)) for index in range(parser.num_errors)]
-            raise BuildError("\n".join([f"{model}: TensorRT cannot parse the graph:", *(errors or words)]))
+            complaints = [_describe(parser.get_error(index)) for index in range(parser.num_errors)]
+            raise failures.unparsed(model, complaints, words, layers or {})
         if not network.num_outputs:
             raise BuildError(f"{model}: the graph is empty")  # an empty file parses to this
         config = _configure(trt, builder, network, options)
         serialized = builder.build_serialized_network(network, config)
+        failures.check_sizes(model, words, layers or {})
         if serialized is None:
-            raise BuildError("\n".join([f"{model}: TensorRT cannot build an engine:", *words]))
+            raise failures.unbuilt(model, words, layers or {})
     return BuiltEngine(bytes(serialized), tuple(words), trt.__version__)
 
 
-def _describe(parser_error: Any) -> str:
-    operator, name = parser_error.node_operator(), parser_error.node_name()
-    where = f"{operator} node {name!r}: " if operator else ""
-    return f"{where}{parser_error.desc()}"
+def _describe(parser_error: Any) -> failures.Complaint:
+    return failures.Complaint(parser_error.node_operator(), parser_error.node_name(), parser_error.desc())
 
 
 def _configure(trt: Any, builder: Any, network: Any, options: BuildOptions) -> Any:
@@ -182,7 +185,7 @@ def _configure(trt: Any, builder: Any, network: Any, options: BuildOptions) -> A
             raise ConfigError(f"TensorRT refuses a workspace of {options.workspace_bytes} bytes")
     if options.targets:
         _set_targets(trt, config, options.targets)
-    _add_profile(builder, network, config, options.batch)
+    _add_profile(builder, network, config, options)
     return config
 
 
@@ -199,19 +202,20 @@ def _set_targets(trt: Any, config: Any, targets: tuple[str, ...]) -> None:
             )
 
 
-def _add_profile(builder: Any, network: Any, config: Any, batch: tuple[int, int, int]) -> None:
-    """Give every input with a dynamic batch the range of batches the engine is for."""
-    profile = builder.create_optimization_profile()
-    dynamic = False
+def _add_profile(builder: Any, network: Any, config: Any, options: BuildOptions) -> None:
+    """Give every dynamic axis of an input the range of sizes the engine is for."""
+    inputs: dict[str, tuple[int, ...]] = {}  # with -1 where an axis is dynamic
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
-        shape = tuple(tensor.shape)  # [batch, …], with -1 where a dimension is dynamic
-        if -1 in shape[1:]:
+        if tensor.is_shape_tensor:
             raise BuildError(
-                f"input {tensor.name} has shape {shape}: only the first dimension, the batch, may be dynamic (-1)"
+                f"the numbers in input {tensor.name!r} are the sizes of another tensor, which is not supported",
+                "Have the model take sizes from the shapes of its inputs, or fix them.",
             )
-        if -1 in shape:
-            profile.set_shape(tensor.name, *((size, *shape[1:]) for size in batch))
-            dynamic = True
+        inputs[tensor.name] = tuple(tensor.shape)
+    dynamic = dynamic_axes.shapes(inputs, options.batch, options.ranges)
+    profile = builder.create_optimization_profile()
+    for name, sizes in dynamic.items():
+        profile.set_shape(name, *sizes)
     if dynamic and config.add_optimization_profile(profile) < 0:
-        raise BuildError(f"TensorRT refuses batches {batch}")
+        raise BuildError(f"TensorRT refuses inputs of these shapes (smallest, best, largest): {dynamic}")

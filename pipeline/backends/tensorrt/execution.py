@@ -1,7 +1,7 @@
 """Runs an engine for one shape: its context, memory and CUDA graph on one stream. See pipeline.backends.tensorrt.
 
-Contexts of one stream share its scratch memory, since they never run at the same time. Never exercised on a GPU: there
-was none where this was written. For the names of variables see pipeline.backends.tensorrt.build.
+Contexts of one stream share its scratch memory, since they never run at the same time. No engine has been run on a GPU
+yet. For the names of variables see pipeline.backends.tensorrt.build.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping

@@ -1,6 +1,6 @@
 """An engine's session: batches in slots of pinned memory, over one stream or several; see the package.
 
-Never exercised on a GPU: there was none where this was written. For the names of variables see `build`.
+No engine has been run on a GPU yet. For the names of variables see `build`.
 """
 
 from collections import OrderedDict, deque
@@ -13,8 +13,9 @@ import numpy as np
 from pipeline.artifacts.runner import Step
 from pipeline.backends import Bound, Closable, step_of
 from pipeline.backends.tensorrt.execution import Lane, Loaded, ShapeContext, Slot, free
-from pipeline.errors import BatchOutsideProfile, InputError
-from pipeline.tensors import FIRST_GPU, Feed, Outputs, TensorSpec
+from pipeline.backends.tensorrt.feeds import Accepted
+from pipeline.errors import BatchOutsideProfile
+from pipeline.tensors import FIRST_GPU, Feed, Outputs
 
 SHAPES = 8
 """For how many shapes memory and graphs are kept; the one unused for longest goes first."""
@@ -52,12 +53,12 @@ class EngineSession(Closable):
             "wait": "spins or yields as the driver chooses",
         }
         self._loaded, self._device = loaded, device
-        self._batched = frozenset(spec.name for spec in self.inputs if spec.shape[:1] == (None,))
-        self._limits = _limits(loaded.engine, self._batched)
+        self._accepted = Accepted(loaded.engine, self.inputs)
         self._steps = tuple(steps)
         for step in self._steps:
-            if not self._limits[0] <= (step.chunk or self._limits[1]) <= self._limits[1]:
-                raise BatchOutsideProfile(f"{step!r} does not fit an engine for batches {self._limits}")
+            smallest, largest = self._accepted.smallest, self._accepted.largest
+            if not smallest <= (step.chunk or largest) <= largest:
+                raise BatchOutsideProfile(f"{step!r} does not fit an engine for batches of {smallest} to {largest}")
         self._lanes = [Lane(loaded.engine)]
         self._prepared: OrderedDict[tuple[tuple[int, ...], ...], _Prepared] = OrderedDict()
         self._recent: Slot | None = None
@@ -71,7 +72,8 @@ class EngineSession(Closable):
 
         Raises:
             BackendUnavailable: TensorRT could not execute the engine, with its words.
-            InputError: the feed lacks an input, or one has a shape or type the engine does not take.
+            InputError: the feed lacks an input, or one has a type, a shape or a size of a dynamic axis that the engine
+                does not take.
             BatchOutsideProfile: the batch is smaller than the profile's, or is not the engine's fixed one.
         """
         slot = self._recent
@@ -90,9 +92,9 @@ class EngineSession(Closable):
             BatchOutsideProfile: as `run`, and where the batch is larger than the profile's.
         """
         self.check_open()
-        batch = self._check(feed)
-        if batch > self._limits[1]:
-            raise self._outside(batch)
+        batch = self._accepted.batch_of(feed)
+        if batch > self._accepted.largest:
+            raise self._accepted.outside(batch)
         lane = self._lanes[0]
         on = ShapeContext(self._loaded, lane, {name: array.shape for name, array in feed.items()})
         slot = Slot(on, copies=False)
@@ -133,9 +135,9 @@ class EngineSession(Closable):
     def _run_another(self, feed: Feed) -> Outputs:
         """Run what does not fit the last run's memory."""
         self.check_open()
-        batch = self._check(feed)
+        batch = self._accepted.batch_of(feed)
         step = step_of(self._steps, batch)
-        chunk = (step and step.chunk) or self._limits[1]
+        chunk = (step and step.chunk) or self._accepted.largest
         if batch > chunk:
             return self._run_chunks(feed, batch, chunk, step.streams if step else STREAMS)
         self._recent = slot = self._slot({name: array.shape for name, array in feed.items()}, 0, 0)
@@ -154,12 +156,12 @@ class EngineSession(Closable):
             for index, start in enumerate(range(0, batch, chunk)):
                 count = min(chunk, batch - start)
                 part = {
-                    name: array[start : start + count] if name in self._batched else array
+                    name: array[start : start + count] if name in self._accepted.batched else array
                     for name, array in feed.items()
                 }
-                size = max(count, self._limits[0])  # a last chunk below the profile is filled up
+                size = max(count, self._accepted.smallest)  # a last chunk below the profile is filled up
                 shapes = {
-                    name: (size, *array.shape[1:]) if name in self._batched else array.shape
+                    name: (size, *array.shape[1:]) if name in self._accepted.batched else array.shape
                     for name, array in part.items()
                 }
                 slot = self._slot(shapes, index % streams, index // streams % BUFFERS)
@@ -168,7 +170,7 @@ class EngineSession(Closable):
                     whole = self._answers(slot, batch, size)
                 if len(under_way) == streams * BUFFERS:
                     _collect(*under_way.popleft(), whole)
-                slot.fill_part(part, self._batched)
+                slot.fill_part(part, self._accepted.batched)
                 slot.launch_marked()
                 under_way.append((slot, start, count))
             while under_way:
@@ -178,23 +180,6 @@ class EngineSession(Closable):
             raise
         self._describe(list(used.values()), chunk)
         return whole
-
-    def _check(self, feed: Feed) -> int:
-        """Return the feed's batch, 1 where the engine has none; raise InputError where the engine does not take it."""
-        _check_feed(feed, self.inputs)
-        batches = {len(feed[name]) for name in self._batched} or {1}
-        if len(batches) > 1:
-            raise InputError(f"the inputs have different batches: {sorted(batches)}")
-        batch = batches.pop()
-        if batch < self._limits[0]:
-            raise self._outside(batch)
-        return batch
-
-    def _outside(self, batch: int) -> BatchOutsideProfile:
-        return BatchOutsideProfile(
-            f"a batch of {batch} is outside the engine's {self._limits[0]} to {self._limits[1]}",
-            "Choose a batch in that range, or build the engine for more with `make engine`.",
-        )
 
     def _slot(self, shapes: dict[str, tuple[int, ...]], lane: int, turn: int) -> Slot:
         """Return the slot for these input shapes, made on first use; the shape unused for longest makes room."""
@@ -219,14 +204,15 @@ class EngineSession(Closable):
         free(prepared.slots.values(), prepared.contexts.values())
 
     def _answers(self, slot: Slot, batch: int, size: int) -> Outputs:
-        """Return arrays for all chunks' outputs: [batch, …], allocated anew only for a larger batch."""
+        """Return arrays for all chunks' outputs: [batch, …], allocated anew for a larger batch or another shape."""
         for name, view in slot.outputs().items():
             if view.shape[:1] != (size,):
                 raise BatchOutsideProfile(
                     f"output {name} of shape {view.shape} does not begin with the batch: it cannot be run in chunks",
-                    f"Choose a batch of at most {self._limits[1]}.",
+                    f"Choose a batch of at most {self._accepted.largest}.",
                 )
-            if name not in self._whole or len(self._whole[name]) < batch:
+            kept = self._whole.get(name)
+            if kept is None or len(kept) < batch or kept.shape[1:] != view.shape[1:]:
                 self._whole[name] = np.empty((batch, *view.shape[1:]), view.dtype)
         return {name: array[:batch] for name, array in self._whole.items()}
 
@@ -245,24 +231,3 @@ def _collect(slot: Slot, start: int, count: int, whole: Outputs) -> None:
     slot.wait()
     for name, view in slot.outputs().items():
         whole[name][start : start + count] = view[:count]
-
-
-def _limits(engine: Any, batched: frozenset[str]) -> tuple[int, int]:
-    """Return the smallest and the largest batch of the engine's profile; 1 and 1 where its batch is fixed."""
-    ranges = [tuple(engine.get_tensor_profile_shape(name, 0)) for name in batched]  # smallest, best, largest
-    if not ranges:
-        return 1, 1
-    return max(shapes[0][0] for shapes in ranges), min(shapes[2][0] for shapes in ranges)
-
-
-def _check_feed(feed: Feed, specs: tuple[TensorSpec, ...]) -> None:
-    """Raise InputError unless the feed has exactly these inputs, each of its rank, fixed sizes and type."""
-    if set(feed) != {spec.name for spec in specs}:
-        raise InputError(f"the feed has {sorted(feed)}, the engine takes {sorted(spec.name for spec in specs)}")
-    for spec in specs:
-        array = feed[spec.name]
-        if not spec.fits(array.shape) or array.dtype != spec.dtype:
-            only_batch = array.dtype == spec.dtype and spec.fits_but_for_batch(array.shape)
-            raise (BatchOutsideProfile if only_batch else InputError)(
-                f"input {spec.name} is {array.dtype} {array.shape}, the engine takes {spec.dtype} {spec.shape}"
-            )

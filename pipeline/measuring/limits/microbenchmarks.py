@@ -1,8 +1,7 @@
 """The calls whose fastest time gives a machine's peaks: a matrix product, a large copy, a launch.
 
-They only prepare what is to be timed; the clock is the harness's. The copies and the launch on a GPU were never run on
-one: there was none where this was written. They get CUDA's objects from pipeline.cuda; a test compares the names they
-use on them with the installed cuda.core.
+They only prepare what is to be timed; the clock is the harness's. CUDA's objects are those of pipeline.cuda; a test
+compares the names used on them with the installed cuda.core.
 """
 
 import itertools
@@ -148,7 +147,7 @@ def _last_level_cache_bytes() -> int:
     return sum(size for (level, _), size in caches.items() if level == last) or UNKNOWN_CACHE_BYTES
 
 
-# --- copies and launches on a GPU: never run on one -------------------------------------------------------------------
+# --- copies and launches on a GPU -------------------------------------------------------------------------------------
 
 
 def cuda_calls(stack: ExitStack) -> tuple[dict[str, Amount], dict[str, str]]:

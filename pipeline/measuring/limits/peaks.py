@@ -33,7 +33,8 @@ ROUNDS = 3
 
 @dataclass(frozen=True)
 class Work:
-    """The least that an inference has to do; None where a dimension other than the batch is dynamic.
+    """The least that an inference has to do; None where a dimension other than the batch is dynamic, or, for `macs`,
+    a product is inside a Loop, Scan or If.
 
     `macs` are the multiply-accumulates of one sample, by the precision (pipeline.precisions) in which they are done.
     `weight_bytes` move once a call, in the types in which the graph stores them; `input_bytes` and `output_bytes` once
@@ -49,7 +50,7 @@ class Work:
 def work(model: onnx.ModelProto, *, allow_tf32: bool = False) -> Work:
     """Count what one inference must do at least.
 
-    Only Conv, ConvTranspose, Gemm and MatMul count as arithmetic, so other operators make the bound lower, never wrong.
+    Only `arithmetic.COMPUTE_OPS` count as arithmetic, so other operators make the bound lower, never wrong.
     With `allow_tf32` the graph's FP32 products are done in TF32. A graph with a fixed batch is counted per sample too.
     """
     names = {(found.compute_type, found.allow_tf32): found.name for found in map(precisions.get, precisions.NAMES)}

@@ -1,0 +1,28 @@
+"""An ONNX file that the user brought: simplified where that works, and else as it is."""
+
+from pathlib import Path
+from typing import Literal
+
+import onnx
+
+from pipeline import graphs
+from pipeline.errors import BuildError
+from pipeline.exporters import Exportable, Kind
+from pipeline.graphs import simplify
+
+FILE = "model.onnx"
+ARTIFACT: Literal["onnx"] = "onnx"
+TAKES: tuple[Kind, ...] = ("onnx",)
+
+
+def write(model: Exportable, path: Path, opset: int) -> str:
+    """Write the graph; it keeps its own operator set, whatever `opset` says."""
+    given = graphs.load(model.path)
+    how = "simplified"
+    try:
+        graph = simplify.simplify(given)
+        graphs.check(graph, "the simplified graph")
+    except (BuildError, ValueError, RuntimeError, KeyError, IndexError) as error:  # what onnxslim meets
+        graph, how = given, f"as it is, since it cannot be simplified ({type(error).__name__})"
+    onnx.save(graph, path)
+    return f"ONNX: opset {graphs.opset(graph)}, {len(graph.graph.node)} nodes, {path.stat().st_size:,} bytes, {how}"

@@ -52,8 +52,8 @@ class CalibrationRecord(Record):
     samples: int
     samples_sha256: str
     sample_sha256: tuple[str, ...]
-    classes: dict[str, int]
-    """How many samples of each class."""
+    strata: dict[str, int]
+    """How many samples of each group over which they were drawn evenly: a class, a range of the target."""
     activations: dict[str, ActivationRange]
 
 
@@ -71,7 +71,7 @@ class EngineRecord(Artifact):
 
     PATH: ClassVar[str] = "engine/*/engine.json"
 
-    schema_: Literal[3] = Field(3, alias="schema")
+    schema_: Literal[4] = Field(4, alias="schema")
     precision: str
     status: Literal["built", "failed", "skipped"]
     """`failed`: the command exits with 5. `skipped`: no TensorRT on this machine."""

@@ -33,6 +33,7 @@ BatchSizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(
 AUTO = "auto"
 ARTICLE_CNN = "article-cnn"
 PRECISIONS = registry.names("pipeline.precisions")
+TASKS = registry.names("pipeline.tasks")
 
 
 class Section(BaseModel):
@@ -135,7 +136,7 @@ class Engine(Section):
     keep_fp32: Names = Field(
         (), description="Keras layers to keep in FP32; auto: find those that a precision outside its budget needs"
     )
-    calibration_samples: int = Field(512, ge=1, description="training images to find the ranges of int8 and fp8 with")
+    calibration_samples: int = Field(512, ge=1, description="training samples to find the ranges of int8 and fp8 with")
     calibration_seed: int = Field(0, ge=0)
     flavour: Literal["auto", "tensorrt", "tensorrt-rtx"] = Field(
         "auto", description="auto: tensorrt if its library and a GPU are present, else tensorrt-rtx"
@@ -192,9 +193,26 @@ class Engine(Section):
 class Validate(Section):
     """When a runner counts as equal to the original model."""
 
-    accuracy_budget_pp: float = Field(0.5, ge=0, description="accuracy that may be lost, in percentage points")
+    task: str | dict[str, str] = Field(
+        AUTO,
+        description=f"{', '.join(TASKS)}, or package.module:function that scores samples; auto: by what outputs and "
+        "targets are; or by output",
+    )
+    budget: Literal["auto"] | Annotated[float, Field(ge=0)] | dict[str, Annotated[float, Field(ge=0)]] = Field(
+        "auto",
+        description="what may be lost, in the metric's unit (docs/accuracy.md); auto: the task's own, half a point of "
+        "accuracy; or by output",
+    )
     batch_size: int = Field(256, ge=1, description="samples per inference")
-    batch_sizes: BatchSizes = Field((1, 7, 64), description="an image's result must not depend on these")
+    batch_sizes: BatchSizes = Field((1, 7, 64), description="a sample's result must not depend on these")
+
+    @field_validator("task")
+    @classmethod
+    def _known(cls, task: str | dict[str, str]) -> str | dict[str, str]:
+        for name in [task] if isinstance(task, str) else task.values():
+            if name not in (AUTO, *TASKS) and not user_code.is_import_path(name):
+                raise ValueError(f"unknown task {name!r}; choose from {', '.join(TASKS)}, or package.module:function")
+        return task
 
 
 class Benchmark(Section):
@@ -236,7 +254,7 @@ class Localise(Section):
 
     precision: str = Field("fp16", description="the precision to examine")
     samples: int = Field(
-        5000, ge=1, description="validation images to use at most; few prove little: half a point needs 764"
+        5000, ge=1, description="validation samples to use at most; few prove little: half a point needs 764"
     )
 
     @field_validator("precision")

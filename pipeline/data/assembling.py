@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.rows import Rows, is_label
+from pipeline.data.rows import is_label
 from pipeline.data.splits import SPLIT_SEED, THE_ONLY, Dataset, Split
 from pipeline.errors import DataError
+from pipeline.tensors import Rows
 
 WHOLE = ""
 """The name of the one split that a source has which does not split its samples."""

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.data import images, random_inputs
-from pipeline.data.rows import Rows, Which, batches
+from pipeline.data.rows import Which, batches
 from pipeline.data.splits import THE_ONLY, Dataset, Split
 from pipeline.errors import DataError
-from pipeline.tensors import Array, Signature, TensorSpec
+from pipeline.tensors import Array, Rows, Signature, TensorSpec
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 from pipeline.data.assembling import WHOLE, assemble
-from pipeline.data.rows import Rows, Which
+from pipeline.data.rows import Which
 from pipeline.data.splits import SPLIT_SEED, THE_ONLY, Dataset, Split
 from pipeline.errors import DataError
-from pipeline.tensors import Array, TensorSpec
+from pipeline.tensors import Array, Rows, TensorSpec
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")

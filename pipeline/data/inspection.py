@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.rows import Rows, Taken, batches
+from pipeline.data.rows import Taken, batches
 from pipeline.errors import DataError
-from pipeline.tensors import Array
+from pipeline.tensors import Array, Rows
 
 
 class Seen(NamedTuple):

@@ -13,10 +13,9 @@ from numpy.lib import format as npy
 
 from pipeline.data import spool
 from pipeline.data.assembling import PAD, WHOLE, assemble
-from pipeline.data.rows import Rows
 from pipeline.data.splits import THE_ONLY, Dataset, Split
 from pipeline.errors import DataError
-from pipeline.tensors import Array
+from pipeline.tensors import Array, Rows
 
 KEY = re.compile(r"(x|y)(?:_(train|validation|test))?(?:/(.+))?")
 """The name of an array: input or target, split, and the name of the model's input or output."""

@@ -3,37 +3,17 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.tensors import Array
+from pipeline.tensors import Array, Rows
 
 BATCH_BYTES = 64 << 20
 """What is read at a time where all samples are looked at."""
 
 Which = slice | NDArray[np.integer[Any]]
-
-
-class Rows(Protocol):
-    """The samples of one input or target, [samples, …]: an array, a memory map, or what reads them when asked for."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The number of samples, then the shape of one."""
-        ...
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The type of an element."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, which: Any, /) -> Array:
-        """Return the samples of a slice or of an array of indices, in memory."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pipeline.artifacts.dataset import DatasetRecord, PerSplit, TargetRecord
 from pipeline.artifacts.tensor import TensorRecord
 from pipeline.data import inspection
 from pipeline.data.inspection import Seen
-from pipeline.data.rows import Rows, Taken, Which, largest
-from pipeline.tensors import Feed
+from pipeline.data.rows import Taken, Which, largest
+from pipeline.tensors import Feed, Rows
 
 SPLIT_SEED = 0
 """Fixed, and not the training seed: the test set must not move when a user tries another seed."""

@@ -1,18 +1,18 @@
 """Finding the ranges of activations on real samples: which samples, what they show, and which method reads it best.
 
 Calibration decides how good an 8-bit engine can be. So it takes samples of the training split only, the same number of
-each class, and says which; random data, or samples by which the engine will be judged, are refused. One pass over them
-serves every method and every precision; the method chosen is the one whose graph errs least on the validation split.
+each class, or of another group that the task knows, and says which; random data, or samples by which the engine will be
+judged, are refused. One pass over them serves every method and every precision; the method chosen is the one whose
+graph errs least on the validation split.
 """
 
 import contextlib
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, isfinite
-from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -26,7 +26,8 @@ from pipeline.artifacts.engine import ActivationRange, CalibrationRecord
 from pipeline.data import Dataset, Split, inspection
 from pipeline.errors import BuildError, DataError
 from pipeline.graphs import quantize
-from pipeline.tensors import Outputs
+from pipeline.judging.yardstick import Yardstick
+from pipeline.tensors import Array, Outputs
 
 BINS = 2048
 """Bins of an activation's histogram. ONNX Runtime's own 128 leave its entropy method a single threshold to choose."""
@@ -44,10 +45,11 @@ FP8_SPREAD = float(np.std(_FP8[np.isfinite(_FP8)]))
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples known to be of the training split, and the SHA-256 of each one's inputs."""
+    """Samples known to be of the training split, the SHA-256 of each one's inputs, and the group of each, if any."""
 
     split: Split
     digests: tuple[str, ...]
+    groups: Array | None = None
 
 
 def admit(split: Split, dataset: Dataset) -> Samples:
@@ -73,11 +75,11 @@ def admit(split: Split, dataset: Dataset) -> Samples:
     return Samples(split, found)
 
 
-def draw(dataset: Dataset, count: int, seed: int) -> Samples:
-    """Return `count` samples of the training split, as many of each class as can be; the same ones for the same seed.
+def draw(dataset: Dataset, count: int, seed: int, groups: Array | None = None) -> Samples:
+    """Return `count` samples of the training split, as many of each group as can be; the same ones for the same seed.
 
-    A class with too few gives all it has, and the others make up for it. Samples that the validation or test split has
-    as well are passed over.
+    `groups` has the group of each training sample, see `strata`. One with too few gives all it has, and the others make
+    up for it. Samples that the validation or test split has as well are passed over.
 
     Raises:
         DataError: there are fewer than `count` samples to choose from, or the data are random.
@@ -92,21 +94,24 @@ def draw(dataset: Dataset, count: int, seed: int) -> Samples:
             "Set engine.calibration_samples to at least 1 and at most that.",
         )
     order = np.random.default_rng(seed).permutation(own)
-    turn = np.empty(len(order), np.intp)  # the first of every class, then the second of every class, and so on
-    labels = strata(train)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels[order] == label)
+    if groups is None:
+        return admit(train.take(order[:count]), dataset)
+    turn = np.empty(len(order), np.intp)  # the first of every group, then the second of every group, and so on
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups[order] == group)
         turn[members] = np.arange(len(members))
     chosen = order[np.argsort(turn, kind="stable")[:count]]
-    return Samples(train.take(chosen), tuple(digests[i] for i in chosen))
+    return Samples(train.take(chosen), tuple(digests[i] for i in chosen), groups[chosen])
 
 
-def strata(split: Split) -> NDArray[np.integer[Any]]:
-    """Return the class of each sample, by which calibration draws evenly; one class for all where there is none."""
-    for rows in split.targets.values():
-        if rows.dtype.kind in "iu" and len(rows.shape) == 1:
-            return np.asarray(rows[:])
-    return np.zeros(len(split), np.int64)
+def strata(yardsticks: Sequence[Yardstick], split: Split) -> Array | None:
+    """Return the group of each sample by the first output whose task has groups; None where none has."""
+    for one in yardsticks:
+        if one.labels and one.output in split.targets:
+            groups = one.task.strata(split.targets[one.output])
+            if groups is not None:
+                return groups
+    return None
 
 
 def _refuse_random(dataset: Dataset) -> None:
@@ -240,7 +245,7 @@ def record(
 ) -> CalibrationRecord:
     """Return what the engine record says of a calibration."""
     amax = ranges(seen, method)
-    classes = sorted(Counter(strata(samples.split).tolist()).items())
+    groups = sorted(Counter([] if samples.groups is None else samples.groups.tolist()).items())
     return CalibrationRecord(
         method=method,
         validation_error=dict(errors),
@@ -248,7 +253,7 @@ def record(
         samples=len(samples.split),
         samples_sha256=hashlib.sha256("".join(samples.digests).encode()).hexdigest(),
         sample_sha256=samples.digests,
-        classes={str(label): count for label, count in classes},
+        strata={str(group): count for group, count in groups},
         activations={
             name: ActivationRange(lowest=one.lowest, highest=one.highest, amax=amax[name]) for name, one in seen.items()
         },

@@ -182,11 +182,11 @@ def _select(context: Context, rewriter: Rewriter, made: list[Made]) -> BuildErro
         basis = f"median latency in µs on {environment.gpus()[0].name}, batch {context.config.engine.batch_opt}"
     validation = rewriter.dataset.validation
     on = SelectedOn(name=rewriter.dataset.name, split="validation", samples=len(validation))
-    chosen = selection.select(candidates, basis, on, context.config.validate_.accuracy_budget_pp)
+    chosen = selection.select(candidates, basis, on, tuple(one.record for one in rewriter.yardsticks))
     context.write(chosen)
     context.console.print(tables.terminal(engine_tables.candidates(chosen)))
     if chosen.chosen is None:
-        return BuildError("no precision is proven to stay within the accuracy budget", "See selection.json for why.")
+        return BuildError("no precision is proven to stay within the budget", "See selection.json for why.")
     context.say(f"chosen: {chosen.chosen} (by {basis})")
     return None
 

@@ -25,7 +25,8 @@ INSTALLED := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 ARGS ?=
 
 .NOTPARALLEL:
-.PHONY: all $(STAGES) localise bench-peers setup doctor predict pytorch-exporter test gpu-check browser browser-test check format lint types help
+.PHONY: all $(STAGES) localise bench-peers coverage-table setup doctor predict pytorch-exporter test gpu-check \
+	browser browser-test check format lint types help
 
 all: $(STAGES) ## everything, from training to the report
 
@@ -44,6 +45,9 @@ localise: $(INSTALLED) ## where a precision loses accuracy: make localise ARGS="
 
 bench-peers: $(INSTALLED) ## time our runners and others (benchmarks/README.md)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+coverage-table: $(INSTALLED) ## which Keras layers come through, measured anew: docs/coverage.md
+	@$(BIN)/python -m benchmarks.coverage $(ARGS)
 
 predict: $(INSTALLED) ## classify images: make predict ARGS="image.png"
 	@$(BIN)/python -m pipeline predict $(ARGS)

@@ -155,16 +155,18 @@ def localise(
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="PNG, JPEG or .npy files.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE…", help="A sample each: PNG, JPEG, .npy; .npz for several inputs.")
+    ],
     backend: Annotated[str, typer.Option(help="Name of a backend; auto: the benchmark's recommendation.")] = "auto",
     precision: Annotated[str, typer.Option(help="Name of a precision; auto: the benchmark's recommendation.")] = "auto",
     config: ConfigFile = None,
     assignments: Assignments = None,
 ) -> None:
-    """Classify images with the fastest runner that passed validation."""
+    """Run the model on files with the fastest runner that passed validation."""
     from pipeline import predict
 
-    for line in predict.predict(images, backend, precision, _load(config, assignments)):
+    for line in predict.predict(files, backend, precision, _load(config, assignments)):
         typer.echo(line)
 
 

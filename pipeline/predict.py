@@ -1,72 +1,149 @@
-"""What images show, by the fastest runner that passed validation, or by the one asked for."""
+"""What the model says of files, by the fastest runner that passed validation, or by the one asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from pipeline import data
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.model import ModelRecord
-from pipeline.artifacts.store import Store
+from pipeline.artifacts.parity import ParityReport
+from pipeline.artifacts.store import Published, Store
 from pipeline.config import Config
 from pipeline.data import Split
 from pipeline.errors import DataError
+from pipeline.judging.choosing import class_names, task_of, unlabelled
+from pipeline.judging.own import Own
 from pipeline.runners import inference, serving
 from pipeline.runners.serving import Wanted
+from pipeline.tasks import Answer, Task
+from pipeline.tensors import Array, Feed, Outputs, TensorSpec
+
+LOOKED_AT = 32
+"""Samples of the data by which it is told what the numbers of a float image mean."""
 
 
-def predict(images: Sequence[Path], backend: str, precision: str, config: Config) -> list[str]:
-    """Return a line about which runner answers, and one for each image: its label and the probability.
+def predict(files: Sequence[Path], backend: str, precision: str, config: Config) -> list[str]:
+    """Return a line about which runner answers, and one for each file, which holds one sample: what it shows.
 
     Where `backend` and `precision` are auto, the benchmark's recommendation is followed.
 
     Raises:
-        PipelineError: an unknown name, an unreadable image, no artifact, or nothing that runs on this machine.
+        PipelineError: an unknown name, an unreadable file, no artifact, or nothing that runs on this machine.
     """
     wanted = Wanted(backend, precision)
     serving.check(wanted)
     published = Store(config.artifacts).published()
     record = published.read(DatasetRecord)
-    (spec,) = published.read(ModelRecord).signature.inputs
-    shape = record.inputs[0].spec.shape[1:]
-    arrays = [read_image(path, tuple(size or 0 for size in shape)) for path in images]
+    inputs = published.read(ModelRecord).signature.inputs
+    feeds = [read(path, inputs, config) for path in files]
     offered = serving.candidates(published, wanted, source=config.model.source, threads=config.benchmark.threads)
     with serving.opened(offered) as (served, session):
-        # One at a time: a static batch or a small profile takes them too, and no image can depend on another.
-        samples = Split({spec.name: np.stack(arrays).astype(spec.dtype)})
-        found = inference.infer(session, samples, 1, inference.limits(served.runner.record))
-        scores = next(iter(found.values()))
-        names = record.targets[0].classes
         lines = [f"{served.runner.record.name} on {session.device}: {served.why}; {served.verdict}"]
-    for path, probabilities in zip(images, scores, strict=True):
-        top = int(probabilities.argmax())
-        lines.append(f"{path}: {names[top]} ({probabilities[top]:.4f})")
+        tasks: Mapping[str, Task] = {}
+        for path, feed in zip(files, feeds, strict=True):
+            # One at a time: a static batch or a small profile takes them too, and no sample can depend on another.
+            found = inference.infer(session, Split(feed), 1, inference.limits(served.runner.record))
+            tasks = tasks or _tasks(published, found)
+            said = {name: _answer(name, task, found, record) for name, task in tasks.items()}
+            lines.append(f"{path}: {'; '.join(_line(name, one, len(said)) for name, one in said.items())}")
     return lines
 
 
-def read_image(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Read a PNG or JPEG, or an array saved as .npy, as the model takes it: uint8 [height, width, channels].
+def _tasks(published: Published, found: Outputs) -> Mapping[str, Task]:
+    """Return the task of each output, as validation chose it; where it has not run, by what the output looks like."""
+    parity = published.read_if_there(ParityReport)
+    return {one.output: task_of(one) for one in parity.outputs} if parity and parity.outputs else unlabelled(found)
 
-    Pictures are turned to grey or RGB and resized as needed. Arrays must fit as they are: the pipeline does not guess
-    what their values mean.
+
+def _answer(name: str, task: Task, found: Outputs, record: DatasetRecord) -> Answer:
+    alone = {output: rows[0] for output, rows in found.items()}
+    return task.reads(alone if isinstance(task, Own) else alone[name], class_names(record, name))  # type: ignore[arg-type]
+
+
+def _line(name: str, answer: Answer, outputs: int) -> str:
+    score = "" if answer.score is None else f" ({answer.score:.4f})"
+    return f"{f'{name}: ' if outputs > 1 else ''}{answer.text}{score}"
+
+
+def read(path: Path, inputs: Sequence[TensorSpec], config: Config) -> Feed:
+    """Read a file that holds one sample: its inputs [1, …] by name, as the model takes them.
+
+    An .npz has an array for each input, under its name. A model of one input takes an .npy as well, and a PNG or JPEG
+    where that input is an image. Pictures are turned to grey or RGB and resized as needed; arrays must fit as they are.
 
     Raises:
-        DataError: there is no such file, it is no image, or the array does not fit.
+        DataError: there is no such file, it cannot be read, or it does not fit the model.
     """
-    wanted = f"uint8 {list(shape)}"
+    takes = ", ".join(f"{one.dtype} {_sizes(one)} as {one.name}" for one in inputs)
     try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as kept:
+                arrays = {name: kept[name] for name in kept.files}
+            if set(arrays) != {one.name for one in inputs}:
+                raise DataError(f"{path} holds {', '.join(arrays) or 'nothing'}; the model takes {takes}")
+            return {one.name: _fitted(path, arrays[one.name], one) for one in inputs}
+        if len(inputs) > 1:
+            raise DataError(f"{path} is one array, and the model takes {takes}", "Give an .npz with these arrays.")
+        (spec,) = inputs
         if path.suffix == ".npy":
-            array = np.load(path, allow_pickle=False)
-            if array.dtype != np.uint8 or (array.shape != shape and (*array.shape, 1) != shape):
-                raise DataError(f"{path} is {array.dtype} {list(array.shape)}; the model takes {wanted}")
-            return np.asarray(array, np.uint8).reshape(shape)
-        with Image.open(path) as image:
-            height, width, channels = shape
-            picture = image.convert("L" if channels == 1 else "RGB").resize((width, height))
-            return np.asarray(picture, np.uint8).reshape(shape)
+            return {spec.name: _fitted(path, np.load(path, allow_pickle=False), spec)}
+        if not spec.image_like:
+            if not path.exists():
+                raise FileNotFoundError(path)
+            raise DataError(f"{path} is no array; the model takes no picture, but {takes}", "Give .npy or .npz files.")
+        return {spec.name: _picture(path, spec, config)[None]}
     except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist", "Give paths of PNG, JPEG or .npy files.") from error
+        raise DataError(f"{path} does not exist", "Give paths of PNG, JPEG, .npy or .npz files.") from error
     except (UnidentifiedImageError, ValueError, OSError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is not a readable image: {error}", f"The model takes {wanted}.") from error
+        raise DataError(f"{path} cannot be read: {error}", f"The model takes {takes}.") from error
+
+
+def _fitted(path: Path, array: Array, spec: TensorSpec) -> Array:
+    """Return one sample with its batch of one; the last axis of one channel may lack."""
+    one = array[None]
+    if not spec.fits_but_for_batch(one.shape) and not spec.fits(one.shape) and spec.shape[-1:] == (1,):
+        one = one[..., None]
+    fits = TensorSpec(spec.name, (None, *spec.shape[1:]), spec.dtype).fits(one.shape)
+    if array.dtype != spec.dtype or not fits:
+        raise DataError(
+            f"{path} holds {array.dtype} {list(array.shape)}; the model's {spec.name} is {spec.dtype} {_sizes(spec)}"
+        )
+    return one
+
+
+def _sizes(spec: TensorSpec) -> str:
+    return f"[{', '.join('any' if size is None else str(size) for size in spec.shape[1:])}]"
+
+
+def _picture(path: Path, spec: TensorSpec, config: Config) -> Array:
+    """Return a picture's pixels [height, width, channels] as the model takes them."""
+    height, width, channels = spec.shape[1:]
+    with Image.open(path) as image:
+        mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels or 3]
+        size = (width or image.width, height or image.height)
+        pixels = np.asarray(image.convert(mode).resize(size), np.uint8)
+    pixels = pixels.reshape(size[1], size[0], channels or 3)
+    if spec.dtype == np.uint8:
+        return pixels
+    return (pixels * np.float32(_white(spec, config) / 255)).astype(spec.dtype)
+
+
+def _white(spec: TensorSpec, config: Config) -> float:
+    """Return the number that stands for a white pixel in the data.
+
+    Raises:
+        DataError: the data's numbers are those of no pixels.
+    """
+    inputs = data.load(config.data, download=False).test.inputs
+    rows = np.asarray(inputs.get(spec.name, next(iter(inputs.values())))[:LOOKED_AT])
+    if rows.dtype == np.uint8 or (rows.min() >= 0 and 1 < rows.max() <= 255):
+        return 255.0
+    if rows.min() >= 0 and rows.max() <= 1:
+        return 1.0
+    raise DataError(
+        f"the data's {spec.name} lies from {rows.min():.3g} to {rows.max():.3g}: that is no picture's",
+        "Give .npy files, prepared as the training data were.",
+    )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,24 @@ Feed = Mapping[str, Array]
 Outputs = dict[str, Array]
 
 
-def first(arrays: Feed) -> Array:
-    """Return the first of the arrays: what a model of one output is judged by."""
-    return next(iter(arrays.values()))
+class Rows(Protocol):
+    """The samples of one input or target, [samples, …]: an array, a memory map, or what reads them when asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The number of samples, then the shape of one."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of an element."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, which: Any, /) -> Array:
+        """Return the samples of a slice or of an array of indices, in memory."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -24,6 +39,12 @@ class TensorSpec:
     name: str
     shape: tuple[int | None, ...]
     dtype: np.dtype[Any]
+
+    @property
+    def image_like(self) -> bool:
+        """Whether a sample has the shape and type of an image: [height, width, 1, 3 or 4], uint8 or a float."""
+        pixels = self.dtype == np.uint8 or self.dtype.kind == "f"
+        return pixels and len(self.shape) == 4 and self.shape[-1] in (1, 3, 4)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Tell whether an array of this shape has the rank, and the size of each dimension that is not dynamic."""

@@ -21,8 +21,8 @@ def is_import_path(source: str) -> bool:
     return re.fullmatch(IMPORT_PATH, source) is not None
 
 
-def import_module(name: str, key: str) -> ModuleType:
-    """Import a module of the user's own; the working directory is importable.
+def import_module(name: str, key: str, value: str = "") -> ModuleType:
+    """Import a module of the user's own; the working directory is importable. `key` = `value` is where it is named.
 
     Raises:
         DataError: there is none, or it raises.
@@ -33,7 +33,8 @@ def import_module(name: str, key: str) -> ModuleType:
             return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # whatever the user's own code raises
         raise DataError(
-            f"{key} = {name!r} cannot be imported: {type(error).__name__}: {error}", "Check the path, and PYTHONPATH."
+            f"{key} = {(value or name)!r} cannot be imported: {type(error).__name__}: {error}",
+            "Check the path, and PYTHONPATH.",
         ) from error
 
 
@@ -44,7 +45,7 @@ def import_function(path: str, key: str) -> Callable[..., Any]:
         DataError: no such module or function.
     """
     module_name, _, name = path.partition(":")
-    module = import_module(module_name, key)
+    module = import_module(module_name, key, path)
     try:
         function = getattr(module, name)
     except AttributeError as error:

@@ -80,7 +80,7 @@ def test_set_takes_toml_bare_words_and_lists_with_commas(
         (["engine.precisions="], ["engine.precisions = []", "at least 1"]),
         (["engine.batch_min=65"], ["engine", "batch_min ≤ batch_opt ≤ batch_max", "65, 64, 1024"]),
         (["engine.batch_opt=9", "engine.batch_max=8"], ["batch_min ≤ batch_opt ≤ batch_max", "1, 9, 8"]),
-        (["data.source=module"], ["data.source = 'module'", "package.module:function"]),
+        (["data.source=mnist"], ["data.source", "'mnist'", "data.name", "./mnist"]),
         (["model.source=module"], ["model.source = 'module'", "'article-cnn'", "package.module:function"]),
         (["data.name=mnist", "data.source=a:b"], ["data.name", "'mnist'", "data.source", "'a:b'", "not both"]),
         (["data=3"], ["data = 3"]),

@@ -42,6 +42,8 @@ class DatasetRecord(Artifact):
     origin: str
     substitute: str
     """Why MNIST was not taken, where it was wanted; else empty."""
+    random: bool = False
+    """Whether there are no data: inputs are random numbers, on which nothing is calibrated or called accurate."""
     samples: PerSplit[int]
     inputs: tuple[TensorRecord, ...]
     targets: tuple[TargetRecord, ...]

@@ -52,8 +52,8 @@ class CalibrationRecord(Record):
     samples: int
     samples_sha256: str
     sample_sha256: tuple[str, ...]
-    classes: dict[str, int]
-    """How many samples of each class."""
+    strata: dict[str, int]
+    """How many samples of each group over which they were drawn evenly: a class, a range of the target."""
     activations: dict[str, ActivationRange]
 
 
@@ -71,7 +71,7 @@ class EngineRecord(Artifact):
 
     PATH: ClassVar[str] = "engine/*/engine.json"
 
-    schema_: Literal[3] = Field(3, alias="schema")
+    schema_: Literal[4] = Field(4, alias="schema")
     precision: str
     status: Literal["built", "failed", "skipped"]
     """`failed`: the command exits with 5. `skipped`: no TensorRT on this machine."""
@@ -91,6 +91,8 @@ class EngineRecord(Artifact):
     ranges: dict[str, dict[int, tuple[int, int, int]]] = Field(default_factory=dict)
     """Smallest, best and largest size of each other dynamic axis, by input and axis."""
     arithmetic: GraphArithmetic | None = None
+    left_in_fp32: dict[str, int] = Field(default_factory=dict)
+    """Products that the precision does not reach, by operator, as `MatMul inside a Loop`."""
     """As found in the typed graph; null where there is none."""
     mean_bits: float
     """Bits of an operand, averaged over the multiply-accumulates (TF32: 19)."""

@@ -4,15 +4,25 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.artifacts.record import Artifact
+from pipeline.artifacts.record import Artifact, Record
+
+
+class TestMetric(Record):
+    """How good the trained model is on the test split, by one output."""
+
+    output: str
+    task: str
+    metric: str
+    value: float | None
+    """Null where it is no number."""
 
 
 class TrainingHistory(Artifact):
-    """How the training went, epoch by epoch, and the accuracy it reached."""
+    """How the training went, epoch by epoch, and how good the model is."""
 
     PATH: ClassVar[str] = "train/history.json"
 
-    schema_: Literal[2] = Field(2, alias="schema")
+    schema_: Literal[3] = Field(3, alias="schema")
     dataset: str
     device: str
     """Where it was trained: `cpu`, `cuda:0`."""
@@ -25,5 +35,6 @@ class TrainingHistory(Artifact):
     """Each epoch's training without its validation; the first one traces and compiles, too."""
     history: dict[str, tuple[float, ...]]
     """Keras's: a value for each epoch of every measure."""
-    test_accuracy: float
+    test: tuple[TestMetric, ...]
+    """Of each output with labels; none where there are none, or where the task cannot be told."""
     test_samples: int

@@ -27,17 +27,21 @@ class Metric(Record):
 
 
 class LoadgenAccuracy(Record):
-    """The accuracy that LoadGen saw, beside validation's and MLPerf's targets."""
+    """How good the answers were that LoadGen saw, by one output, beside validation's finding and MLPerf's targets."""
 
-    accuracy: float
-    correct: int
+    output: str
+    """Its name; empty where a function of the user's own judges all outputs together."""
+    metric: str
+    value: float | None
+    """Null where it is no number."""
     samples: int
     validated_runner: str
-    validated_accuracy: float | None
-    """Null where that runner did not run in validation."""
-    fp32: float
+    validated: float | None
+    """What validation found; null where that runner did not run there."""
+    fp32: float | None
     """Of the original model."""
     of_fp32: float | None
+    """The share of the original's that is reached; of an error, the original's as a share of it."""
     meets_99: bool
     meets_99_9: bool
 
@@ -48,7 +52,7 @@ class LoadgenResult(Artifact):
     PATH: ClassVar[str] = "loadgen/*/result.json"
     REMEDY: ClassVar[str] = 'Run `make benchmark ARGS="--scenario …"` with this version of the pipeline.'
 
-    schema_: Literal[2] = Field(2, alias="schema")
+    schema_: Literal[3] = Field(3, alias="schema")
     scenario: Literal["singlestream", "multistream", "server", "offline"]
     mode: Literal["performance", "accuracy"]
     official: Literal[False] = False
@@ -61,7 +65,8 @@ class LoadgenResult(Artifact):
     """Why it is not valid."""
     metric: Metric | None
     metrics: dict[str, JsonValue]
-    accuracy: LoadgenAccuracy | None
+    accuracy: tuple[LoadgenAccuracy, ...]
+    """By output; empty where speed was measured."""
     runner: RunnerRecord
     device: str
     session: dict[str, JsonValue]

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.artifacts.parity import Comparison
+from pipeline.artifacts.parity import Comparison, JudgedOutput
 from pipeline.artifacts.record import Artifact, Record
 
 
@@ -35,7 +35,7 @@ class Selection(Artifact):
 
     PATH: ClassVar[str] = "engine/selection.json"
 
-    schema_: Literal[2] = Field(2, alias="schema")
+    schema_: Literal[3] = Field(3, alias="schema")
     chosen: str | None
     basis: str
     """What `cost` is: a latency on a named GPU, or bits."""
@@ -43,4 +43,5 @@ class Selection(Artifact):
     """No other passing candidate is better in both cost and nearness to FP32's outputs."""
     candidates: tuple[CandidatePrecision, ...]
     dataset: SelectedOn
-    accuracy_budget_pp: float
+    outputs: tuple[JudgedOutput, ...]
+    """By what each output was judged."""

@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from pipeline.artifacts.parity import JudgedOutput
 from pipeline.artifacts.record import Artifact, Record
 
 
@@ -13,7 +14,8 @@ class Trial(Record):
     verdict: Literal["pass", "fail", "inconclusive"]
     error: float
     """Distance of the outputs from FP32's, 0 to 1."""
-    accuracy_drop_pp: float
+    loss: dict[str, float | None]
+    """By output, in the unit of its task; null where it is no number."""
     non_finite: int
     """Samples with NaN or Inf."""
     reason: str
@@ -47,12 +49,13 @@ class LayerSensitivity(Artifact):
 
     PATH: ClassVar[str] = "localise/*.json"
 
-    schema_: Literal[2] = Field(2, alias="schema")
+    schema_: Literal[3] = Field(3, alias="schema")
     model_sha256: str
     """Of the exported FP32 graph."""
     precision: str
     samples: int
-    accuracy_budget_pp: float
+    outputs: tuple[JudgedOutput, ...]
+    """By what each output was judged."""
     baseline: Trial
     """The precision as it is."""
     tensors: tuple[TensorDifference, ...]

@@ -29,11 +29,11 @@ def _from_commas(value: Any) -> Any:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_from_commas)]
 BatchSizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_from_commas), Field(min_length=1)]
-ImportPath = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
 AUTO = "auto"
 ARTICLE_CNN = "article-cnn"
 PRECISIONS = registry.names("pipeline.precisions")
+TASKS = registry.names("pipeline.tasks")
 
 
 class Section(BaseModel):
@@ -50,16 +50,18 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Which samples: the images, their labels, and how they are split."""
+    """Which samples: what goes into the model, what should come out, and how they are split."""
 
     name: Literal["auto", "mnist", "digits"] = Field(
         "auto", description="auto: MNIST if it is available, else the embedded digits, with a warning"
     )
     source: str = Field(
         "",
-        pattern=f"^$|{ImportPath}",
-        description="your own data, as package.module:function (docs/own-models.md)",
+        description="your own data: an .npz file, a folder of images or IDX files, package.module:function; or random: "
+        "no data, for export, build and timing only (docs/own-models.md)",
     )
+    random_below: int = Field(2, ge=1, description="random integer inputs are below this (uint8: below 256)")
+    random_axis: int = Field(32, ge=1, description="size of a dynamic axis of random inputs")
     dir: Path | None = Field(
         None, description="folder with MNIST's four IDX files, gzip or not; unset: the variable PIPELINE_DATA_DIR"
     )
@@ -69,6 +71,8 @@ class Data(Section):
     def _one_source(self) -> "Data":
         if self.source and self.name != "auto":
             raise ValueError(f"set data.name ({self.name!r}) or data.source ({self.source!r}), not both")
+        if self.source in ("auto", "mnist", "digits"):
+            raise ValueError(f"data.source {self.source!r}: set data.name, or write ./{self.source} for a folder")
         return self
 
 
@@ -137,7 +141,7 @@ class Engine(Section):
     keep_fp32: Names = Field(
         (), description="Keras layers to keep in FP32; auto: find those that a precision outside its budget needs"
     )
-    calibration_samples: int = Field(512, ge=1, description="training images to find the ranges of int8 and fp8 with")
+    calibration_samples: int = Field(512, ge=1, description="training samples to find the ranges of int8 and fp8 with")
     calibration_seed: int = Field(0, ge=0)
     flavour: Literal["auto", "tensorrt", "tensorrt-rtx"] = Field(
         "auto", description="auto: tensorrt if its library and a GPU are present, else tensorrt-rtx"
@@ -194,9 +198,26 @@ class Engine(Section):
 class Validate(Section):
     """When a runner counts as equal to the original model."""
 
-    accuracy_budget_pp: float = Field(0.5, ge=0, description="accuracy that may be lost, in percentage points")
+    task: str | dict[str, str] = Field(
+        AUTO,
+        description=f"{', '.join(TASKS)}, or package.module:function that scores samples; auto: by what outputs and "
+        "targets are; or by output",
+    )
+    budget: Literal["auto"] | Annotated[float, Field(ge=0)] | dict[str, Annotated[float, Field(ge=0)]] = Field(
+        "auto",
+        description="what may be lost, in the metric's unit (docs/accuracy.md); auto: the task's own, half a point of "
+        "accuracy; or by output",
+    )
     batch_size: int = Field(256, ge=1, description="samples per inference")
-    batch_sizes: BatchSizes = Field((1, 7, 64), description="an image's result must not depend on these")
+    batch_sizes: BatchSizes = Field((1, 7, 64), description="a sample's result must not depend on these")
+
+    @field_validator("task")
+    @classmethod
+    def _known(cls, task: str | dict[str, str]) -> str | dict[str, str]:
+        for name in [task] if isinstance(task, str) else task.values():
+            if name not in (AUTO, *TASKS) and not user_code.is_import_path(name):
+                raise ValueError(f"unknown task {name!r}; choose from {', '.join(TASKS)}, or package.module:function")
+        return task
 
 
 class Benchmark(Section):
@@ -238,7 +259,7 @@ class Localise(Section):
 
     precision: str = Field("fp16", description="the precision to examine")
     samples: int = Field(
-        5000, ge=1, description="validation images to use at most; few prove little: half a point needs 764"
+        5000, ge=1, description="validation samples to use at most; few prove little: half a point needs 764"
     )
 
     @field_validator("precision")

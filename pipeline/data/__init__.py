@@ -1,11 +1,11 @@
-"""Data sets in three disjoint splits: MNIST, the digits embedded in scikit-learn, the user's own."""
+"""Data sets in three disjoint splits: MNIST, the digits embedded in scikit-learn, the user's own of several kinds."""
 
 import os
 from pathlib import Path
 
-from pipeline import config, digests, user_code
+from pipeline import config, digests
 from pipeline.artifacts.dataset import DatasetRecord
-from pipeline.data import digits, mnist, own
+from pipeline.data import digits, mnist, sources
 from pipeline.data.binding import bind
 from pipeline.data.splits import Dataset, Split
 from pipeline.errors import DataError
@@ -23,7 +23,7 @@ def load(options: config.Data, *, download: bool = True) -> Dataset:
         DataError: it is unavailable or cannot be used, and why.
     """
     if options.source:
-        return own.load(options.source)
+        return sources.load(options.source, options)
     if options.name == "digits":
         return digits.load()
     try:
@@ -43,17 +43,16 @@ def reload(record: DatasetRecord, signature: Signature, options: config.Data) ->
     Raises:
         DataError: they are unavailable, or are not the same.
     """
-    if record.name in ("mnist", "digits"):
-        dataset = load(options.model_copy(update={"name": record.name, "source": ""}))
-    else:
-        dataset = own.load(record.name)
-    dataset = bind(dataset, signature)
+    known = record.name in ("mnist", "digits")
+    chosen = {"name": record.name, "source": ""} if known else {"name": "auto", "source": record.name}
+    dataset = bind(load(options.model_copy(update=chosen)), signature)
     found = dataset.record().sha256
     for split in ("train", "validation", "test"):
         if getattr(found, split) != getattr(record.sha256, split):
             raise DataError(
                 f"the {split} split of {record.name} from {dataset.origin} is not the one the model was trained on",
-                "Run `make train` with this data, or point data.dir to the data used for training.",
+                "Run `make train` with this data, or bring back the data used for training (data.dir for MNIST). Data "
+                "that a function makes must be the same at every call: fix its seeds.",
             )
     return dataset
 
@@ -61,7 +60,7 @@ def reload(record: DatasetRecord, signature: Signature, options: config.Data) ->
 def identify(options: config.Data) -> str:
     """Identify the data that `load` would read, without a download: this decides whether training is up to date."""
     if options.source:
-        return f"{options.source} {user_code.source_digest(options.source)}"
+        return sources.identify(options.source, options)
     if options.name != "digits":
         if files := mnist.files(_folder(options)):
             return "mnist " + " ".join(digests.of_file(path)[:16] for path in files)

@@ -1,10 +1,8 @@
 """MNIST: from a folder with its IDX files, or from the copy that Keras downloads."""
 
 import contextlib
-import gzip
 import hashlib
 import http.client
-import math
 import os
 import threading
 import urllib.request
@@ -15,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data import idx
 from pipeline.data.splits import THE_ONLY, Dataset, Split, three_splits
 from pipeline.errors import DataError
 
@@ -47,7 +46,7 @@ def load(folder: Path | None, *, download: bool, timeout_s: float) -> Dataset:
         raise DataError(
             f"{folder or keras_cache()}: {len(train_labels)} training and {len(test_labels)} test images are too "
             f"few: {VALIDATION} of the first are for validation",
-            "Use all of MNIST, or data.source=package.module:function.",
+            "Use all of MNIST, or name the folder with data.source instead of data.dir.",
         )
     return three_splits(
         "mnist",
@@ -109,7 +108,7 @@ def read_idx_folder(folder: Path) -> Arrays:
                 f"{folder} has no {name} (nor {name}.gz)",
                 f"data.dir and PIPELINE_DATA_DIR name a folder with MNIST's four IDX files: {', '.join(IDX_FILES)}.",
             )
-        arrays.append(read_idx(path, IDX_IMAGES if "images" in name else IDX_LABELS))
+        arrays.append(idx.read(path, IDX_IMAGES if "images" in name else IDX_LABELS))
     _check(tuple(arrays), folder)
     return tuple(arrays)
 
@@ -123,38 +122,10 @@ def _check(arrays: Arrays, where: Path) -> None:
         if images.shape[1:] != (SIDE, SIDE):
             raise DataError(
                 f"{where}: {name} images are {images.shape[1]}×{images.shape[2]}, MNIST's are 28×28",
-                "For other images use data.source=package.module:function.",
+                "For other images name the folder with data.source instead of data.dir.",
             )
         if labels.size and labels.max() > 9:
             raise DataError(f"{where}: {name} has the label {labels.max()}, MNIST's are 0 to 9")
-
-
-def read_idx(path: Path, magic: int) -> NDArray[np.uint8]:
-    """Read one IDX file of unsigned bytes, gzip or not (format: the MNIST page of Y. LeCun).
-
-    Raises:
-        DataError: the file is truncated, too long, damaged, or has another magic number.
-    """
-    again = "Download the file again."
-    try:
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be unpacked: {error}", again) from error
-    found = int.from_bytes(raw[:4], "big")
-    if len(raw) < 4 or found != magic:
-        raise DataError(f"{path} is not the IDX file expected: magic 0x{found:08x}, not 0x{magic:08x}", again)
-    dimensions = magic & 0xFF
-    header = 4 + 4 * dimensions
-    if len(raw) < header:
-        raise DataError(f"{path} is truncated: {len(raw)} bytes, the header alone has {header}", again)
-    shape = tuple(int.from_bytes(raw[at : at + 4], "big") for at in range(4, header, 4))
-    expected = header + math.prod(shape)
-    if len(raw) != expected:
-        what = "truncated" if len(raw) < expected else "too long"
-        raise DataError(f"{path} is {what}: {len(raw)} bytes, its header {shape} says {expected}", again)
-    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
 
 def keras_cache() -> Path:

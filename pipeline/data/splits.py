@@ -1,71 +1,23 @@
 """A data set in three disjoint splits of named inputs and targets, and how it is recognised again."""
 
-import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.artifacts.dataset import DatasetRecord, PerSplit, TargetRecord
 from pipeline.artifacts.tensor import TensorRecord
-from pipeline.tensors import Array, Feed
+from pipeline.data import inspection
+from pipeline.data.inspection import Seen
+from pipeline.data.rows import Taken, Which, largest
+from pipeline.tensors import Feed, Rows
 
 SPLIT_SEED = 0
 """Fixed, and not the training seed: the test set must not move when a user tries another seed."""
 
-DIGEST_BATCH = 4096
-"""Samples read at a time where all are looked at."""
-
-Which = slice | NDArray[np.integer[Any]]
-
 THE_ONLY = ""
 """The name of an input or target whose source gives it none: it fits a model that has one, whatever it is called."""
-
-
-class Rows(Protocol):
-    """The samples of one input or target, [samples, …]: an array, a memory map, or what reads them when asked for."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The number of samples, then the shape of one."""
-        ...
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The type of an element."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, which: Any, /) -> Array:
-        """Return the samples of a slice or of an array of indices, in memory."""
-        ...
-
-
-@dataclass(frozen=True)
-class Taken:
-    """Some samples of others, by their indices, read when asked for."""
-
-    rows: Rows
-    indices: NDArray[np.integer[Any]]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The number of samples, then the shape of one."""
-        return (len(self.indices), *self.rows.shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The type of an element."""
-        return self.rows.dtype
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, which: Which) -> Array:
-        return self.rows[self.indices[which]]
 
 
 @dataclass(frozen=True)
@@ -80,7 +32,7 @@ class Split:
     targets: Mapping[str, Rows] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(next(iter(self.inputs.values())))
+        return next((len(rows) for rows in self.inputs.values()), 0)
 
     def feed(self, which: Which = slice(None)) -> Feed:
         """Return the inputs of some samples, contiguous in memory."""
@@ -104,10 +56,19 @@ class Split:
 
 
 @dataclass(frozen=True)
+class RandomInputs:
+    """Between what random inputs are drawn: integers from 0 to below `below`; `axis` is the size of a dynamic axis."""
+
+    below: int
+    axis: int
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Three disjoint splits. `substitute` says that MNIST was wanted and something else was taken.
 
-    `class_names` are those of each target that has any.
+    `class_names` are those of each target that has any. `random` stands for no data: inputs are drawn when the data set
+    is bound to a model, and nothing may be calibrated on them or be called accurate.
 
     Example, as a function named by `data.source` returns it:
 
@@ -128,52 +89,60 @@ class Dataset:
     test: Split
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     substitute: str = ""
+    random: RandomInputs | None = None
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits by name: train, validation, test."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    def each(self, change: Callable[[str, Split], Split]) -> "Dataset":
+        """Return the data set with what a function makes of each split and its name."""
+        made = {name: change(name, split) for name, split in self.splits.items()}
+        return replace(self, train=made["train"], validation=made["validation"], test=made["test"])
+
+    @cached_property
+    def seen(self) -> dict[str, Seen]:
+        """What one pass over all samples finds, by split: their digests.
+
+        Raises:
+            DataError: a number is NaN or Inf.
+        """
+        return {
+            name: inspection.look(split.inputs, split.targets, f"{self.name}, {name} split")
+            for name, split in self.splits.items()
+        }
+
+    @cached_property
+    def targets(self) -> tuple[TargetRecord, ...]:
+        """What is known of each target; only the targets are read for it."""
+        return tuple(
+            TargetRecord(
+                **dict(_tensor(name, rows)),
+                class_names=self.class_names.get(name, ()),
+                largest=largest(split.targets[name] for split in self.splits.values())
+                if rows.dtype.kind in "iu"
+                else None,
+            )
+            for name, rows in self.test.targets.items()
+        )
 
     def record(self) -> DatasetRecord:
-        """Return what later stages and readers need to know, and to recognise this very data again."""
+        """Return what later stages and readers need to know, to recognise the same data again too. Errors as `seen`."""
         return DatasetRecord(
             name=self.name,
             origin=self.origin,
             substitute=self.substitute,
+            random=self.random is not None,
             samples=PerSplit(train=len(self.train), validation=len(self.validation), test=len(self.test)),
             inputs=tuple(_tensor(name, rows) for name, rows in self.test.inputs.items()),
-            targets=tuple(
-                TargetRecord(
-                    **dict(_tensor(name, rows)),
-                    class_names=self.class_names.get(name, ()),
-                    largest=_largest(self, name),
-                )
-                for name, rows in self.test.targets.items()
-            ),
-            sha256=PerSplit(train=digest(self.train), validation=digest(self.validation), test=digest(self.test)),
+            targets=self.targets,
+            sha256=PerSplit(**{name: seen.sha256 for name, seen in self.seen.items()}),
         )
 
 
 def _tensor(name: str, rows: Rows) -> TensorRecord:
     return TensorRecord(name=name, shape=(None, *rows.shape[1:]), dtype=rows.dtype.name)
-
-
-def _largest(dataset: Dataset, name: str) -> int | None:
-    """Return the largest number that an integer target has anywhere; None for other types."""
-    parts = [split.targets[name] for split in (dataset.train, dataset.validation, dataset.test) if len(split)]
-    if parts[0].dtype.kind not in "iu":
-        return None
-    return max(int(np.max(rows[start : start + DIGEST_BATCH])) for rows in parts for start in _starts(rows))
-
-
-def _starts(rows: Rows) -> range:
-    return range(0, len(rows), DIGEST_BATCH)
-
-
-def digest(split: Split) -> str:
-    """Return a SHA-256 over a split's names, shapes, types, inputs and targets."""
-    running = hashlib.sha256()
-    for kind in (split.inputs, split.targets):
-        for name, rows in kind.items():
-            running.update(repr((name, rows.shape, rows.dtype.name)).encode())
-            for start in _starts(rows):
-                running.update(np.ascontiguousarray(rows[start : start + DIGEST_BATCH]).data)
-    return running.hexdigest()
 
 
 def three_splits(

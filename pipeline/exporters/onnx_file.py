@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import onnx
+from onnx import inliner
 
 from pipeline import environment, graphs
 from pipeline.errors import BuildError
@@ -23,7 +24,7 @@ def versions() -> dict[str, str]:
 
 def write(model: Exportable, path: Path, opset: int) -> str:
     """Write the graph; it keeps its own operator set, whatever `opset` says."""
-    given = graphs.load(model.path)
+    given = graphs.with_names(inliner.inline_local_functions(graphs.load(model.path)))
     how = "simplified"
     try:
         graph = simplify.simplify(given)

@@ -27,16 +27,19 @@ class Group:
 
 
 def names(model: Any) -> list[str]:
-    """Return the names of a Keras model's layers in the order of `model.summary()`."""
+    """Return the names of a Keras model's layers in the order of `model.summary()`, and of what is between them."""
+    return [path for path, _ in walk(model)]
 
-    def walk(layers: Iterable[Any], above: str) -> Iterator[str]:
-        for layer in layers:
-            yield f"{above}{layer.name}"
-            inner = getattr(layer, "layers", ())
-            if isinstance(inner, list | tuple) and all(hasattr(one, "name") for one in inner):
-                yield from walk(inner, f"{above}{layer.name}/")  # else a custom layer's own option of that name
 
-    return list(walk(model.layers, ""))
+def walk(model: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield a Keras model's layers, and the operations between them, each with its name."""
+    inner = getattr(model, "operations", None) or getattr(model, "layers", None)
+    if not isinstance(inner, list | tuple) or not all(hasattr(one, "name") for one in inner):
+        return  # a custom layer's own option of that name
+    for layer in inner:
+        path = f"{above}{layer.name}"
+        yield path, layer
+        yield from walk(layer, f"{path}/")
 
 
 def groups(model: ModelProto, layers: Collection[str]) -> list[Group]:
@@ -58,6 +61,11 @@ def groups(model: ModelProto, layers: Collection[str]) -> list[Group]:
     for node in model.graph.node:
         members.setdefault(homes[node.name], []).append(node.name)
     return [Group(name, tuple(nodes)) for name, nodes in members.items()]
+
+
+def homes(model: ModelProto, layers: Collection[str]) -> dict[str, str]:
+    """Return the layer of each node, by the node's name."""
+    return {node: group.name for group in groups(model, layers) for node in group.nodes}
 
 
 def _home(node: NodeProto, layers: Collection[str]) -> str:

@@ -123,10 +123,11 @@ class Precision:
         if products or self.rewrite is None:
             return
         if self.calibrations:
+            unroll = "; or build recurrent layers with unroll=True, which brings their products out"
             raise BuildError(
                 f"precision {self.name}: nothing in the graph can be quantised: it consists of {_consists_of(typed)}",
                 f"{self.name} quantises {', '.join(sorted(arithmetic.PRODUCTS))} outside the bodies of Loop, Scan and "
-                "If. Choose fp16 or bf16, or build recurrent layers with unroll=True, so that their products are seen.",
+                f"If. Choose fp16 or bf16{unroll if self.left_in_fp32(typed) else ''}.",
             )
         if self.compute_type not in graphs.narrowed_by(typed):
             raise BuildError(

@@ -1,18 +1,18 @@
 """Finding the ranges of activations on real samples: which samples, what they show, and which method reads it best.
 
 Calibration decides how good an 8-bit engine can be. So it takes samples of the training split only, the same number of
-each class, and says which; random data, or samples by which the engine will be judged, are refused. One pass over them
-serves every method and every precision; the method chosen is the one whose graph errs least on the validation split.
+each class, or of another group that the task knows, and says which; random data, or samples by which the engine will be
+judged, are refused. One pass over them serves every method and every precision; the method chosen is the one whose
+graph errs least on the validation split.
 """
 
 import contextlib
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, isfinite
-from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -23,13 +23,11 @@ from onnxruntime.quantization.calibrate import HistogramCollector
 
 from pipeline import graphs
 from pipeline.artifacts.engine import ActivationRange, CalibrationRecord
-from pipeline.data import Dataset, Split
+from pipeline.data import Dataset, Split, inspection
 from pipeline.errors import BuildError, DataError
 from pipeline.graphs import quantize
-from pipeline.tensors import Outputs
-
-READ_AT_ONCE = 1024
-"""Samples that are read together."""
+from pipeline.judging.yardstick import Yardstick
+from pipeline.tensors import Array, Outputs
 
 BINS = 2048
 """Bins of an activation's histogram. ONNX Runtime's own 128 leave its entropy method a single threshold to choose."""
@@ -47,23 +45,11 @@ FP8_SPREAD = float(np.std(_FP8[np.isfinite(_FP8)]))
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples known to be of the training split, and the SHA-256 of each one's inputs."""
+    """Samples known to be of the training split, the SHA-256 of each one's inputs, and the group of each, if any."""
 
     split: Split
     digests: tuple[str, ...]
-
-
-def digests(split: Split) -> tuple[str, ...]:
-    """Return the SHA-256 of each sample's inputs."""
-    found = []
-    for which in split.slices(READ_AT_ONCE):
-        arrays = split.feed(which).values()
-        for i in range(which.stop - which.start):
-            running = hashlib.sha256()
-            for rows in arrays:
-                running.update(rows[i].tobytes())
-            found.append(running.hexdigest())
-    return tuple(found)
+    groups: Array | None = None
 
 
 def admit(split: Split, dataset: Dataset) -> Samples:
@@ -72,8 +58,9 @@ def admit(split: Split, dataset: Dataset) -> Samples:
     Raises:
         DataError: a sample is not of the training split, as random data never is, or is one the engine is judged by.
     """
-    found = digests(split)
-    strangers = len(set(found) - set(digests(dataset.train)))
+    _refuse_random(dataset)
+    found = _hex(inspection.look(split.inputs, {}, "calibration samples").samples)
+    strangers = len(set(found) - set(_hex(dataset.seen["train"].samples)))
     if strangers or not found:
         raise DataError(
             f"{strangers} of {len(found)} calibration samples are not in the training split",
@@ -88,42 +75,59 @@ def admit(split: Split, dataset: Dataset) -> Samples:
     return Samples(split, found)
 
 
-def draw(dataset: Dataset, count: int, seed: int) -> Samples:
-    """Return `count` samples of the training split, as many of each class as can be; the same ones for the same seed.
+def draw(dataset: Dataset, count: int, seed: int, groups: Array | None = None) -> Samples:
+    """Return `count` samples of the training split, as many of each group as can be; the same ones for the same seed.
 
-    A class with too few gives all it has, and the others make up for it. Images that the validation or test split has
-    as well are passed over.
+    `groups` has the group of each training sample, see `strata`. One with too few gives all it has, and the others make
+    up for it. Samples that the validation or test split has as well are passed over.
 
     Raises:
-        DataError: there are fewer than `count` samples to choose from.
+        DataError: there are fewer than `count` samples to choose from, or the data are random.
     """
+    _refuse_random(dataset)
     train, held_out = dataset.train, _held_out(dataset)
-    own = [i for i, digest in enumerate(digests(train)) if digest not in held_out]
+    digests = _hex(dataset.seen["train"].samples)
+    own = [i for i, digest in enumerate(digests) if digest not in held_out]
     if not 0 < count <= len(own):
         raise DataError(
             f"calibration needs {count} samples from the training split, which has only {len(own)}",
             "Set engine.calibration_samples to at least 1 and at most that.",
         )
     order = np.random.default_rng(seed).permutation(own)
-    turn = np.empty(len(order), np.intp)  # the first of every class, then the second of every class, and so on
-    labels = strata(train)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels[order] == label)
+    if groups is None:
+        return admit(train.take(order[:count]), dataset)
+    turn = np.empty(len(order), np.intp)  # the first of every group, then the second of every group, and so on
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups[order] == group)
         turn[members] = np.arange(len(members))
     chosen = order[np.argsort(turn, kind="stable")[:count]]
-    return admit(train.take(chosen), dataset)
+    return Samples(train.take(chosen), tuple(digests[i] for i in chosen), groups[chosen])
 
 
-def strata(split: Split) -> NDArray[np.integer[Any]]:
-    """Return the class of each sample, by which calibration draws evenly; one class for all where there is none."""
-    for rows in split.labels().values():
-        if rows.dtype.kind in "iu" and rows.ndim == 1:
-            return rows
-    return np.zeros(len(split), np.int64)
+def strata(yardsticks: Sequence[Yardstick], split: Split) -> Array | None:
+    """Return the group of each sample by the first output whose task has groups; None where none has."""
+    for one in yardsticks:
+        if one.labels and one.output in split.targets:
+            groups = one.task.strata(split.targets[one.output])
+            if groups is not None:
+                return groups
+    return None
+
+
+def _refuse_random(dataset: Dataset) -> None:
+    if dataset.random:
+        raise DataError(
+            "nothing can be calibrated on random inputs (data.source=random): the ranges found would not fit real data",
+            "Leave out the precisions that calibrate (--set engine.precisions=fp32,fp16), or give data.",
+        )
 
 
 def _held_out(dataset: Dataset) -> set[str]:
-    return {*digests(dataset.validation), *digests(dataset.test)}
+    return {*_hex(dataset.seen["validation"].samples), *_hex(dataset.seen["test"].samples)}
+
+
+def _hex(samples: NDArray[np.uint8]) -> tuple[str, ...]:
+    return tuple(one.tobytes().hex() for one in samples)
 
 
 class Activation:
@@ -241,7 +245,7 @@ def record(
 ) -> CalibrationRecord:
     """Return what the engine record says of a calibration."""
     amax = ranges(seen, method)
-    classes = sorted(Counter(strata(samples.split).tolist()).items())
+    groups = sorted(Counter([] if samples.groups is None else samples.groups.tolist()).items())
     return CalibrationRecord(
         method=method,
         validation_error=dict(errors),
@@ -249,7 +253,7 @@ def record(
         samples=len(samples.split),
         samples_sha256=hashlib.sha256("".join(samples.digests).encode()).hexdigest(),
         sample_sha256=samples.digests,
-        classes={str(label): count for label, count in classes},
+        strata={str(group): count for group, count in groups},
         activations={
             name: ActivationRange(lowest=one.lowest, highest=one.highest, amax=amax[name]) for name, one in seen.items()
         },

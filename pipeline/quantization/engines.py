@@ -1,6 +1,7 @@
 """Making one precision: its typed graph, its engine, and the record of both."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from pipeline.backends.tensorrt import build, inspection
 from pipeline.config import Engine
 from pipeline.data.sizes import Ranges
 from pipeline.errors import BackendUnavailable, BuildError
+from pipeline.graphs import keras_layers
 from pipeline.precisions import Precision
 from pipeline.quantization.selection import Candidate
 from pipeline.quantization.typed_graphs import Rewriter, TypedGraph
@@ -58,11 +60,14 @@ def make(
         typed = rewriter.typed(precision)
         onnx.save(typed.model, folder / "model.onnx")
         record = _with_graph(record, precision, typed, folder)
+        if precision.rewrite is not None:
+            record = record.model_copy(update={"left_in_fp32": precision.left_in_fp32(rewriter.exported)})
         if flavour.name is not None:
-            record = _with_engine(record, precision, flavour.name, options, folder)
+            layers = keras_layers.homes(typed.model, rewriter.layers)
+            record = _with_engine(record, precision, flavour.name, options, layers, folder)
     except BuildError as error:
         # TensorRT names the file by where it is now; it will be published elsewhere.
-        reason = error.message.replace(f"{folder.parent}/", "engine/")
+        reason = str(error).replace(f"{folder.parent}/", "engine/")
         failed = {"status": "failed", "reason": reason, "runs_here_reason": "it could not be built"}
         record = record.model_copy(update=failed)
     candidate = Candidate(
@@ -90,7 +95,12 @@ def _with_graph(record: EngineRecord, precision: Precision, typed: TypedGraph, f
 
 
 def _with_engine(
-    record: EngineRecord, precision: Precision, flavour: str, options: Engine, folder: Path
+    record: EngineRecord,
+    precision: Precision,
+    flavour: str,
+    options: Engine,
+    layers: Mapping[str, str],
+    folder: Path,
 ) -> EngineRecord:
     """Build and write the engine, and load it where this machine can."""
     started = time.monotonic()
@@ -105,6 +115,7 @@ def _with_engine(
             workspace_bytes=options.workspace_mib and options.workspace_mib * 2**20,
             optimization_level=options.optimization_level,
         ),
+        layers,
     )
     seconds = round(time.monotonic() - started, 3)
     (folder / "model.engine").write_bytes(built.engine)

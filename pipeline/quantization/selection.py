@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.artifacts.parity import Comparison
+from pipeline.artifacts.parity import Comparison, JudgedOutput
 from pipeline.artifacts.selection import CandidatePrecision, SelectedOn, Selection
 
 
@@ -33,12 +33,14 @@ class Candidate:
         return not self.failure and self.comparison is not None and self.comparison.verdict == "pass"
 
 
-def select(candidates: list[Candidate], basis: str, dataset: SelectedOn, budget_pp: float) -> Selection:
+def select(
+    candidates: list[Candidate], basis: str, dataset: SelectedOn, outputs: tuple[JudgedOutput, ...]
+) -> Selection:
     """Return the choice.
 
     Chosen is the candidate of the least cost among those that pass; among equals, the one whose outputs are nearest to
     FP32's, then the smaller one. `pareto` holds those that no other passing candidate beats in both cost and error.
-    `basis` says what the cost is, `dataset` and `budget_pp` (percentage points) by what they were judged.
+    `basis` says what the cost is, `dataset` and `outputs` by what they were judged.
     """
     eligible = [candidate for candidate in candidates if candidate.eligible]
     pareto = [one for one in eligible if not any(_dominates(other, one) for other in eligible)]
@@ -60,7 +62,7 @@ def select(candidates: list[Candidate], basis: str, dataset: SelectedOn, budget_
             for one in candidates
         ),
         dataset=dataset,
-        accuracy_budget_pp=budget_pp,
+        outputs=outputs,
     )
 
 

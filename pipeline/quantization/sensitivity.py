@@ -20,11 +20,13 @@ from pipeline.data import Split
 from pipeline.errors import BuildError, ConfigError
 from pipeline.graphs import control_flow
 from pipeline.graphs.keras_layers import Group, groups
+from pipeline.judging.choosing import Choosing
+from pipeline.judging.comparing import compare
+from pipeline.judging.yardstick import Yardstick
 from pipeline.precisions import Precision
 from pipeline.quantization import divergence
 from pipeline.runners import inference
-from pipeline.tasks import classification
-from pipeline.tensors import Outputs, first
+from pipeline.tensors import Outputs
 
 LARGEST = {"FLOAT16": 65504.0}
 """The largest number a precision's tensors can hold. BF16 has FP32's range; what is quantised is cut at its own."""
@@ -78,7 +80,7 @@ class _Trial:
         return Trial(
             verdict=self.comparison.verdict,
             error=self.error,
-            accuracy_drop_pp=self.comparison.accuracy_drop_pp,
+            loss={one.output: one.loss for one in self.comparison.outputs},
             non_finite=self.non_finite,
             reason=reason or self.comparison.reason,
         )
@@ -110,15 +112,15 @@ class Evaluator:
     """Judges one model's typed graphs, whatever they keep in FP32, on the same samples.
 
     `model` is the exported FP32 graph, left as it is; `amax` the ranges of its activations, where the precision needs
-    calibration; `samples` those to judge by; `budget_pp` accuracy that
-    may be lost, in percentage points; `batch` samples per inference.
+    calibration; `samples` those to judge by; `choosing` decides on the task of each output; `batch` samples per
+    inference.
     """
 
     model: ModelProto
     precision: Precision
     amax: Mapping[str, float] | None
     samples: Split
-    budget_pp: float
+    choosing: Choosing
     batch: int = 64
 
     @cached_property
@@ -128,6 +130,11 @@ class Evaluator:
         if not finite_samples(found).all():
             raise BuildError("the FP32 graph itself computes NaN or Inf", "There is nothing to compare with.")
         return found
+
+    @cached_property
+    def yardsticks(self) -> tuple[Yardstick, ...]:
+        """By what each output is judged."""
+        return self.choosing.yardsticks(self.reference, self.samples.targets)
 
     @cached_property
     def _rounding(self) -> frozenset[str]:
@@ -140,13 +147,7 @@ class Evaluator:
             return None
         typed = self.precision.apply(self.model, keep, self.amax)
         found = inference.outputs(typed, self.precision, self.samples, self.batch)
-        comparison = classification.compare(
-            first(self.reference),
-            first(found),
-            first(self.samples.labels()),
-            self.precision.tolerance,
-            self.budget_pp,
-        )
+        comparison = compare(self.yardsticks, self.reference, found, self.precision.tolerance)
         return _Trial(output_error(self.reference, found), int((~finite_samples(found)).sum()), comparison)
 
 
@@ -189,7 +190,7 @@ def localise(
         model_sha256=model_sha256,
         precision=precision.name,
         samples=len(evaluator.samples),
-        accuracy_budget_pp=evaluator.budget_pp,
+        outputs=tuple(one.record for one in evaluator.yardsticks),
         baseline=baseline.record(),
         tensors=tuple(one.record(name, home[name]) for name, one in differences.items()),
         groups=tuple(unit.record(baseline) for unit in ranked),

@@ -21,11 +21,13 @@ from pipeline.config import AUTO, Config
 from pipeline.data import Dataset, Split
 from pipeline.graphs import arithmetic as graph_arithmetic
 from pipeline.graphs import keras_layers
+from pipeline.judging.choosing import Choosing
+from pipeline.judging.comparing import compare
+from pipeline.judging.yardstick import Yardstick
 from pipeline.precisions import Precision
 from pipeline.quantization import calibration, sensitivity
 from pipeline.runners import inference
-from pipeline.tasks import classification
-from pipeline.tensors import Outputs, first
+from pipeline.tensors import Outputs
 
 METHOD_SAMPLES = 1000
 """Validation samples by which calibration methods are compared: their errors differ by factors, not by percents."""
@@ -60,7 +62,7 @@ class Rewriter:
     ) -> None:
         self.exported, self.layers, self._sha256 = exported, layers, exported_sha256
         self._load, self._say = dataset, say
-        self._options, self._budget_pp = config.engine, config.validate_.accuracy_budget_pp
+        self._options, self._validate = config.engine, config.validate_
 
     @classmethod
     def of(cls, published: Published, config: Config, say: Callable[[str], None]) -> "Rewriter":
@@ -85,12 +87,24 @@ class Rewriter:
     @cached_property
     def _samples(self) -> calibration.Samples:
         count = min(self._options.calibration_samples, len(self.dataset.train))
-        return calibration.draw(self.dataset, count, self._options.calibration_seed)
+        few = self._choosing.yardsticks(self._method_reference, self._method_samples.targets)
+        groups = calibration.strata(few, self.dataset.train)
+        return calibration.draw(self.dataset, count, self._options.calibration_seed, groups)
+
+    @cached_property
+    def _choosing(self) -> Choosing:
+        return Choosing(self.dataset.record(), self._validate.task, self._validate.budget)
+
+    @cached_property
+    def yardsticks(self) -> tuple[Yardstick, ...]:
+        """By what each output is judged on the validation split."""
+        return self._choosing.yardsticks(self._reference, self.dataset.validation.targets)
 
     @cached_property
     def _seen(self) -> dict[str, calibration.Activation]:
         self._say(
-            f"calibrating on {len(self._samples.split)} training samples, equally many of each class where possible"
+            f"calibrating on {len(self._samples.split)} training samples"
+            f"{'' if self._samples.groups is None else ', equally many of each group where possible'}"
         )
         return calibration.observe(self.exported, self._samples.split)
 
@@ -135,13 +149,8 @@ class Rewriter:
         model = precision.apply(self.exported, keep, amax)
         comparison = None
         if self._options.judges:
-            comparison = classification.compare(
-                first(self._reference),
-                first(self._outputs(model, precision)),
-                first(self.dataset.validation.labels()),
-                precision.tolerance,
-                self._budget_pp,
-            )
+            found = self._outputs(model, precision)
+            comparison = compare(self.yardsticks, self._reference, found, precision.tolerance)
         return TypedGraph(model, graph_arithmetic.summary(model), record, keep_layers, comparison)
 
     def _ranges(
@@ -181,7 +190,7 @@ class Rewriter:
             precision=precision,
             amax=amax,
             samples=self.dataset.validation.take(slice(samples)),
-            budget_pp=self._budget_pp,
+            choosing=self._choosing,
             batch=JUDGE_BATCH,
         )
         return sensitivity.localise(evaluator, layers=self.layers, model_sha256=self._sha256, progress=progress)

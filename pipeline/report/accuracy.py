@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import altair as alt
 
-from pipeline.artifacts.parity import Comparison
+from pipeline.artifacts.parity import Comparison, JudgedOutput
 from pipeline.report.figures import Figure, base, named_rows, panel, ruled
 from pipeline.report.run import Run
 from pipeline.tables import accuracy
+from pipeline.tables.judged import POINTS, budgets, metrics
 
 VERDICTS = {
     "pass": ("var(--good)", "circle"),
@@ -19,7 +20,7 @@ VERDICTS = {
 
 
 class Loss(NamedTuple):
-    """The accuracy that something lost in percentage points, with its interval."""
+    """How much something lost in the task's unit, with its interval."""
 
     name: str
     drop: float
@@ -29,42 +30,61 @@ class Loss(NamedTuple):
 
 
 def parity(run: Run) -> Figure:
-    """Draw the accuracy that each hop loses, and what each runner loses in total, with intervals and the budget."""
+    """Draw what each hop loses, and what each runner loses in total, by output, with intervals and the budget."""
     known = run.parity.plain
     emulated = {one.runner.name for one in known.runners if one.runner.emulated}
-    groups = {
-        "Each hop": _losses((hop.candidate, hop.comparison) for hop in known.hops),
-        "In total, against the original model": _losses((one.runner.name, one.total) for one in known.runners),
-    }
-    panels = [
-        panel(title, _chart(losses, known.accuracy_budget_pp, emulated), len(losses), 90 + 22 * len(losses))
-        for title, losses in groups.items()
-        if losses
-    ]
+    panels = []
+    for place, judged in enumerate(known.outputs):
+        groups = {
+            "Each hop": _losses(place, ((hop.candidate, hop.comparison) for hop in known.hops)),
+            "In total, against the original model": _losses(
+                place, ((one.runner.name, one.total) for one in known.runners)
+            ),
+        }
+        of = f"{judged.output}: " if len(known.outputs) > 1 else ""
+        panels += [
+            panel(f"{of}{title}", _chart(losses, judged, emulated), len(losses), 90 + 22 * len(losses))
+            for title, losses in groups.items()
+            if losses
+        ]
     return Figure(
         "parity",
         "Where accuracy is lost, hop by hop",
-        "A dot is the accuracy that a hop lost on the test samples, its line the 95 % interval; left of 0 is a gain. "
-        f"The dashed line is the budget, {known.accuracy_budget_pp:g} points: a hop passes where its whole line stays "
-        "left of it, or where every output is within the precision's tolerance.",
+        f"A dot is the {lost_what(known.outputs)} that a hop lost on the test samples, its line the 95 % interval; "
+        f"left of 0 is a gain. The dashed line is the budget, {budgets(known.outputs)}: a hop passes where its whole "
+        "line stays left of it, or where every output is within the precision's tolerance.",
         panels,
         [accuracy.hops(run.parity), accuracy.runners(run.parity)],
         "" if panels else "Nothing could be compared with the original model.",
     )
 
 
-def _losses(compared: Iterable[tuple[str, Comparison | None]]) -> list[Loss]:
-    return [
-        Loss(name, one.accuracy_drop_pp, *one.accuracy_drop_ci95_pp, one.verdict)
-        for name, one in compared
-        if one is not None
-    ]
+def _losses(place: int, compared: Iterable[tuple[str, Comparison | None]]) -> list[Loss]:
+    """Return what can be drawn of the losses of the output at this place."""
+    found = []
+    for name, comparison in compared:
+        one = comparison.outputs[place] if comparison else None
+        if one and one.loss is not None:
+            found.append(Loss(name, one.loss, *(one.loss_ci95 or (one.loss, one.loss)), one.verdict))
+    return found
 
 
-def _chart(losses: Sequence[Loss], budget: float, emulated: set[str]) -> Any:
+def lost_what(outputs: Sequence[JudgedOutput]) -> str:
+    """Return what is lost, in words: `accuracy` where all is measured by that."""
+    return metrics(outputs) if len({one.measured for one in outputs}) == 1 else "quality"
+
+
+def axis(judged: JudgedOutput) -> str:
+    """Return what an axis of losses is called."""
+    if judged.direction == "lower":
+        return f"rise of the {judged.metric}, {judged.unit}"
+    return f"{judged.metric} lost, {'percentage points' if judged.unit == POINTS else judged.unit}"
+
+
+def _chart(losses: Sequence[Loss], judged: JudgedOutput, emulated: set[str]) -> Any:
     losses = [one._replace(name=f"{one.name} (emulated)") if one.name in emulated else one for one in losses]
     y = named_rows([one.name for one in losses], sort=None)
-    x = alt.X("drop:Q", title="accuracy lost, percentage points")
+    x = alt.X("drop:Q", title=axis(judged))
     known = [verdict for verdict in VERDICTS if verdict in {one.verdict for one in losses}]
     colours = alt.Scale(domain=known, range=[VERDICTS[verdict][0] for verdict in known])
     shapes = alt.Scale(domain=known, range=[VERDICTS[verdict][1] for verdict in known])
@@ -74,4 +94,4 @@ def _chart(losses: Sequence[Loss], budget: float, emulated: set[str]) -> Any:
         color=alt.Color("verdict:N", scale=colours, title=None),
         shape=alt.Shape("verdict:N", scale=shapes, title=None),
     )
-    return alt.layer(ruled(0, vertical=True, dash=False), ruled(budget, vertical=True), whisker, dot)
+    return alt.layer(ruled(0, vertical=True, dash=False), ruled(judged.budget, vertical=True), whisker, dot)

@@ -56,7 +56,7 @@ def _nodes(run: Run, path: str, keras_names: Sequence[str]) -> list[tuple[str, s
     def name(tensor: str) -> str:
         return TensorProto.DataType.Name(types[tensor]) if types.get(tensor) else ""
 
-    homes = {node: group.name for group in keras_layers.groups(model, keras_names) for node in group.nodes}
+    homes = keras_layers.homes(model, keras_names)
     return [
         (homes.get(node.name, node.name), node.op_type, name(next(iter(node.input), "")), name(node.output[0]))
         for node in model.graph.node

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 
+from pipeline.artifacts.history import TrainingHistory
 from pipeline.artifacts.results import BenchmarkResults
 from pipeline.measuring import conditions
 from pipeline.report import findings
 from pipeline.report.run import Run
 from pipeline.tables import Table, accuracy, engines, markdown, recommendation, speed
+from pipeline.tables.judged import budgets, intervals, tested
 from pipeline.tables.numbers import written
 
 
@@ -41,15 +43,27 @@ def _head(run: Run) -> Iterator[str]:
     lines = [
         f"- Data: {dataset.name} ({dataset.origin}): {samples.train:,} training, {samples.validation:,} validation and "
         f"{samples.test:,} test samples.",
-        f"- Training: {history.epochs} epochs of {history.steps_per_epoch} steps in {history.seconds:.1f} s "
-        f"({history.samples_per_s:,.0f} samples/s) on {history.device}; test accuracy {history.test_accuracy:.4f} on "
-        f"{history.test_samples:,} samples.",
+        f"- {_training(history)}; {_tested(history)}.",
     ]
     lines += [
         f"- {stage}: {manifest.created:%Y-%m-%d %H:%M} UTC, {manifest.seconds:.1f} s, on {manifest.machine}."
         for stage, manifest in run.manifests.items()
     ]
     yield "\n".join(lines)
+
+
+def _training(history: TrainingHistory) -> str:
+    if not history.epochs:
+        return "Training: none, the model was adopted as it is"
+    rate = "" if history.samples_per_s is None else f" ({history.samples_per_s:,.0f} samples/s)"
+    steps = f"{history.epochs} epochs of {history.steps_per_epoch} steps in {history.seconds:.1f} s"
+    return f"Training: {steps}{rate} on {history.device}"
+
+
+def _tested(history: TrainingHistory) -> str:
+    if not history.test:
+        return "how good it is was not measured, for want of labels or of a task that fits"
+    return f"test {tested(history)} on {history.test_samples:,} samples"
 
 
 def _recommendation(run: Run) -> Iterator[str]:
@@ -71,7 +85,7 @@ def _choice(run: Run) -> Iterator[str]:
     yield f"## Chosen precision: {selection.chosen or 'none'}"
     yield (
         f"On the {dataset.samples:,} {dataset.split} samples of {dataset.name}, budget "
-        f"{selection.accuracy_budget_pp:g} points. Cost: {selection.basis}."
+        f"{budgets(selection.outputs)}. Cost: {selection.basis}."
     )
     yield markdown(engines.candidates(run.selection))
 
@@ -81,9 +95,15 @@ def _accuracy(run: Run) -> Iterator[str]:
     dataset = parity.dataset
     yield f"## Accuracy: {parity.verdict}"
     yield (
-        f"On the {dataset.samples:,} {dataset.split} samples of {dataset.name}. Budget: {parity.accuracy_budget_pp:g} "
-        f"points. Interval: {parity.interval}."
+        f"On the {dataset.samples:,} {dataset.split} samples of {dataset.name}. Budget: {budgets(parity.outputs)}. "
+        f"Interval: {intervals(parity.outputs)}."
     )
+    if any(not (one.task == "classification" and one.labels) for one in parity.outputs):
+        yield "\n".join(
+            f"- {one.output or 'all outputs'}: {one.task} ({one.why}), judged by {one.measured}; budget "
+            f"{one.budget:.4g} {one.unit}: {one.budget_why}."
+            for one in parity.outputs
+        )
     yield "### Every runner against the original model"
     yield markdown(accuracy.runners(run.parity))
     yield "### Hop by hop, from the Keras model to what is served"

@@ -9,11 +9,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from pipeline.artifacts.results import Speedup
 from pipeline.measuring import comparison
-from pipeline.report import accuracy, findings, images, latency, layers, numbers, speed, trade_off, training
+from pipeline.report import accuracy, changed, findings, latency, layers, numbers, speed, trade_off, training
 from pipeline.report import run as runs
 from pipeline.report.figures import Figure
 from pipeline.report.run import Run
-from pipeline.tables import Table, engines, recommendation
+from pipeline.tables import Table, engines, judged, recommendation
 from pipeline.tables.comparison import compared
 from pipeline.tables.numbers import written
 from pipeline.tables.traced import Traced
@@ -30,7 +30,8 @@ def render(run: Run, others: Sequence[Run] = ()) -> str:
         .get_template("page.html.j2")
         .render(
             run=run,
-            names=run.dataset.plain.targets[0].classes if run.dataset.plain.targets else (),
+            outputs=run.parity.plain.outputs,
+            measured=accuracy.lost_what(run.parity.plain.outputs),
             originals=len({cell.plain.runner.name for cell in run.cells() if cell.plain.runner.role == "original"}),
             failings=findings.failings(run),
             headlines=runs.headlines(run),
@@ -43,7 +44,7 @@ def render(run: Run, others: Sequence[Run] = ()) -> str:
             excluded=run.recommendation and recommendation.excluded(run.recommendation),
             candidates=run.selection and engines.candidates(run.selection),
             figures={figure.key: figure for figure in figures},
-            disagreements=images.disagreements(run),
+            changed=changed.changed(run),
             layers=layers.layers(run),
             comparison=beside(run, others) if others else None,
         )
@@ -62,6 +63,7 @@ def _environment() -> Environment:
         "marked": numbers.marked,
         "written": written,
         "command": shlex.join,
+        "loss": judged.loss,
         "json": lambda value: json.dumps(value, ensure_ascii=False),
     }
     return jinja

@@ -8,16 +8,17 @@ import numpy as np
 
 from pipeline import precisions
 from pipeline.artifacts.disagreements import DifferingRunner
-from pipeline.artifacts.parity import BatchInvariance, Comparison, Hop, JudgedRunner, Verdict
+from pipeline.artifacts.parity import BatchInvariance, Comparison, Hop, JudgedOutput, JudgedRunner, Verdict
 from pipeline.artifacts.runner import RunnerRecord
 from pipeline.backends import Session
 from pipeline.data import Split
 from pipeline.errors import BackendUnavailable, BatchOutsideProfile
+from pipeline.judging.choosing import Choosing, class_names
+from pipeline.judging.comparing import compare, worst
+from pipeline.judging.differing import differing
+from pipeline.judging.yardstick import Yardstick
 from pipeline.runners import Runner, inference
-from pipeline.tasks import classification
-from pipeline.tensors import Outputs, first
-
-Decided = Literal["pass", "fail", "inconclusive"]
+from pipeline.tensors import Outputs
 
 BATCH_SAMPLES = 128
 """Samples, the first of the split, whose results are compared between batch sizes."""
@@ -28,7 +29,7 @@ DRAWN = 12
 
 @dataclass(frozen=True)
 class Criteria:
-    """By what runners are judged: the samples, how they are fed, and how much accuracy may be lost.
+    """By what runners are judged: the samples, how they are fed, and what decides on the task of each output.
 
     A sample's result must not depend on which of `batch_sizes` it came in; exported runners are fed the
     `timed_batch_sizes` as well.
@@ -38,7 +39,7 @@ class Criteria:
     batch_size: int
     batch_sizes: tuple[int, ...]
     timed_batch_sizes: tuple[int, ...]
-    budget_pp: float
+    choosing: Choosing
 
 
 @dataclass(frozen=True)
@@ -48,18 +49,24 @@ class Judgement:
     runners: tuple[JudgedRunner, ...]
     hops: tuple[Hop, ...]
     differing: tuple[DifferingRunner, ...]
+    outputs: tuple[JudgedOutput, ...]
+    """By what each output was judged; none where no runner ran."""
 
     @property
-    def verdict(self) -> Decided:
+    def verdict(self) -> Literal["pass", "fail", "inconclusive"]:
         """The worst of all."""
         return worst([*(row.verdict for row in self.runners), *(row.verdict for row in self.hops)])
 
 
 def judge(runners: Sequence[Runner], criteria: Criteria) -> Judgement:
-    """Judge runners, each after the one that it is compared with, the exact run of the original model first."""
+    """Judge runners, each after the one that it is compared with, the exact run of the original model first.
+
+    By the outputs of the first that runs it is told what they are.
+    """
     original, steps = runners[0].record.name, _steps(runners)
     outputs: dict[str, Outputs] = {}
-    judged, hops, differing = [], [], []
+    judged, hops, changed = [], [], []
+    yardsticks: tuple[Yardstick, ...] = ()
     for runner in runners:
         record, reference = runner.record, before(runner.record, steps)
         try:
@@ -74,17 +81,30 @@ def judge(runners: Sequence[Runner], criteria: Criteria) -> Judgement:
             if reference:
                 hops.append(_skipped_hop(record, reference, error.message))
             continue
-        judged.append(_against(original, record, device, outputs, criteria, invariance))
+        yardsticks = yardsticks or criteria.choosing.yardsticks(outputs[record.name], criteria.samples.targets)
+        judged.append(_against(original, record, device, outputs, yardsticks, invariance))
         if reference:
-            hops.append(_hop(record, reference, outputs, criteria))
+            hops.append(_hop(record, reference, outputs, yardsticks))
         if original in outputs and _has_precision(record):
-            found = classification.disagreements(
-                first(outputs[original]), first(outputs[record.name]), first(criteria.samples.labels()), DRAWN
-            )
-            differing.append(
-                DifferingRunner(runner=record.name, reference=original, count=found.count, samples=found.samples)
-            )
-    return Judgement(tuple(judged), tuple(hops), tuple(differing))
+            changed += [_differing(one, original, record.name, outputs, criteria) for one in yardsticks]
+    return Judgement(tuple(judged), tuple(hops), tuple(changed), tuple(one.record for one in yardsticks))
+
+
+def _differing(
+    yardstick: Yardstick, original: str, name: str, outputs: dict[str, Outputs], criteria: Criteria
+) -> DifferingRunner:
+    classes = class_names(criteria.choosing.dataset, yardstick.output)
+    found = differing(yardstick, outputs[original], outputs[name], classes, DRAWN)
+    known = yardstick.record
+    return DifferingRunner(
+        runner=name,
+        reference=original,
+        output=known.output,
+        task=known.task,
+        means=yardstick.task.changed_means,
+        count=found.count,
+        samples=found.samples,
+    )
 
 
 def before(record: RunnerRecord, steps: Sequence[str]) -> str:
@@ -108,11 +128,6 @@ def _has_precision(record: RunnerRecord) -> bool:
     return record.file.startswith("engine/")
 
 
-def worst(verdicts: Sequence[Verdict]) -> Decided:
-    """Return the worst verdict; what was skipped does not count."""
-    return "fail" if "fail" in verdicts else "inconclusive" if "inconclusive" in verdicts else "pass"
-
-
 def _skipped(record: RunnerRecord, reason: str) -> JudgedRunner:
     return JudgedRunner(runner=record, device=None, verdict="skipped", reason=reason, total=None, batch_invariance=None)
 
@@ -126,12 +141,12 @@ def _against(
     record: RunnerRecord,
     device: str,
     outputs: dict[str, Outputs],
-    criteria: Criteria,
+    yardsticks: Sequence[Yardstick],
     invariance: BatchInvariance,
 ) -> JudgedRunner:
     """Return the verdict on a runner: the worse of its comparison with the original model and of its batches."""
     itself = record.name == original
-    total = _compared(record, original, outputs, criteria) if original in outputs and not itself else None
+    total = _compared(record, original, outputs, yardsticks) if original in outputs and not itself else None
     if total is None:
         verdict: Verdict = invariance.verdict
         reason = "the original model, with which the others are compared" if itself else f"{original} did not run"
@@ -144,10 +159,10 @@ def _against(
     )
 
 
-def _hop(record: RunnerRecord, reference: str, outputs: dict[str, Outputs], criteria: Criteria) -> Hop:
+def _hop(record: RunnerRecord, reference: str, outputs: dict[str, Outputs], yardsticks: Sequence[Yardstick]) -> Hop:
     if reference not in outputs:
         return _skipped_hop(record, reference, f"{reference} did not run")
-    found = _compared(record, reference, outputs, criteria)
+    found = _compared(record, reference, outputs, yardsticks)
     note = f"; {record.precision} emulated on the CPU by rounding in FP32" if record.emulated else ""
     return Hop(
         reference=reference,
@@ -158,14 +173,11 @@ def _hop(record: RunnerRecord, reference: str, outputs: dict[str, Outputs], crit
     )
 
 
-def _compared(record: RunnerRecord, reference: str, outputs: dict[str, Outputs], criteria: Criteria) -> Comparison:
-    return classification.compare(
-        first(outputs[reference]),
-        first(outputs[record.name]),
-        first(criteria.samples.labels()),
-        precisions.get(record.precision).tolerance,
-        criteria.budget_pp,
-    )
+def _compared(
+    record: RunnerRecord, reference: str, outputs: dict[str, Outputs], yardsticks: Sequence[Yardstick]
+) -> Comparison:
+    tolerance = precisions.get(record.precision).tolerance
+    return compare(yardsticks, outputs[reference], outputs[record.name], tolerance)
 
 
 def _batch_invariance(session: Session, record: RunnerRecord, criteria: Criteria) -> BatchInvariance:

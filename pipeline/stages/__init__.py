@@ -11,6 +11,7 @@ _ALL = (
         entry="pipeline.stages.train:run",
         needs=(),
         sections=("data", "model", "train"),
+        places=("validate.task",),  # how the test split is judged makes no other model
         hardware=False,
         help="Train the Keras model, on the GPU where there is one.",
     ),
@@ -28,7 +29,7 @@ _ALL = (
         entry="pipeline.stages.engine:run",
         needs=("train/", "export/model.onnx"),
         # The budget decides which precisions and layers are chosen.
-        sections=("engine", "validate.accuracy_budget_pp"),
+        sections=("engine", "validate.task", "validate.budget"),
         places=("data",),
         hardware=True,
         help="Build a TensorRT engine for each precision.",
@@ -65,7 +66,7 @@ _ALL = (
         name="localise",
         entry="pipeline.stages.localise:run",
         needs=("train/", "export/model.onnx"),
-        sections=("engine", "validate.accuracy_budget_pp", "localise"),
+        sections=("engine", "validate.task", "validate.budget", "localise"),
         places=("data",),
         hardware=False,
         help="Find the layers at which a precision loses accuracy.",

@@ -1,8 +1,10 @@
 """Stage 5: time every runner, in turn and under one clock, against the original; recommend the fastest that passed."""
 
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from pipeline.artifacts.recommendation import Recommendation
 from pipeline.artifacts.results import BenchmarkResults, NoiseFloor, RunEnvironment, Span
 from pipeline.data import Dataset
 from pipeline.errors import ArtifactError, Interrupted
+from pipeline.judging.choosing import task_of
 from pipeline.measuring import conditions, harness, speedups
 from pipeline.measuring.cells import Measurement, Schedule, Timed
 from pipeline.measuring.limits.roofline import Roofline
@@ -23,11 +26,12 @@ from pipeline.measuring.recommend import recommend
 from pipeline.runners import Runner, audit, probed, runners
 from pipeline.tables import recommendation as recommendations
 from pipeline.tables import speed
-from pipeline.tensors import Outputs, first
+from pipeline.tasks import Task
+from pipeline.tensors import Array, Outputs
 from pipeline.workflow.context import Context, Outcome
 
 CHECKED = 32
-"""Images, at least, by which a runner's outputs are checked: on a single image chance would decide."""
+"""Samples, at least, by which a runner's outputs are checked: on a single one chance would decide."""
 
 
 def run(context: Context) -> Outcome:
@@ -44,7 +48,7 @@ def run(context: Context) -> Outcome:
         conditions.read()
     )  # measuring the peaks heats a GPU up to its power cap, and must not be mistaken for others
     roof = Roofline(published.path("export/model.onnx"), every, threads)
-    cells, interrupted = _measure(context, timed, dataset)
+    cells, interrupted = _measure(context, timed, dataset, parity)
     after = conditions.read()
     floors = speedups.noise_floors(cells)
     roof.finish(_harness_us(cells), again=not interrupted)
@@ -96,11 +100,14 @@ def _judged(runner: Runner, parity: ParityReport) -> Runner:
     return runner
 
 
-def _measure(context: Context, timed: list[Timed], dataset: Dataset) -> tuple[list[Measurement], bool]:
+def _measure(
+    context: Context, timed: list[Timed], dataset: Dataset, parity: ParityReport
+) -> tuple[list[Measurement], bool]:
     """Time everything at each batch size; return the cells, and whether Ctrl-C cut it short."""
     options, test = context.config.benchmark, dataset.test
     schedule = Schedule(options.cell_seconds, options.min_samples, options.rounds, options.warmup_s)
     cells: list[Measurement] = []
+    tasks = {one.output: task_of(one) for one in parity.outputs}
     watched = harness.steps(timed, schedule) * len(options.batch_sizes)
     # Ctrl-C between two cells' timing, where `time_batch` does not meet it, keeps what is there as well.
     with suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as folder, _progress(context) as progress:
@@ -117,7 +124,7 @@ def _measure(context: Context, timed: list[Timed], dataset: Dataset) -> tuple[li
 
             running = sum(not one.skip for one in timed)
             context.say(f"batch {batch}: timing {running} cells in {schedule.rounds} rounds")
-            found, cut_short = harness.time_batch(timed, path, batch, schedule, _wrong, show)
+            found, cut_short = harness.time_batch(timed, path, batch, schedule, partial(_wrong, tasks), show)
             cells += found
             if cut_short:
                 return cells, True
@@ -137,7 +144,7 @@ def _harness_us(cells: list[Measurement]) -> float | None:
     return max((value for value in found if value is not None), default=None)
 
 
-def _wrong(timed: Timed, found: Outputs, reference: Outputs | None) -> str:
+def _wrong(tasks: Mapping[str, Task], timed: Timed, found: Outputs, reference: Outputs | None) -> str:
     """Return what is wrong with a runner's outputs on these samples, measured against the original model's."""
     if speedups.is_harness(timed.runner):
         return ""
@@ -146,10 +153,23 @@ def _wrong(timed: Timed, found: Outputs, reference: Outputs | None) -> str:
     precision = precisions.get(timed.runner.record.precision)
     if reference is None or all(precision.tolerance.holds(found[name], rows) for name, rows in reference.items()):
         return ""
-    agreement = float((first(found).argmax(axis=1) == first(reference).argmax(axis=1)).mean())
-    # Beyond its numeric tolerance a runner has been judged by its accuracy, in the validate stage. This looks for
+    # Beyond its numeric tolerance a runner has been judged by its tasks, in the validate stage. This looks for
     # something else: a session that computes something different altogether.
-    return "" if agreement >= 0.9 else f"only {agreement:.0%} of the samples agree with the original model"
+    for name, rows in reference.items():
+        agreement = _agreement(tasks.get(name), rows, found[name])
+        if not agreement >= 0.9:
+            return f"{name}: only {agreement:.0%} agreement with the original model"
+    return ""
+
+
+def _agreement(task: Task | None, reference: Array, candidate: Array) -> float:
+    """Return the share of same answers; where there is no such thing, how much of the numbers' size is the same."""
+    same = task.same(reference, candidate) if task else None
+    if same is not None:
+        return float(same.mean())
+    wide = reference.astype(np.float64)
+    off, size = np.abs(candidate - wide).sum(), np.abs(wide).sum()
+    return 1.0 - float(off / size) if size else float(off == 0)
 
 
 def _show(context: Context, results: BenchmarkResults, recommended: Recommendation) -> None:

@@ -154,7 +154,10 @@ def _say(context: Context, record: EngineRecord) -> None:
     if record.status == "failed" or record.arithmetic is None:
         context.warn(f"{name}: could not be built")  # why is in the error at the end
         return
-    types = ", ".join(f"{count} × {kind}" for kind, count in record.arithmetic.compute_nodes.items())
+    types = ", ".join(f"{count} × {kind}" for kind, count in record.arithmetic.compute_nodes.items()) or "no product"
+    if record.left_in_fp32:
+        left = ", ".join(f"{count} × {operator}" for operator, count in record.left_in_fp32.items())
+        types = f"{types} ({left}: in FP32, which {name} does not reach)"
     if record.engine is None:
         context.say(f"{name}: {types}; no engine")
         return
@@ -179,11 +182,11 @@ def _select(context: Context, rewriter: Rewriter, made: list[Made]) -> BuildErro
         basis = f"median latency in µs on {environment.gpus()[0].name}, batch {context.config.engine.batch_opt}"
     validation = rewriter.dataset.validation
     on = SelectedOn(name=rewriter.dataset.name, split="validation", samples=len(validation))
-    chosen = selection.select(candidates, basis, on, context.config.validate_.accuracy_budget_pp)
+    chosen = selection.select(candidates, basis, on, tuple(one.record for one in rewriter.yardsticks))
     context.write(chosen)
     context.console.print(tables.terminal(engine_tables.candidates(chosen)))
     if chosen.chosen is None:
-        return BuildError("no precision is proven to stay within the accuracy budget", "See selection.json for why.")
+        return BuildError("no precision is proven to stay within the budget", "See selection.json for why.")
     context.say(f"chosen: {chosen.chosen} (by {basis})")
     return None
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from pipeline import backends, data, exporters, graphs
+from pipeline import backends, conversion, data, exporters, graphs
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.export import Compared, ExportedFile, ExportRecord, NotTaken
 from pipeline.artifacts.model import ModelRecord
@@ -46,7 +46,9 @@ def run(context: Context) -> Outcome:
 
     def check(exporter: Exporter) -> tuple[Compared, ...]:
         path, (backend, options) = context.output / exporter.FILE, CHECKED_BY[exporter.ARTIFACT]
-        return tuple(_compare(path, backend, options, feed, expected[what], what) for what, feed in feeds.items())
+        return tuple(
+            _compare(path, backend, options, feed, expected[what], what, model) for what, feed in feeds.items()
+        )
 
     files = []
     for file, able in candidates.items():
@@ -97,25 +99,41 @@ def _expected(model: Exportable, feed: Feed) -> Outputs:
     return {name: one.numpy() for name, one in found.items()}
 
 
-def _compare(path: Path, backend: str, options: LoadOptions, feed: Feed, expected: Outputs, what: str) -> Compared:
+def _compare(
+    path: Path,
+    backend: str,
+    options: LoadOptions,
+    feed: Feed,
+    expected: Outputs,
+    what: str,
+    model: Exportable,
+) -> Compared:
+    """Raise BuildError unless what was exported computes what the original does."""
     with backends.get(backend).load(path, options) as session:
         found = session.run(feed)
     for name, want in expected.items():
-        if found[name].shape != want.shape or not EQUAL.holds(found[name], want):
-            if found[name].shape != want.shape:
-                raise BuildError(
-                    f"{path.name} in {backend} returns {name} of shape {list(found[name].shape)}, not "
-                    f"{list(want.shape)}, at {what}",
-                    "The conversion is wrong for this model; please report it with the model.",
-                )
-            raise BuildError(
-                f"{path.name} in {backend} differs from the original by up to "
-                f"{np.abs(found[name] - want).max():.3g} in {name}, at {what}",
-                "The conversion is wrong for this model; please report it with the model.",
-            )
+        got = found[name]
+        if got.shape == want.shape and EQUAL.holds(got, want):
+            continue
+        if got.shape == want.shape:
+            how = f"differs from the original by up to {np.abs(got - want).max():.3g} in {name}"
+        else:
+            how = f"returns {name} of shape {list(got.shape)}, not {list(want.shape)}"
+        raise BuildError(
+            f"{path.name} in {backend} {how}, at {what}{_where(model, path, feed)}",
+            "The conversion is wrong for this model: replace that layer, or please report it with the model.",
+        )
     return Compared(at=what, max_abs={name: _distance(found[name], want) for name, want in expected.items()})
 
 
 def _distance(found: Array, want: Array) -> float:
     differ = found != want
     return float(np.abs(found[differ].astype(float) - want[differ].astype(float)).max(initial=0.0))
+
+
+def _where(model: Exportable, path: Path, feed: Feed) -> str:
+    """Say which Keras layer is the first that the graph does not compute, where that can be told."""
+    if path.suffix != ".onnx" or not model.layers:
+        return ""
+    found = conversion.first_difference(model.owner, graphs.load(path), {name: rows[:2] for name, rows in feed.items()})
+    return f"; the first layer that differs is {found.layer}, by up to {found.max_abs:.3g}" if found else ""

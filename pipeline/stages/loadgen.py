@@ -16,20 +16,18 @@ from pipeline.artifacts.recommendation import Goal
 from pipeline.artifacts.runner import RunnerRecord
 from pipeline.artifacts.store import Store
 from pipeline.config import AUTO, Config
-from pipeline.errors import ArtifactError, BackendUnavailable
+from pipeline.errors import ArtifactError, BackendUnavailable, DataError
 from pipeline.measuring.loadgen import logs, system
+from pipeline.measuring.loadgen.accuracy import Answered, beside_validation, best_of, values
 from pipeline.measuring.loadgen.process import Fail, Receive, Tell, isolated
 from pipeline.runners import audit, inference, serving
 from pipeline.runners.serving import Wanted
 from pipeline.tables.loadgen import scenarios
-from pipeline.tensors import first
+from pipeline.tables.numbers import written
 from pipeline.workflow.context import Context, Outcome
 
 UNVERIFIED = "Result not verified by MLCommons Association."
 """What MLCommons requires beside every result that it has not reviewed."""
-
-TARGETS = {"99 %": 0.99, "99.9 %": 0.999}
-"""MLPerf's accuracy targets, as fractions of the FP32 model's."""
 
 
 class Begun(NamedTuple):
@@ -41,14 +39,6 @@ class Begun(NamedTuple):
     largest_batch: int
     expected: Expected
     why: str
-
-
-class Answered(NamedTuple):
-    """What was answered in accuracy mode."""
-
-    samples: int
-    answered: int
-    correct: int
 
 
 def run(context: Context) -> Outcome:
@@ -63,9 +53,10 @@ def run(context: Context) -> Outcome:
     folder.mkdir()
     begun, answered = _conduct(context, folder)
     said = logs.read_log(folder)
-    reasons, accuracy = list(said.reasons), None
+    reasons = list(said.reasons)
+    accuracy: tuple[LoadgenAccuracy, ...] = ()
     if answered:
-        accuracy = _judged(parity, begun.runner, answered)
+        accuracy = beside_validation(parity, begun.runner, answered)
         if missing := answered.samples - answered.answered:
             reasons.append(f"{missing} of {answered.samples} samples were not answered")
     result = LoadgenResult(
@@ -139,6 +130,9 @@ def _work(tell: Tell, fail: Fail, config: Config, folder: Path) -> None:
     largest = max(config.benchmark.batch_sizes)
     # What is judged is what is timed; only an arithmetic that the CPU lacks is emulated.
     exact = options.mode == "accuracy"
+    judged = published.read(ParityReport).outputs
+    if exact and not any(one.labels for one in judged):
+        raise DataError("there are no labels: nothing says whether an answer is right", "Leave out --accuracy.")
     goal: Goal = "throughput" if options.scenario == "offline" else "latency"
     batch = largest if options.scenario == "offline" else 1
     wanted = Wanted(options.backend, options.precision, batch, goal, exact)
@@ -149,15 +143,17 @@ def _work(tell: Tell, fail: Fail, config: Config, folder: Path) -> None:
         )
     with serving.opened(offered) as (served, session):
         record = served.runner.record
-        under_test = system.SystemUnderTest(session, test.feed(), inference.limits(record), largest, fail)
+        under_test = system.SystemUnderTest(
+            session, test.feed(), inference.limits(record), largest, fail, best_of(judged)
+        )
         settings, expected = system.configure(under_test, options, config.benchmark.seconds)
         tell(Begun(record, session.device, dict(session.settings), under_test.largest, expected, str(served)))
         system.conduct(under_test, settings, folder)
     if options.mode != "accuracy":
         tell(False)
         return
-    answers = logs.read_answers(folder, len(test))
-    tell(Answered(len(test), int((answers >= 0).sum()), int((answers == first(test.labels())).sum())))
+    answers, answered = logs.read_answers(folder, len(test), under_test.answers.layout)
+    tell(Answered(len(test), int(answered.sum()), values(judged, answers, test)))
 
 
 def _why_unofficial(mode: str, seconds: float | None) -> tuple[str, ...]:
@@ -186,28 +182,6 @@ def _metric(scenario: str, metrics: dict[str, float | bool]) -> Metric:
     return metric.model_copy(update={"value": metrics.get(key) or None})
 
 
-def _judged(parity: ParityReport, runner: RunnerRecord, answered: Answered) -> LoadgenAccuracy:
-    """Return the accuracy LoadGen saw, beside what validation found of this very runner and MLPerf's targets."""
-    totals = [row.total for row in parity.runners if row.total]
-    fp32 = totals[0].accuracy_reference
-    judged = parity.judged(runner)
-    validated = judged.total.accuracy_candidate if judged and judged.total else None
-    if runner.role == "original":  # the exact run of it stands for it
-        validated, judged = fp32, parity.runners[0]
-    accuracy = answered.correct / answered.samples
-    return LoadgenAccuracy(
-        accuracy=accuracy,
-        correct=answered.correct,
-        samples=answered.samples,
-        validated_runner=judged.runner.name if judged else runner.name,
-        validated_accuracy=validated,
-        fp32=fp32,
-        of_fp32=accuracy / fp32 if fp32 else None,
-        meets_99=accuracy >= TARGETS["99 %"] * fp32,
-        meets_99_9=accuracy >= TARGETS["99.9 %"] * fp32,
-    )
-
-
 def _show(context: Context, folder: Path, result: LoadgenResult) -> None:
     for line in (folder / "mlperf_log_summary.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("Result is"):
@@ -215,13 +189,14 @@ def _show(context: Context, folder: Path, result: LoadgenResult) -> None:
     context.console.print(tables.terminal(scenarios([result])))
     for reason in result.reasons:
         context.warn(reason)
-    if accuracy := result.accuracy:
-        seen = accuracy.validated_accuracy
+    for one in result.accuracy:
+        seen = one.validated
+        of = f" of {one.output}" if len(result.accuracy) > 1 else ""
         context.say(
-            f"accuracy {accuracy.accuracy:.4f} on {accuracy.samples:,} test samples; validation of "
-            f"{accuracy.validated_runner}: {'it did not run there' if seen is None else f'{seen:.4f}'}; "
-            f"FP32: {accuracy.fp32:.4f}"
+            f"{one.metric}{of} {written(one.value, 'fraction')} on {one.samples:,} test samples; validation of "
+            f"{one.validated_runner}: {'it did not run there' if seen is None else f'{seen:.4f}'}; "
+            f"FP32: {written(one.fp32, 'fraction')}"
         )
-        for name, met in (("99 %", accuracy.meets_99), ("99.9 %", accuracy.meets_99_9)):
+        for name, met in (("99 %", one.meets_99), ("99.9 %", one.meets_99_9)):
             context.say(f"MLPerf's target of {name} of FP32's: {'met' if met else 'NOT met'}")
     context.warn(f"UNOFFICIAL, unverified: {'; '.join(result.unofficial)}. {UNVERIFIED}")

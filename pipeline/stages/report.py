@@ -3,6 +3,7 @@
 from pipeline.report import markdown, page
 from pipeline.report import run as runs
 from pipeline.report.run import Run
+from pipeline.tables.judged import tested
 from pipeline.tables.numbers import written
 from pipeline.workflow.context import Context, Outcome
 
@@ -26,7 +27,10 @@ def _summary(context: Context, own: Run) -> None:
     dataset, history, parity = own.dataset.plain, own.history.plain, own.parity.plain
     if dataset.substitute:
         context.warn(f"the figures below are of {dataset.origin}, NOT of MNIST")
-    context.say(f"  trained    accuracy {history.test_accuracy:.4f} on {history.test_samples:,} test images")
+    how_good = tested(history) or "how good the model is was not measured:"
+    context.say(
+        f"  {'trained' if history.epochs else 'adopted'}    {how_good} on {history.test_samples:,} test samples"
+    )
     records = [record.plain for record in own.engines]
     built = [
         record.precision + ("" if record.runs_here else " (not run here)")

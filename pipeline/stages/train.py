@@ -11,18 +11,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pipeline import backends, data, digests, environment
 from pipeline.artifacts.dataset import DatasetRecord
-from pipeline.artifacts.history import TrainingHistory
+from pipeline.artifacts.history import TestMetric, TrainingHistory
 from pipeline.artifacts.manifest import DatasetSummary
 from pipeline.artifacts.model import ModelRecord
 from pipeline.artifacts.tensor import TensorRecord
 from pipeline.backends import LoadOptions
 from pipeline.config import Model, Train
 from pipeline.data import Dataset, Split
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.graphs import keras_layers
+from pipeline.judging.choosing import Choosing
+from pipeline.judging.yardstick import Yardstick
 from pipeline.models import calling, sources
 from pipeline.runners import inference
-from pipeline.tensors import CPU, FIRST_GPU, Signature, first
+from pipeline.tensors import CPU, FIRST_GPU, Outputs, Signature
 from pipeline.training import adoption, compiling, feeding
 from pipeline.workflow.context import Context, Outcome
 
@@ -50,8 +52,8 @@ def run(context: Context) -> Outcome:
         fitted = _fit(context, prepared.model, dataset, epochs)
     if prepared.model is not None:
         prepared.model.save(context.output / "model.keras")
-    accuracy = _accuracy(context.output / prepared.record.file.partition("/")[2], prepared.record, dataset.test)
-    context.say(f"test accuracy {accuracy:.4f} on {len(dataset.test):,} samples of {dataset.name}")
+    published = context.output / prepared.record.file.partition("/")[2]
+    tested = _tested(context, published, prepared.record, dataset.test, record)
 
     context.write(record)
     context.write(prepared.record.model_copy(update={"trained_epochs": epochs}))
@@ -65,7 +67,7 @@ def run(context: Context) -> Outcome:
             samples_per_s=round(epochs * len(dataset.train) / fitted.seconds, 1) if epochs else None,
             epoch_seconds=fitted.epoch_seconds,
             history=fitted.history,
-            test_accuracy=accuracy,
+            test=tested,
             test_samples=len(dataset.test),
         )
     )
@@ -95,8 +97,8 @@ def _prepare(options: Model, dataset: Dataset, output: Path, *, compiled: bool) 
         adopted = (adoption.saved_model if kind == "saved_model" else adoption.onnx_file)(options, output)
         file, name, parameters, signature = adopted
         return Prepared(_record(options, file, name, parameters, "float32", signature), None)
-    shape = next(iter(dataset.test.inputs.values())).shape[1:]
-    targets = dataset.record().targets
+    shape = next((rows.shape[1:] for rows in dataset.test.inputs.values()), ())  # random inputs are drawn later
+    targets = dataset.targets
     model = sources.find(options, shape, len(targets[0].classes) if targets else 0, compiled=compiled)
     model = calling.functional(model, calling.caller(model, options.inputs))
     signature = calling.signature(calling.caller(model))
@@ -131,15 +133,39 @@ ORIGINAL = {
 """The backend and the variant that run each kind of original exactly."""
 
 
-def _accuracy(path: Path, record: ModelRecord, test: Split) -> float:
-    """Return the share of the samples whose best class is right, by the published file.
+def _tested(
+    context: Context, path: Path, record: ModelRecord, test: Split, dataset: DatasetRecord
+) -> tuple[TestMetric, ...]:
+    """Return how good the published file is on the test split, by each output that has labels, and say so.
 
     A model that only this process can load is found now, not by the next stage.
     """
     backend, variant = ORIGINAL[record.kind]
     with backends.get(backend).load(path, LoadOptions(variant, exact=True)) as session:
         found = inference.infer(session, test, 256)
-    return float((first(found).argmax(axis=1) == first(test.labels())).mean())
+    try:
+        yardsticks = Choosing(dataset, context.config.validate_.task).yardsticks(found, test.targets)
+    except ConfigError as error:  # what is trained is right all the same; validation stops at it
+        context.warn(f"how good the model is cannot be told: {error.message}")
+        return ()
+    tested = tuple(_metric(one, found) for one in yardsticks if one.labels)
+    for one in tested:
+        of = f" of {one.output}" if len(found) > 1 and one.output else ""
+        value = "no number" if one.value is None else f"{one.value:.4f}"
+        context.say(f"test {one.metric}{of} {value} on {len(test):,} samples of {dataset.name}")
+    if not tested:
+        context.say("there are no labels: how good the model is cannot be told, only whether it stays the same")
+    return tested
+
+
+def _metric(yardstick: Yardstick, found: Outputs) -> TestMetric:
+    known, value = yardstick.record, yardstick.value(found)
+    return TestMetric(
+        output=known.output,
+        task=known.task,
+        metric=known.metric,
+        value=value if math.isfinite(value) else None,
+    )
 
 
 class Fitted(NamedTuple):

@@ -9,6 +9,7 @@ from pipeline.artifacts.model import ModelRecord
 from pipeline.artifacts.parity import JudgedOn, ParityReport
 from pipeline.data import Split
 from pipeline.errors import ParityError
+from pipeline.judging.choosing import Choosing
 from pipeline.runners import judge, runners
 from pipeline.runners.judge import Criteria
 from pipeline.tables import accuracy
@@ -26,7 +27,7 @@ def run(context: Context) -> Outcome:
         batch_size=config.validate_.batch_size,
         batch_sizes=config.validate_.batch_sizes,
         timed_batch_sizes=config.benchmark.batch_sizes,
-        budget_pp=config.validate_.accuracy_budget_pp,
+        choosing=Choosing(record, config.validate_.task, config.validate_.budget),
     )
     every = runners(published, "judge", source=config.model.source, threads=config.benchmark.threads)
     found = judge.judge(every, criteria)
@@ -39,8 +40,7 @@ def run(context: Context) -> Outcome:
             origin=dataset.origin,
             substitute=record.substitute,
         ),
-        accuracy_budget_pp=criteria.budget_pp,
-        interval="Tango's score interval for paired proportions (Statistics in Medicine 17, 1998), 95 %",
+        outputs=found.outputs,
         runners=found.runners,
         hops=found.hops,
     )
@@ -51,11 +51,12 @@ def run(context: Context) -> Outcome:
 
 
 def _keep_samples(context: Context, differing: tuple[DifferingRunner, ...], test: Split) -> None:
-    """Write which samples get another answer, and their inputs, so that a reader sees them without the data."""
+    """Write which samples get another or a worse answer, and their inputs: a reader sees them without the data."""
     context.write(Disagreements(drawn_at_most=judge.DRAWN, runners=differing))
     indices = np.array(sorted({sample.index for row in differing for sample in row.samples}), np.int64)
     path = context.output / "disagreements.npz"
-    np.savez_compressed(path, allow_pickle=False, indices=indices, **test.feed(indices))
+    inputs = {f"input/{name}": rows for name, rows in test.feed(indices).items()}
+    np.savez_compressed(path, allow_pickle=False, indices=indices, **inputs)
 
 
 def _failure(report: ParityReport) -> ParityError | None:
@@ -66,7 +67,7 @@ def _failure(report: ParityReport) -> ParityError | None:
     return ParityError(
         "\n".join(failing),
         "`make report` shows the numbers. Leave the precision out with --set engine.precisions=…, "
-        "or raise validate.accuracy_budget_pp if the loss is acceptable.",
+        "or raise validate.budget if the loss is acceptable.",
     )
 
 

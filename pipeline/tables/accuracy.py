@@ -1,41 +1,34 @@
 """Tables on accuracy: each step from the Keras model to what is served, and every runner against the original."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipeline.artifacts.parity import JudgedRunner, ParityReport
-from pipeline.tables.table import VERDICT, Cell, Column, Table, with_interval
+from pipeline.artifacts.parity import JudgedOutput, JudgedRunner, ParityReport
+from pipeline.tables.judged import NO_NUMBER, loss, value_kind, worsening
+from pipeline.tables.table import VERDICT, Cell, Column, Mixed, Number, Table
 from pipeline.tables.traced import Seen, plain
 
-COMPARED = (
-    Column("max |Δ|", "difference"),
-    Column("top-1 agreement", "fraction"),
-    Column("accuracy before", "fraction", detail=True),
-    Column("accuracy", "fraction"),
-    Column("drop, points (95 %)", "points"),
-    Column("McNemar p", "number", detail=True),
-)
-"""The columns of a comparison."""
-
-NO_NUMBER = "not finite"
-"""Stands for a difference where an output is NaN or Inf."""
+VERDICTS = (Column("verdict", VERDICT), Column("why", detail=True))
 
 
 def hops(parity: Seen[ParityReport]) -> Table:
-    """Return each step from the Keras model to what is served: what it changes, and what it loses."""
+    """Return each step from the Keras model to what is served: what it changes, and what it loses, by output."""
+    known = plain(parity)
     rows: list[list[Cell]] = []
     for hop in parity.hops:
         reference, candidate = plain(hop.reference), plain(hop.candidate)
-        judged = plain(parity).named(candidate)
+        judged = known.named(candidate)
         emulated = ", emulated" if judged and judged.runner.emulated else ""
-        rows.append([f"{reference} → {candidate}{emulated}", run_by(judged), *_compared(hop.comparison)])
-        rows[-1] += [hop.verdict, hop.reason]
-    columns = [Column("hop"), Column("run by", detail=True), *COMPARED]
-    columns += [Column("verdict", VERDICT), Column("why", detail=True)]
+        name = f"{reference} → {candidate}{emulated}"
+        for cells, verdict in _compared(hop, hop.comparison, known.outputs):
+            rows.append([name, run_by(judged), *cells, *verdict])
+    columns = [Column("hop"), Column("run by", detail=True), *_columns(known.outputs), *VERDICTS]
     return Table(f"Accuracy hop by hop, {_on(parity)}", columns, rows)
 
 
 def runners(parity: Seen[ParityReport]) -> Table:
-    """Return every runner against the original model, and whether a sample's result depends on its batch."""
+    """Return every runner against the original model, by output, and whether a result depends on its batch."""
+    known = plain(parity)
     rows: list[list[Cell]] = []
     for judged in parity.runners:
         invariance = judged.batch_invariance
@@ -43,16 +36,15 @@ def runners(parity: Seen[ParityReport]) -> Table:
         if invariance:
             different = NO_NUMBER if plain(invariance.max_abs) is None else invariance.max_abs
         name = f"{judged.runner.name}{', emulated' if plain(judged.runner.emulated) else ''}"
-        ran = plain(judged.device) is not None
-        rows.append([name, judged.device if ran else "", *_compared(judged.total), different])
-        rows[-1] += [judged.verdict, judged.reason]
+        device = judged.device if plain(judged.device) is not None else ""
+        for cells, verdict in _compared(judged, judged.total, known.outputs):
+            rows.append([name, device, *cells, different, *verdict])
     columns = [
         Column("runner"),
         Column("device", detail=True),
-        *COMPARED,
+        *_columns(known.outputs),
         Column("max |Δ| in other batches", "difference", detail=True),
-        Column("verdict", VERDICT),
-        Column("why", detail=True),
+        *VERDICTS,
     ]
     return Table(f"Every runner against the original model, {_on(parity)}", columns, rows)
 
@@ -64,18 +56,42 @@ def run_by(judged: JudgedRunner | None) -> str:
     return f"{judged.runner.backend} on {judged.device}"
 
 
-def _compared(comparison: Any) -> list[Cell]:
-    """Return the cells of a comparison, traced or not; empty where there is none."""
+def _columns(outputs: Sequence[JudgedOutput]) -> list[Column]:
+    """Return the columns of a comparison: named by the metric where all outputs have the same."""
+    metrics = list(dict.fromkeys(one.measured for one in outputs))
+    metric = metrics[0] if len(metrics) == 1 else ""
+    kind = value_kind(outputs[0].unit) if metric else "number"
+    one_class = metric == "accuracy" and all(one.form in ("probabilities", "logits") for one in outputs)
+    columns = [Column("output")] if len(outputs) > 1 else []
+    columns += [Column("max |Δ|", "difference"), Column("top-1 agreement" if one_class else "agreement", "fraction")]
+    columns += [] if metric else [Column("metric")]
+    columns += [Column(f"{metric or 'metric'} before", kind, detail=True), Column(metric or "metric after", kind)]
+    columns.append(Column(f"{worsening(outputs)} (95 %)", "points"))
+    return [*columns, Column("McNemar p", "number", detail=True)]
+
+
+def _compared(judged: Any, comparison: Any, outputs: Sequence[JudgedOutput]) -> Iterator[tuple[list[Cell], list[Cell]]]:
+    """Yield the cells of each output, and its verdict with the reason, traced or not; one row where there is none."""
     if not comparison:
-        return [""] * len(COMPARED)
-    return [
-        NO_NUMBER if plain(comparison.max_abs) is None else comparison.max_abs,
-        comparison.top1_agreement,
-        comparison.accuracy_reference,
-        comparison.accuracy_candidate,
-        with_interval(comparison.accuracy_drop_pp, comparison.accuracy_drop_ci95_pp, "points"),
-        comparison.mcnemar_p,
-    ]
+        yield [""] * len(_columns(outputs)), [judged.verdict, judged.reason]
+        return
+    metrics = {one.measured for one in outputs}
+    for one in comparison.outputs:
+        kind = value_kind(one.unit)
+        cells: list[Cell] = [one.output] if len(outputs) > 1 else []
+        cells += [NO_NUMBER if plain(one.max_abs) is None else one.max_abs, _or_empty(one.agreement)]
+        cells += [] if len(metrics) == 1 else [plain(one).measured]
+        cells += [_value(one.reference, kind), _value(one.candidate, kind), loss(one), _or_empty(one.p)]
+        # Of one output, what else failed a runner counts, too: its batches.
+        yield cells, [judged.verdict, judged.reason] if len(outputs) == 1 else [one.verdict, one.reason]
+
+
+def _value(value: Any, kind: str) -> Cell:
+    return NO_NUMBER if plain(value) is None else Mixed((Number(value, kind),))
+
+
+def _or_empty(value: Any) -> Cell:
+    return "" if plain(value) is None else value
 
 
 def _on(parity: Seen[ParityReport]) -> str:

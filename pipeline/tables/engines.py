@@ -5,7 +5,8 @@ from typing import Any
 
 from pipeline.artifacts.engine import EngineRecord
 from pipeline.artifacts.selection import Selection
-from pipeline.tables.table import VERDICT, Cell, Column, Mixed, Number, Table, listed, with_interval
+from pipeline.tables.judged import losses, worsening
+from pipeline.tables.table import VERDICT, Cell, Column, Mixed, Number, Table, listed
 from pipeline.tables.traced import Seen, pairs, plain
 
 
@@ -42,11 +43,11 @@ def candidates(selection: Seen[Selection]) -> Table:
     for one in selection.candidates:
         lost: Cell = ""
         if one.comparison:
-            lost = with_interval(one.comparison.accuracy_drop_pp, one.comparison.accuracy_drop_ci95_pp, "points")
+            lost = losses(one.comparison)
         in_set = "yes" if plain(one.precision) in known.pareto else ""
         cost = "" if plain(one.cost) is None else one.cost
         rows.append([one.precision, cost, lost, in_set, plain(one.rejected) or "chosen"])
-    columns = [Column("precision"), Column("cost", "number"), Column("drop, points (95 %)", "points")]
+    columns = [Column("precision"), Column("cost", "number"), Column(f"{worsening(known.outputs)} (95 %)", "points")]
     columns += [Column("Pareto set"), Column("why not")]
     return Table(f"Precisions to choose from, by {known.basis}", columns, rows)
 

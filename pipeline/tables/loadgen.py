@@ -36,10 +36,11 @@ def _metric(metric: Any) -> Cell:
 
 
 def _accuracy(accuracy: Any) -> Cell:
-    if not accuracy:
-        return ""
-    parts: list[str | Number] = [Number(accuracy.accuracy, "fraction"), " on "]
-    parts += [Number(accuracy.samples, "count"), " samples"]
-    if plain(accuracy.of_fp32) is not None:
-        parts += [", ", Number(accuracy.of_fp32, "percent"), " of FP32's"]
-    return Mixed(tuple(parts))
+    parts: list[str | Number] = []
+    for one in accuracy:
+        if len(accuracy) > 1:
+            parts.append(f"{'; ' if parts else ''}{one.output}: {one.metric} ")
+        parts += [Number(one.value, "fraction"), " on ", Number(one.samples, "count"), " samples"]
+        if plain(one.of_fp32) is not None:
+            parts += [", ", Number(one.of_fp32, "percent"), " of FP32's"]
+    return Mixed(tuple(parts)) if parts else ""

@@ -20,12 +20,14 @@ KINDS: dict[str, Callable[[float], str]] = {
     "percent": lambda value: f"{100 * value:.2f} %",
     "share": lambda value: f"{100 * value:.2g} %" if value < 0.1 else f"{100 * value:.0f} %",
     "points": lambda value: f"{value:+.2f}".replace("-", "−"),
+    "signed": lambda value: f"{value:+.3g}".replace("-", "−"),
     "ratio": lambda value: f"{value:.2f}×" if value < 100 else f"{value:,.0f}×",
     "near one": lambda value: f"{value:.3f}×",
     "difference": lambda value: f"{value:.1e}",
     "number": lambda value: f"{value:.4g}",
 }
-"""How a number of each kind is written. `points` are percentage points; `near one` is a ratio of near equals."""
+"""How a number of each kind is written. `points` are percentage points, `signed` is a loss in another unit; `near one`
+is a ratio of near equals."""
 
 
 def written(value: object, kind: str) -> str:

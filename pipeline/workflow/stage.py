@@ -19,6 +19,6 @@ class Stage(NamedTuple):
     optional: tuple[str, ...] = ()
     """Stages among those of `needs` that it can do without."""
     places: tuple[str, ...] = ()
-    """Sections that only say where to find things: they may be read, and a change does not make it run again."""
+    """Sections or keys that may be read, and whose change does not make it run again: where things are found."""
     on_demand: bool = False
     """Whether `make all` leaves it out."""

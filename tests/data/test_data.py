@@ -1,89 +1,38 @@
-"""Datasets: the files of MNIST, its download, the digits, the user's own, and whether they are still the same."""
+"""MNIST: its files, its download; and the digits that stand in for it."""
 
 import gc
 import gzip
 import hashlib
-import importlib
 import os
-import shutil
-import socket
-import sys
-import textwrap
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from sample_sets import (
+    SPLITS,
+    TEST_IMAGES,
+    TEST_LABELS,
+    TRAIN_IMAGES,
+    TRAIN_LABELS,
+    Arrays,
+    hashes,
+    idx,
+    images_of,
+    labels_of,
+    sample_set,
+    write,
+)
 
 from pipeline import data
 from pipeline.config import Data
 from pipeline.data import mnist
+from pipeline.data.splits import THE_ONLY
 from pipeline.errors import DataError
 
-TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = mnist.IDX_FILES
-SPLITS = ("train", "validation", "test")
 REAL_MNIST = os.environ.get(data.DIR_VARIABLE, "")
-Arrays = dict[str, NDArray[np.uint8]]
-
-
-def idx(array: NDArray[np.uint8]) -> bytes:
-    """Return an array as the content of an IDX file."""
-    header = (0x0800 + array.ndim).to_bytes(4, "big") + b"".join(size.to_bytes(4, "big") for size in array.shape)
-    return header + array.tobytes()
-
-
-def write(folder: Path, arrays: Arrays, named: str = "{}") -> Path:
-    folder.mkdir(exist_ok=True)
-    for name, array in arrays.items():
-        file = folder / (name.replace("-idx", ".idx") if named.startswith(".") else name)
-        content = idx(array)
-        if named.endswith(".gz"):
-            file, content = file.with_name(f"{file.name}.gz"), gzip.compress(content, 1, mtime=0)
-        file.write_bytes(content)
-    return folder
-
-
-def sample_set(train: int, test: int) -> Arrays:
-    random = np.random.default_rng(0)
-    return {
-        name: random.integers(0, 256, (samples, 28, 28), np.uint8)
-        if "images" in name
-        else random.integers(0, 10, samples, np.uint8)
-        for name, samples in zip(mnist.IDX_FILES, (train, train, test, test), strict=True)
-    }
-
-
-@pytest.fixture
-def small() -> Arrays:
-    """Return a few images in MNIST's format."""
-    return sample_set(6, 4)
-
-
-@pytest.fixture(scope="module")
-def like_mnist() -> Arrays:
-    """Return as many random images as the validation split takes, and a few more. Read only."""
-    return sample_set(5_010, 20)
-
-
-@pytest.fixture(autouse=True)
-def nothing_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Hide this machine's MNIST, and let a download fail at once; return the Keras cache, which is not there yet."""
-    monkeypatch.delenv(data.DIR_VARIABLE, raising=False)
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setenv("no_proxy", "*")
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(mnist, "KERAS_URL", f"http://127.0.0.1:{unused.getsockname()[1]}/mnist.npz")
-    return tmp_path / "keras" / "datasets" / "mnist.npz"
-
-
-def hashes(split: data.Split) -> Counter[bytes]:
-    return Counter(hashlib.sha256(image.tobytes()).digest() for image in split.images)
 
 
 # The IDX files
@@ -173,12 +122,12 @@ def test_mnist_is_read_from_its_folder_and_split(
     assert (dataset.name, dataset.origin, dataset.substitute) == ("mnist", "IDX files", "")
     assert [len(getattr(dataset, split)) for split in SPLITS] == [10, 5_000, 20]
     assert hashes(dataset.train) + hashes(dataset.validation) == hashes(
-        data.Split(like_mnist[TRAIN_IMAGES], like_mnist[TRAIN_LABELS].astype(np.int64))
+        data.Split({THE_ONLY: like_mnist[TRAIN_IMAGES]})
     )
-    assert dataset.train.images.shape == (10, 28, 28, 1)
-    assert dataset.test.labels.dtype == np.int64
-    np.testing.assert_array_equal(dataset.test.images[..., 0], like_mnist[TEST_IMAGES])
-    np.testing.assert_array_equal(dataset.test.labels, like_mnist[TEST_LABELS])
+    assert images_of(dataset.train).shape == (10, 28, 28, 1)
+    assert labels_of(dataset.test).dtype == np.int64
+    np.testing.assert_array_equal(images_of(dataset.test)[..., 0], like_mnist[TEST_IMAGES])
+    np.testing.assert_array_equal(labels_of(dataset.test), like_mnist[TEST_LABELS])
 
 
 @pytest.mark.skipif(not REAL_MNIST, reason=f"{data.DIR_VARIABLE} does not name a folder with MNIST")
@@ -187,8 +136,8 @@ def test_the_real_mnist_has_its_splits() -> None:
     dataset = data.load(Data(name="mnist", dir=folder))
     assert dataset.record().samples.model_dump() == {"train": 55_000, "validation": 5_000, "test": 10_000}
     # The two are a rearrangement of the 60,000 training images: every index is in one of them, and in one only.
-    images, labels, *_ = mnist.read_idx_folder(folder)
-    everything = data.Split(images, labels.astype(np.int64))
+    images, *_ = mnist.read_idx_folder(folder)
+    everything = data.Split({THE_ONLY: images})
     assert hashes(dataset.train) + hashes(dataset.validation) == hashes(everything)
     assert not hashes(dataset.train) & hashes(dataset.validation)
     assert not (hashes(dataset.train) | hashes(dataset.validation)) & hashes(dataset.test)
@@ -341,7 +290,7 @@ def test_a_cache_that_cannot_be_written_is_an_error_that_names_it(
         mnist.fetch_file(serve(lambda handler: respond(handler, CONTENT)), SHA256, target, 10)
 
 
-def npz(file: Path, arrays: Arrays, **other: NDArray[np.uint8]) -> bytes:
+def npz(file: Path, arrays: Arrays, **other: np.ndarray) -> bytes:
     """Write MNIST as Keras downloads it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     keys = ("x_train", "y_train", "x_test", "y_test")
@@ -399,187 +348,15 @@ def test_the_digits_are_disjoint_splits_of_enlarged_images() -> None:
     splits = [getattr(dataset, split) for split in SPLITS]
     assert [len(split) for split in splits] == [1257, 180, 360]
     for split in splits:
-        assert split.images.dtype == np.uint8
-        assert split.images.shape == (len(split), 28, 28, 1)
-        assert (split.images.min(), split.images.max()) == (0, 255)
-        assert set(split.labels.tolist()) == set(range(10))
+        images = images_of(split)
+        assert images.dtype == np.uint8
+        assert images.shape == (len(split), 28, 28, 1)
+        assert (images.min(), images.max()) == (0, 255)
+        assert set(labels_of(split).tolist()) == set(range(10))
     # All 1,797 images differ from each other: none is in two splits.
     assert len(hashes(splits[0]) | hashes(splits[1]) | hashes(splits[2])) == 1797
-    assert (dataset.class_names, dataset.substitute) == (tuple("0123456789"), "")
+    assert (dataset.class_names, dataset.substitute) == ({THE_ONLY: tuple("0123456789")}, "")
 
 
 def test_the_digits_are_the_same_at_every_load() -> None:
     assert data.load(Data(name="digits")).record() == data.load(Data(name="digits")).record()
-
-
-# The user's own
-
-OwnData = Callable[[str], str]
-
-
-@pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnData]:
-    """Return a function that writes a module and returns the import path of its function `load`."""
-    monkeypatch.syspath_prepend(tmp_path)
-    names = (f"own_data_{number}" for number in count())
-    written: list[str] = []
-
-    def write_module(body: str) -> str:
-        written.append(next(names))
-        (tmp_path / f"{written[-1]}.py").write_text(f"import numpy as np\n{textwrap.dedent(body)}")
-        importlib.invalidate_caches()  # the folder's time need not tell that a file is new
-        return f"{written[-1]}:load"
-
-    yield write_module
-    for name in written:
-        sys.modules.pop(name, None)
-
-
-GOOD = """
-def load():
-    random = np.random.default_rng(0)
-    train = random.integers(0, 256, (40, 12, 16, 3), np.uint8), np.arange(40) % 3
-    return train, (random.integers(0, 256, (6, 12, 16, 3), np.uint8), np.arange(6) % 3)
-"""
-
-
-def test_own_data_are_split_and_named_by_their_source(own: OwnData) -> None:
-    source = own(GOOD)
-    dataset = data.load(Data(source=source))
-    assert (dataset.name, dataset.origin, dataset.class_names) == (source, "data.source", ("0", "1", "2"))
-    assert dataset.record().samples.model_dump() == {"train": 36, "validation": 4, "test": 6}
-    assert dataset.record().image_shape == (12, 16, 3)
-    assert len(hashes(dataset.train) | hashes(dataset.validation) | hashes(dataset.test)) == 46
-
-
-def test_own_grey_images_get_a_channel_and_labels_in_a_column_are_taken(own: OwnData) -> None:
-    source = own("def load(): return [(np.zeros((20, 8, 8), np.uint8), np.ones((20, 1), np.int32))] * 2")
-    dataset = data.load(Data(source=source))
-    assert dataset.test.images.shape == (20, 8, 8, 1)
-    assert (dataset.test.labels.shape, dataset.test.labels.dtype) == ((20,), np.int64)
-
-
-def test_an_own_dataset_keeps_its_splits_and_class_names(own: OwnData) -> None:
-    source = own(
-        """
-        from pipeline.data import Dataset, Split
-        def load():
-            split = Split(np.zeros((5, 8, 8, 1), np.uint8), np.arange(5) % 2)
-            return Dataset("theirs", "a camera", split, split, split, ("cat", "dog"))
-        """
-    )
-    dataset = data.load(Data(source=source))
-    assert (dataset.name, dataset.origin, dataset.class_names) == (source, "a camera", ("cat", "dog"))
-    assert len(dataset.validation) == 5
-
-
-PAIR = "def load(): return [(np.zeros((20, 8, 8, 1), np.uint8), np.arange(20))] * 2"
-
-
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
-        (PAIR.replace("np.uint8", "np.float32"), "images are float32 [20, 8, 8, 1], not uint8"),
-        (PAIR.replace("8, 8, 1", "64"), "images are uint8 [20, 64]"),
-        (PAIR.replace("arange(20)", "arange(19)"), "labels are int64 [19] for 20 images"),
-        (PAIR.replace("arange(20)", "linspace(0, 1, 20)"), "labels are float64 [20]"),
-        (PAIR.replace("arange(20)", "arange(-1, 19)"), "the smallest label is -1"),
-        (PAIR.replace("20", "0"), "for 0 images"),
-        (PAIR.replace("20", "1"), "too few"),  # nothing left for one of training and validation
-        (PAIR.replace("* 2", "+ [(np.zeros((5, 9, 9, 1), np.uint8), np.arange(5))]"), "[9, 9, 1]"),
-        ("def load(): pass", "NoneType"),
-        ("def load(): return 1, 2, 3", "too many values"),
-        (
-            """
-            from pipeline.data import Dataset, Split
-            def load():
-                split = Split(np.zeros((5, 8, 8, 1), np.float32), np.arange(5))
-                return Dataset("theirs", "", split, split, split, tuple("01234"))
-            """,
-            "float32",
-        ),
-        ("load = 3", "is a int, not a function"),
-        ("def other(): pass", "has no attribute 'load'"),
-        ("import no_such_module_at_all", "no_such_module_at_all"),
-    ],
-)
-def test_own_data_that_cannot_be_used_are_refused_with_the_reason(own: OwnData, body: str, said: str) -> None:
-    source = own(body)
-    with pytest.raises(DataError) as caught:
-        data.load(Data(source=source))
-    assert source in caught.value.message
-    assert said in caught.value.message
-    assert "data.source" in caught.value.message
-    assert caught.value.exit_code == 2
-
-
-def test_a_module_that_is_not_there_is_named() -> None:
-    with pytest.raises(DataError, match="No module named 'no_such_module_at_all'"):
-        data.load(Data(source="no_such_module_at_all:load"))
-
-
-# The same data again
-
-
-def test_reload_returns_the_data_of_the_training_whatever_is_configured_now(
-    tmp_path: Path, like_mnist: Arrays, own: OwnData
-) -> None:
-    folder, source = write(tmp_path / "set", like_mnist), own(GOOD)
-    for trained_on in (Data(dir=folder), Data(name="digits"), Data(source=source)):
-        record = data.load(trained_on).record()
-        for now in (Data(name="digits", dir=folder), Data(source=source, dir=folder)):
-            assert data.reload(record, now).record() == record
-
-
-@pytest.mark.parametrize(("file", "split"), [(TRAIN_LABELS, "train|validation"), (TEST_LABELS, "test")])
-def test_reload_refuses_data_that_have_changed(tmp_path: Path, like_mnist: Arrays, file: str, split: str) -> None:
-    folder = write(tmp_path / "set", like_mnist)
-    record = data.load(Data(dir=folder)).record()
-    changed = like_mnist[file].copy()
-    changed[0] = (changed[0] + 1) % 10
-    write(folder, {file: changed})
-    with pytest.raises(DataError, match=f"the ({split}) split of mnist .* is not the one") as caught:
-        data.reload(record, Data(dir=folder))
-    assert caught.value.exit_code == 2
-
-
-def test_reload_refuses_own_data_that_have_changed(own: OwnData, tmp_path: Path) -> None:
-    source = own(f"def load(): return [(np.load('{tmp_path}/images.npy'), np.arange(20))] * 2")
-    np.save(tmp_path / "images.npy", np.zeros((20, 8, 8), np.uint8))
-    record = data.load(Data(source=source)).record()
-    np.save(tmp_path / "images.npy", np.ones((20, 8, 8), np.uint8))
-    with pytest.raises(DataError, match=source):
-        data.reload(record, Data())
-
-
-@pytest.mark.parametrize("file", mnist.IDX_FILES)
-def test_data_are_identified_by_the_content_of_every_file(tmp_path: Path, small: Arrays, file: str) -> None:
-    folder = write(tmp_path / "set", small)
-    before = data.identify(Data(dir=folder))
-    assert before.startswith("mnist ")
-    assert data.identify(Data(dir=folder)) == before
-    shutil.copytree(folder, tmp_path / "copy")
-    assert data.identify(Data(name="mnist", dir=tmp_path / "copy")) == before
-    write(folder, {file: small[file] ^ 1})
-    assert data.identify(Data(dir=folder)) != before
-
-
-def test_own_data_are_identified_by_the_file_of_their_function(own: OwnData, tmp_path: Path) -> None:
-    source = own(GOOD)
-    before = data.identify(Data(source=source))
-    assert data.identify(Data(source=source)) == before
-    data.load(Data(source=source))
-    assert data.identify(Data(source=source)) == before
-    file = tmp_path / f"{source.partition(':')[0]}.py"
-    file.write_text(file.read_text().replace("40", "50"))
-    assert data.identify(Data(source=source)) != before
-
-
-@pytest.mark.parametrize("module", ["no_such_module_at_all", "no_such_package.module", "sys"])
-def test_a_source_without_a_file_is_identified_as_not_found(module: str) -> None:
-    assert data.identify(Data(source=f"{module}:load")) == f"{module}:load not found"
-
-
-def test_data_that_are_not_at_hand_are_identified_without_a_download() -> None:
-    assert data.identify(Data(name="digits")) == data.identify(Data(name="auto")) == "digits"
-    assert data.identify(Data(name="mnist")) == "mnist, unavailable"

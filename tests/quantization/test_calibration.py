@@ -54,8 +54,9 @@ def test_classes_are_balanced_as_far_as_they_go() -> None:
 
 
 def test_what_the_engine_is_judged_by_is_passed_over() -> None:
-    samples = calibration.draw(dataset(repeated=100), 100, seed=0)
-    assert not set(samples.digests) & set(calibration.digests(split(IMAGES[:100], LABELS[:100])))
+    repeating = dataset(repeated=100)
+    samples = calibration.draw(repeating, 100, seed=0)
+    assert not set(samples.digests) & {one.tobytes().hex() for one in repeating.seen["test"].samples}
     with pytest.raises(DataError, match="has only 100"):
         calibration.draw(dataset(repeated=100), 101, seed=0)
 

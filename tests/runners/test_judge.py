@@ -261,6 +261,6 @@ def test_the_worst_verdict_counts() -> None:
     ("name", "reference"), [("keras", ""), ("saved_model", "keras"), ("onnx", "saved_model"), ("typed fp32", "onnx")]
 )
 def test_each_step_has_the_one_before_it(name: str, reference: str) -> None:
-    assert judge.before(runner(Path(), name).record) == reference
+    assert judge.before(runner(Path(), name).record, CHAIN[:-1]) == reference
     served = runner(Path(), "openvino cpu int8", precision="int8").record
-    assert judge.before(served) == "typed int8"
+    assert judge.before(served, CHAIN[:-1]) == "typed int8"

@@ -1,5 +1,6 @@
 """ONNX by tf2onnx, which converts the TensorFlow graph of the model; the result is simplified."""
 
+import gc
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
@@ -73,18 +74,26 @@ def convert_function(
     Raises:
         BuildError: as `convert`.
     """
-    handles = Handles()
-    with handles.in_use():
-        converted = _convert(freeze(function, signature), opset, layers)
-    handles.put_back(converted)
-    repairs.repair(converted)
-    graph = simplify.simplify(fold.fold(converted))
+    graph = simplify.simplify(fold.fold(_converted(function, signature, opset, layers)))
+    gc.collect()  # onnxslim's own graphs are cycles, with all weights
     graphs.check(graph, "export: tf2onnx's graph")
     _check_inputs(graph, signature)
     return graph
 
 
-def _convert(frozen: Frozen, opset: int, layers: Collection[str]) -> onnx.ModelProto:
+def _converted(
+    function: Function, signature: Sequence[tf.TensorSpec], opset: int, layers: Collection[str]
+) -> onnx.ModelProto:
+    """Return what tf2onnx makes of a function, its constants put back and its errors corrected."""
+    handles = Handles()
+    with handles.in_use():
+        model = _run(freeze(function, signature, layers), opset, layers)
+    handles.put_back(model)
+    repairs.repair(model)
+    return model
+
+
+def _run(frozen: Frozen, opset: int, layers: Collection[str]) -> onnx.ModelProto:
     """Run tf2onnx; the inputs of the graph are in the order of the signature, the outputs in the function's."""
     handlers = as_tf2onnx_wants_them(operators.HANDLERS | signals.HANDLERS)
     with refusals.words() as said, tf.Graph().as_default() as graph, tf.device("/cpu:0"):
@@ -100,6 +109,7 @@ def _convert(frozen: Frozen, opset: int, layers: Collection[str]) -> onnx.ModelP
                 const_node_values=frozen.weights,
                 tensors_to_rename=frozen.inputs | frozen.outputs,
             )
+            converted.delete_unused_nodes(converted.outputs)
             refusals.check(converted, layers, said)
             model: onnx.ModelProto = tf2onnx.optimizer.optimize_graph(converted).make_model("a Keras model")
         except BuildError:

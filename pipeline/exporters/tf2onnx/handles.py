@@ -42,7 +42,9 @@ class Handles:
             name=name or "",
             data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
             dims=array.shape,
-            raw_data=_MARK + digest + repr(array.shape).encode(),  # tf2onnx takes tensors of equal content for one
+            raw_data=_MARK
+            + digest
+            + f"{array.dtype}{array.shape}".encode(),  # tf2onnx takes tensors of equal content for one
         )
         self._arrays.setdefault(tensor.raw_data, array)
         return tensor

@@ -89,10 +89,23 @@ def broadcast_args(new: Replacement) -> None:
     new.result("Max", *new.inputs)
 
 
+def cross(new: Replacement) -> None:
+    """The cross product of vectors in the last dimension: aᵢ₊₁ bᵢ₊₂ - aᵢ₊₂ bᵢ₊₁."""
+    following, last = new.axes(1, 2, 0), new.axes(2, 0, 1)
+    one, other = (
+        new.node(
+            "Mul", new.node("Gather", new.inputs[0], first, axis=-1), new.node("Gather", new.inputs[1], second, axis=-1)
+        )
+        for first, second in ((following, last), (last, following))
+    )
+    new.result("Sub", one, other)
+
+
 HANDLERS: dict[str, Handler] = {
     "Bitcast": bitcast,
     "BroadcastArgs": broadcast_args,
     "Bucketize": bucketize,
+    "Cross": cross,
     "DenseBincount": dense_bincount,
     "Erfc": erfc,
     "Expm1": expm1,

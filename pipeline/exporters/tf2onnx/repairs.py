@@ -9,6 +9,7 @@ def repair(model: ModelProto) -> None:
     """Correct a graph in place."""
     _nearest_resizing(model)
     _groups_of_3d_convolutions(model)
+    _output_padding(model)
     _names_of_convolutions(model)
 
 
@@ -51,6 +52,17 @@ def _groups_of_3d_convolutions(model: ModelProto) -> None:
         of_input, of_weight = channels.get(node.input[0]), weights[node.input[1]][1]
         if of_input and of_input != of_weight * int(_attributes(node).get("group", 1)):  # type: ignore[call-overload]
             _set(node, group=of_input // of_weight)
+
+
+def _output_padding(model: ModelProto) -> None:
+    """Write what a transposed convolution adds at the end as ONNX does: tf2onnx makes it negative padding."""
+    for node in model.graph.node:
+        pads = list(_attributes(node).get("pads", ())) if node.op_type == "ConvTranspose" else []  # type: ignore[call-overload]
+        if any(size < 0 for size in pads):
+            both = [start + end for start, end in zip(pads[: len(pads) // 2], pads[len(pads) // 2 :], strict=True)]
+            added = [max(0, -size) for size in both]
+            left = [max(0, size) for size in both]
+            _set(node, pads=[*(size // 2 for size in left), *(size - size // 2 for size in left)], output_padding=added)
 
 
 def _names_of_convolutions(model: ModelProto) -> None:

@@ -12,7 +12,7 @@ from onnx import TensorProto
 from pipeline.exporters.tf2onnx.replacement import Handler, Replacement
 from pipeline.tensors import Array
 
-Along = Callable[[Array, int], Array]
+Along = Callable[[Array, int], tf.Tensor]
 """Resizes images of one column, float32 [batch, size, 1, 1], as the height (0) or the width (1) is to be."""
 
 
@@ -55,29 +55,26 @@ def resize_bicubic(new: Replacement) -> None:
     options["half_pixel_centers"] = bool(new.attribute("half_pixel_centers", 0))
     sizes = new.input_value(1)
 
-    def along(column: Array, axis: int) -> Array:
-        return np.asarray(tf.raw_ops.ResizeBicubic(images=column, size=[int(sizes[axis]), 1], **options))
+    def along(column: Array, axis: int) -> tf.Tensor:
+        return tf.raw_ops.ResizeBicubic(images=column, size=[int(sizes[axis]), 1], **options)
 
     _resize(new, along)
 
 
 def scale_and_translate(new: Replacement) -> None:
-    """Lanczos and antialiased resizing, which TensorRT lacks (https://github.com/NVIDIA/TensorRT/issues/3560)."""
-    sizes, scale, offset = (new.input_value(index) for index in (1, 2, 3))
-    kernel = new.attribute("kernel_type").decode()
-    antialias = bool(new.attribute("antialias", 1))
+    """Lanczos and antialiased resizing, which TensorRT lacks (https://github.com/NVIDIA/TensorRT/issues/3560).
 
-    def along(column: Array, axis: int) -> Array:
-        return np.asarray(
-            tf.raw_ops.ScaleAndTranslate(
-                images=column,
-                size=[int(sizes[axis]), 1],
-                scale=[scale[axis], 1.0],
-                translation=[offset[axis], 0.0],
-                kernel_type=kernel,
-                antialias=antialias,
-            )
-        )
+    The scale is computed from the image's size in the graph, and is no constant: it is taken to be that of a resizing.
+    """
+    if np.any(new.input_value(3)):
+        raise NotImplementedError("ScaleAndTranslate with a translation")
+    sizes, shape = new.input_value(1), new.input_shape() or []
+    options = {"kernel_type": new.attribute("kernel_type").decode(), "antialias": bool(new.attribute("antialias", 1))}
+
+    def along(column: Array, axis: int) -> tf.Tensor:
+        scale = [sizes[axis] / np.float32(shape[axis + 1]), 1]
+        size, offset = [int(sizes[axis]), 1], [0.0, 0.0]
+        return tf.raw_ops.ScaleAndTranslate(images=column, size=size, scale=scale, translation=offset, **options)
 
     _resize(new, along)
 
@@ -91,10 +88,11 @@ def _resize(new: Replacement, along: Along) -> None:
     if not shape or min(shape[1:]) < 0:
         raise NotImplementedError(f"resizing images of {shape}: height, width and channels have to be known")
     _, height, width, channels = shape
-    vertical, horizontal = (
-        along(np.eye(size, dtype=np.float32).reshape(size, size, 1, 1), axis)[:, :, 0, 0].T
-        for axis, size in enumerate((height, width))
-    )
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:  # not in the graph that is being converted
+        vertical, horizontal = (
+            session.run(along(np.eye(size, dtype=np.float32).reshape(size, size, 1, 1), axis))[:, :, 0, 0].T
+            for axis, size in enumerate((height, width))
+        )
     image = new.inputs[0]
     if new.input_type() != TensorProto.FLOAT:
         image = new.node("Cast", image, to=TensorProto.FLOAT)

@@ -1,6 +1,6 @@
 """From a Python function to a frozen TensorFlow graph, in which everything but the inputs is a constant."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf2onnx.tf_loader
 
 from pipeline.errors import BuildError
+from pipeline.graphs import keras_layers
 
 LIMIT = 2**31 - 2**20
 """Bytes that a protobuf file holds, with some room for what is not weights."""
@@ -35,8 +36,8 @@ class Frozen:
     outputs: dict[str, str]
 
 
-def freeze(function: Function, signature: Sequence[tf.TensorSpec]) -> Frozen:
-    """Trace a function and freeze it.
+def freeze(function: Function, signature: Sequence[tf.TensorSpec], layers: Collection[str] = ()) -> Frozen:
+    """Trace a function and freeze it; `layers` are the names of the Keras layers in it, for errors.
 
     Raises:
         BuildError: the function changes its variables, or they are more than an ONNX file holds.
@@ -48,9 +49,16 @@ def freeze(function: Function, signature: Sequence[tf.TensorSpec]) -> Frozen:
         order[:] = found  # TensorFlow sorts a dictionary by its keys
         return found
 
-    with _transparent():
-        concrete = tf.function(named, input_signature=list(signature)).get_concrete_function()
-    _check(concrete)
+    try:
+        with _transparent():
+            concrete = tf.function(named, input_signature=list(signature)).get_concrete_function()
+    except Exception as error:  # whatever the model's own code raises
+        lines = [f"export: TensorFlow cannot trace the model: {type(error).__name__}", *str(error).splitlines()]
+        raise BuildError(
+            "\n  ".join(filter(str.strip, lines)),
+            "Its layers have to work on dimensions that are not known (None): fix the layer named above, or the shape.",
+        ) from error
+    _check(concrete, layers)
     tensors = [tensor for tensor in concrete.inputs if tensor.dtype != tf.resource][: len(signature)]
     inputs = {tensor.name: spec.name for tensor, spec in zip(tensors, signature, strict=True)}
     by_name = {name: tensor.name for name, tensor in zip(sorted(order), concrete.outputs, strict=True)}
@@ -58,6 +66,7 @@ def freeze(function: Function, signature: Sequence[tf.TensorSpec]) -> Frozen:
     graph = tf2onnx.tf_loader.convert_variables_to_constants_large_model(concrete)
     graph = tf2onnx.tf_loader.fix_freezing_errors_part2(graph)
     _fill_in_captures(graph, concrete)
+    _resize_floats(graph)
     optimised, weights = _optimise(graph, _matrices(graph, concrete), list(inputs), list(outputs))
     return Frozen(optimised, weights, inputs, outputs)
 
@@ -80,12 +89,14 @@ def _transparent() -> Iterator[None]:
         yield
 
 
-def _check(concrete: Any) -> None:
+def _check(concrete: Any, layers: Collection[str]) -> None:
     graphs = [concrete.graph, *(each.graph for each in concrete.graph._functions.values() if hasattr(each, "graph"))]
     for operation in (operation for graph in graphs for operation in graph.get_operations()):
         if operation.type in STATEFUL:
+            layer = keras_layers.layer_of(operation.name, layers)
+            where = f"layer {layer!r}" if layer else operation.name
             raise BuildError(
-                f"{operation.name} ({operation.type}) changes a variable of the model while it runs; ONNX has no state",
+                f"export: {where} changes a variable of the model as it runs ({operation.type}); ONNX has no state",
                 "Build the layer without state (`stateful=False`), or make the state an input and an output.",
             )
     size = sum(variable.dtype.size * variable.shape.num_elements() for variable in concrete.graph.variables)
@@ -104,6 +115,15 @@ def _fill_in_captures(graph: Any, concrete: Any) -> None:
     for node in graph.node:
         if node.op == "Placeholder" and node.name in captured:
             _make_constant(node, tf.make_tensor_proto(captured[node.name].numpy()))
+
+
+def _resize_floats(graph: Any) -> None:
+    """Turn integers into floats before a bilinear resizing: of integers ONNX makes integers, and TensorFlow floats."""
+    for node in [node for node in graph.node if node.op == "ResizeBilinear" and node.attr["T"].type != tf.float32]:
+        cast = graph.node.add(name=f"{node.name}/float", op="Cast", input=[node.input[0]])
+        cast.attr["SrcT"].type, cast.attr["DstT"].type = node.attr["T"].type, tf.float32.as_datatype_enum
+        node.attr["T"].type = tf.float32.as_datatype_enum
+        node.input[0] = cast.name
 
 
 def _make_constant(node: Any, tensor: Any) -> None:

@@ -2,15 +2,17 @@
 
 import json
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import ArtifactError
-from pipeline.tensors import Array
+from pipeline.tensors import Outputs, TensorSpec
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,10 @@ def _plain(text: object) -> str:
     return " ".join(str(text).replace("*", " ").split())
 
 
-def read_answers(folder: Path, samples: int) -> Array:
-    """Return the class that LoadGen was answered for each sample, int64 [samples]; −1 where none.
+def read_answers(folder: Path, samples: int, layout: Sequence[TensorSpec]) -> tuple[Outputs, NDArray[np.bool_]]:
+    """Return what LoadGen was answered, [samples, …] by name, and for which samples; zeros where nothing.
+
+    `layout` says what is in an answer.
 
     Raises:
         ArtifactError: LoadGen did not finish `mlperf_log_accuracy.json`.
@@ -72,10 +76,17 @@ def read_answers(folder: Path, samples: int) -> Array:
         entries = json.loads(path.read_text(encoding="ascii"))
     except (OSError, json.JSONDecodeError) as error:
         raise _unfinished(path) from error
-    answers = np.full(samples, -1, np.int64)
+    found = {one.name: np.zeros((samples, *(size or 1 for size in one.shape)), one.dtype) for one in layout}
+    answered = np.zeros(samples, np.bool_)
     for entry in entries:
-        answers[entry["qsl_idx"]] = np.frombuffer(bytes.fromhex(entry["data"]), np.int64)[0]
-    return answers
+        index, data, start = entry["qsl_idx"], bytes.fromhex(entry["data"]), 0
+        for one in layout:
+            rows = found[one.name]
+            count = rows[0].size
+            rows[index] = np.frombuffer(data, one.dtype, count, start).reshape(rows.shape[1:])
+            start += count * one.dtype.itemsize
+        answered[index] = True
+    return found, answered
 
 
 def _unfinished(path: Path) -> ArtifactError:

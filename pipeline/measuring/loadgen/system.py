@@ -19,6 +19,7 @@ from pipeline.backends import Session
 from pipeline.config import Loadgen
 from pipeline.errors import BackendUnavailable, ConfigError
 from pipeline.measuring import clock
+from pipeline.measuring.loadgen.answers import Answers
 from pipeline.measuring.loadgen.process import Fail
 from pipeline.tensors import Array, Feed
 
@@ -62,28 +63,34 @@ def library() -> Any:
 
 
 class SystemUnderTest:
-    """Answers LoadGen's queries, one after the other, each sample with the number of its class (int64).
+    """Answers LoadGen's queries, one after the other.
 
     Args:
-        session: what runs the model; its first output is scores [batch, classes].
+        session: what runs the model.
         samples: the inputs of every sample, in memory: [samples, …] by name.
         batches: the smallest and largest batch that the session takes.
         largest: samples per inference, at most.
         fail: called with what an inference raised; ends the process.
+        best_of: see `Answers`.
     """
 
-    def __init__(self, session: Session, samples: Feed, batches: tuple[int, int], largest: int, fail: Fail) -> None:
-        lg = library()
+    def __init__(
+        self,
+        session: Session,
+        samples: Feed,
+        batches: tuple[int, int],
+        largest: int,
+        fail: Fail,
+        best_of: str = "",
+    ) -> None:
         self._library = {name: np.ascontiguousarray(rows) for name, rows in samples.items()}
         self.samples = len(next(iter(self._library.values())))
         self._run, self._fail = session.run, fail
         fixed = session.inputs[0].shape[0]
         self._smallest, limit = batches if fixed is None else (fixed, fixed)
         self.largest = max(self._smallest, min(largest, limit))
-        # LoadGen reads a response while `QuerySamplesComplete` runs, so one buffer and its responses serve all queries.
-        self._classes = np.zeros(self.largest, np.int64)
-        address, size = self._classes.ctypes.data, self._classes.itemsize
-        self._responses = [lg.QuerySampleResponse(0, address + size * i, size) for i in range(self.largest)]
+        lg = library()
+        self.answers = Answers(lg.QuerySampleResponse, self.largest, best_of)
         self._complete = lg.QuerySamplesComplete
         # A session need not bind again what lies where it lay before.
         self._feeds: dict[int, dict[str, Array]] = {}
@@ -93,7 +100,7 @@ class SystemUnderTest:
         try:
             for size, start in self._pieces(len(ids)):
                 self.infer(indices[start : start + size])
-                responses = self._responses[:size]
+                responses = self.answers.responses[:size]
                 for response, number in zip(responses, ids[start : start + size], strict=True):
                     response.id = number
                 self._complete(responses)
@@ -101,7 +108,7 @@ class SystemUnderTest:
             self._fail(error)
 
     def infer(self, indices: list[int]) -> None:
-        """Infer samples, no more than `largest`, into the buffer of classes."""
+        """Infer samples, no more than `largest`, into the buffer of answers."""
         count = len(indices)
         size = max(count, self._smallest)
         feed = self._feeds.get(size)
@@ -115,8 +122,7 @@ class SystemUnderTest:
             else:
                 # NumPy copies twice where it has to check the indices; LoadGen's are within the library.
                 rows.take(indices, axis=0, out=feed[name][:count], mode="clip")
-        scores = next(iter(self._run(feed).values()))
-        scores[:count].argmax(axis=1, out=self._classes[:count])
+        self.answers.put(self._run(feed), count)
 
     def measure(self, count: int) -> Array:
         """Return the durations in ns of inferring `count` samples, any number, as a query of that many is."""

@@ -8,7 +8,7 @@ import math
 from scipy.optimize import brentq
 from scipy.stats import binomtest, norm
 
-CONFIDENCE = 0.95
+from pipeline.paired import CONFIDENCE
 
 
 def mcnemar_p(lost: int, gained: int) -> float:
@@ -40,15 +40,15 @@ def drop_interval(lost: float, gained: float, n: float, confidence: float = CONF
     return float(low), float(high)
 
 
-def samples_to_settle(lost: int, gained: int, n: int, budget_pp: float) -> int | None:
-    """Return how many samples would settle the verdict if the rates of lost and gained predictions stayed as found.
+def samples_to_settle(lost: int, gained: int, n: int, budget: float) -> int | None:
+    """Return how many samples would settle the verdict if the rates of lost and gained samples stayed as found.
 
-    None where even 1,000 times as many would not.
+    `budget` is a fraction. None where even 1,000 times as many would not.
     """
 
     def settled(factor: float) -> bool:
         low, high = drop_interval(lost * factor, gained * factor, n * factor)
-        return 100 * high <= budget_pp or 100 * low > budget_pp
+        return high <= budget or low > budget
 
     low, high = 1.0, 1000.0
     if not settled(high):

@@ -1,0 +1,150 @@
+"""What becomes of one case: exported, run by ONNX Runtime, built by TensorRT for RTX in three precisions."""
+
+import re
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime as ort
+import tensorflow as tf
+
+from benchmarks.coverage.case import BATCHES, Case
+from pipeline import precisions
+from pipeline.backends.tensorrt.build import BuildOptions, build
+from pipeline.errors import BuildError
+from pipeline.exporters import tf2onnx
+from pipeline.graphs import arithmetic, keras_layers, quantize
+from pipeline.tensors import Array, Outputs
+
+OPSET = 18
+TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}
+"""As in the export stage."""
+
+PRECISIONS = ("fp32", "fp16", "int8")
+STEPS = ("export", "equal", *PRECISIONS)
+
+OK, NOT_APPLICABLE = "ok", "no product"
+"""What a step says where nothing is wrong, and where a precision has nothing to change: no Conv, Gemm or MatMul."""
+
+Result = dict[str, Any]
+
+
+def measure(case: Case, built: Sequence[str] = PRECISIONS) -> Result:
+    """Take a case as far as it goes; return, for each of `STEPS` reached, `OK` or the reason it failed.
+
+    `built` are the precisions in which engines are built.
+    """
+    start = time.perf_counter()
+    result: Result = {}
+    model = _model(case)
+    feeds = [[one.draw(index) for one in case.inputs] for index in range(len(BATCHES))]
+    expected = [_keras(model, feed) for feed in feeds]
+    if _step(result, "export", lambda: result.update(graph=_export(model, case))):
+        graph: onnx.ModelProto = result.pop("graph")
+        names = [value.name for value in graph.graph.input]
+        named = [dict(zip(names, feed, strict=True)) for feed in feeds]
+        _step(result, "equal", lambda: _compare(graph, named, expected))
+        for precision in built:
+            _step(result, precision, partial(_build, graph, precision, named))
+    result["seconds"] = round(time.perf_counter() - start, 1)
+    result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return result
+
+
+def _step(result: Result, name: str, run: Callable[[], Any]) -> bool:
+    try:
+        result[name] = run() or OK
+    except Exception as error:  # what any library may raise is what the table is about
+        result[name] = reason(error)
+    return bool(result[name] == OK)
+
+
+def reason(error: Exception) -> str:
+    """Return an error in one line of at most 300 characters, without folders of this machine."""
+    text = error.message if isinstance(error, BuildError) else f"{type(error).__name__}: {error}"
+    return re.sub(r'\x1b\[\d+m|(?:^|(?<=["\s(]))/\S+/', "", " ".join(text.split()))[:300]
+
+
+def _model(case: Case) -> keras.Model:
+    """Build the model, no weight of it a plain zero or one: what multiplies by them or adds them proves nothing."""
+    keras.utils.set_random_seed(0)
+    inputs = [
+        keras.Input(one.shape, batch_size=one.batch, dtype=one.dtype, name=f"in{index}")
+        for index, one in enumerate(case.inputs)
+    ]
+    model = keras.Model(inputs if len(inputs) > 1 else inputs[0], case.build(*inputs))
+    random = np.random.default_rng(0)
+    for variable in model.weights:
+        value = np.asarray(variable)
+        if value.dtype == np.float32 and value.size and np.ptp(value) == 0 and value.flat[0] in (0, 1):
+            variable.assign(value + random.uniform(0.05, 0.3, value.shape))
+    return model
+
+
+def _keras(model: keras.Model, feed: list[Array]) -> list[Array]:
+    """Run the model as `predict` does, in a traced function: Keras's Resizing of uint8 gives another type otherwise."""
+    tensors = [tf.constant(one) for one in feed]
+    found = tf.function(lambda given: model(given, training=False))(tensors if len(tensors) > 1 else tensors[0])
+    return [np.asarray(one) for one in keras.tree.flatten(found)]
+
+
+def _export(model: keras.Model, case: Case) -> onnx.ModelProto:
+    signature = tuple(
+        tf.TensorSpec((one.batch, *one.shape), one.dtype, name=f"in{index}") for index, one in enumerate(case.inputs)
+    )
+
+    def function(*tensors: Any) -> dict[str, Any]:
+        found = keras.tree.flatten(model(list(tensors) if len(tensors) > 1 else tensors[0], training=False))
+        return {f"out{index}": one for index, one in enumerate(found)}
+
+    return tf2onnx.convert_function(function, signature, OPSET, keras_layers.names(model))
+
+
+def _session(graph: onnx.ModelProto) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _compare(graph: onnx.ModelProto, feeds: list[Outputs], expected: list[list[Array]]) -> str:
+    session, worst = _session(graph), 0.0
+    for feed, wanted in zip(feeds, expected, strict=True):
+        for found, one in zip(session.run(None, feed), wanted, strict=True):
+            if found.shape != one.shape or found.dtype != one.dtype:
+                return f"{found.dtype} {found.shape} for {one.dtype} {one.shape}"
+            if not np.allclose(found, one, **TOLERANCE, equal_nan=True):
+                worst = max(worst, float(np.abs(found.astype(float) - one.astype(float)).max()))
+    return f"differs by {worst:.2g}" if worst else OK
+
+
+def _build(graph: onnx.ModelProto, name: str, feeds: list[Outputs]) -> str:
+    products = any(True for _ in arithmetic.compute_nodes(graph))
+    if name != "fp32" and not products:
+        return NOT_APPLICABLE
+    amax = _ranges(graph, feeds[0]) if name == "int8" else {}
+    typed = precisions.get(name).apply(graph, amax=amax) if products else graph
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(typed, path)
+        build(path, BuildOptions("tensorrt-rtx", allow_tf32=False, batch=(1, *BATCHES)))
+    return OK
+
+
+def _ranges(graph: onnx.ModelProto, feed: Outputs) -> dict[str, float]:
+    """Return the largest magnitude of each activation that INT8 stores, on random data."""
+    names = quantize.activations(graph)
+    watched = onnx.ModelProto()
+    watched.CopyFrom(graph)
+    there = {value.name for value in watched.graph.output}
+    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in there)
+    inside = [name for name in names if name not in feed]
+    values = dict(zip(inside, _session(watched).run(inside, feed), strict=True)) if inside else {}
+    return {name: float(np.abs({**feed, **values}[name]).max()) for name in names}

@@ -1,0 +1,85 @@
+"""The coverage table as Markdown."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from benchmarks.coverage.measure import NOT_APPLICABLE, OK, STEPS
+
+Results = Mapping[str, Mapping[str, Any]]
+"""What `measure` returned, with the commit it ran on, by the case's key."""
+
+HEADS = {"export": "ONNX", "equal": "equal to Keras", "fp32": "FP32", "fp16": "FP16", "int8": "INT8"}
+
+ABOUT = """\
+# Which Keras layers come through
+
+Written by `make coverage-table`. Each row is a model of its own: exported to ONNX by tf2onnx with our additions,
+compared with Keras in ONNX Runtime at two batch sizes (and two sizes of every other dynamic dimension), and built by
+TensorRT for RTX in FP32, FP16 and INT8, the latter with ranges from random data. The weights are random, none of them a
+plain zero or one. Nothing was run on a GPU. ✓: it worked; –: there is no product (Conv, Gemm, MatMul) that a precision
+would change; ✗: it failed, with the reason below the table.
+"""
+
+
+def markdown(keys: Iterable[str], results: Results, versions: str) -> str:
+    """Return the whole page; `keys` are those of all cases, in order."""
+    keys = list(keys)
+    measured = [results[key] for key in keys if key in results]
+    commits = ", ".join(sorted({str(one["commit"]) for one in measured}))
+    lines = [
+        ABOUT,
+        f"{len(measured)} of {len(keys)} cases, on commit {commits}; {versions}.",
+        "",
+        *_summary(keys, results),
+    ]
+    kinds = dict.fromkeys(key.partition(": ")[0] for key in keys)
+    for kind in kinds:
+        lines += ["", f"## {kind.capitalize()}", "", _row("", *HEADS.values()), _row(*["---"] * (len(STEPS) + 1))]
+        mine = [key for key in keys if key.startswith(f"{kind}: ") and key in results]
+        lines += [_row(key.partition(": ")[2], *(_cell(results[key], step) for step in STEPS)) for key in mine]
+        reasons = [reason for key in mine for reason in _reasons(key, results[key])]
+        lines += ["", *reasons] if reasons else []
+    return "\n".join([*lines, ""])
+
+
+def _summary(keys: list[str], results: Results) -> list[str]:
+    lines = [_row("", "cases", *HEADS.values(), "all"), _row(*["---"] * (len(STEPS) + 3))]
+    total: Counter[str] = Counter()
+    for kind in dict.fromkeys(key.partition(": ")[0] for key in keys):
+        rows = [results[key] for key in keys if key.startswith(f"{kind}: ") and key in results]
+        counts = Counter(step for row in rows for step in STEPS if row.get(step) in (OK, NOT_APPLICABLE))
+        counts["cases"] = len(rows)
+        counts["all"] = sum(all(row.get(step) in (OK, NOT_APPLICABLE) for step in STEPS) for row in rows)
+        lines.append(_row(kind, *(str(counts[step]) for step in ("cases", *STEPS, "all"))))
+        total += counts
+    return [*lines, _row("**all**", *(str(total[step]) for step in ("cases", *STEPS, "all")))]
+
+
+def _cell(row: Mapping[str, Any], step: str) -> str:
+    if step not in row:
+        return ""
+    return {OK: "✓", NOT_APPLICABLE: "–"}.get(row[step], "✗")
+
+
+def _reasons(key: str, row: Mapping[str, Any]) -> list[str]:
+    name = key.partition(": ")[2]
+    failed: dict[str, list[str]] = {}
+    for step in STEPS:
+        if row.get(step, OK) not in (OK, NOT_APPLICABLE):
+            failed.setdefault(row[step], []).append(HEADS[step])
+    return [f"- **{name}**, {', '.join(steps)}: {_plain(reason)}" for reason, steps in failed.items()]
+
+
+def _plain(reason: str) -> str:
+    return reason.replace("|", "\\|").replace("<", "\\<").replace("*", "\\*").replace("_", "\\_")
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def in_a_line(row: Mapping[str, Any]) -> str:
+    """Return how far a case got, for the terminal."""
+    wrong = next((f"{HEADS[step]}: {row[step]}" for step in STEPS if row.get(step, OK) not in (OK, NOT_APPLICABLE)), OK)
+    return f"{wrong} ({row.get('seconds', '?')} s, {row.get('peak_mb', '?')} MB)"

@@ -1,0 +1,1 @@
+"""Judging outputs by their tasks: which task each output has, and what two sets of outputs differ in."""

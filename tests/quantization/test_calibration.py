@@ -46,11 +46,18 @@ def one_product() -> onnx.ModelProto:
 
 
 def test_classes_are_balanced_as_far_as_they_go() -> None:
-    samples = calibration.draw(dataset(), 60, seed=3)
+    samples = calibration.draw(dataset(), 60, 3, LABELS[:200])
     assert np.bincount(samples.split.labels()["y"]).tolist() == [25, 25, 10]
     assert len(set(samples.digests)) == 60
-    assert calibration.draw(dataset(), 60, seed=3).digests == samples.digests
-    assert calibration.draw(dataset(), 60, seed=4).digests != samples.digests
+    assert calibration.draw(dataset(), 60, 3, LABELS[:200]).digests == samples.digests
+    assert calibration.draw(dataset(), 60, 4, LABELS[:200]).digests != samples.digests
+
+
+def test_without_groups_samples_are_drawn_as_they_come() -> None:
+    samples = calibration.draw(dataset(), 200, seed=3)
+    assert samples.groups is None
+    assert samples.digests == calibration.admit(samples.split, dataset()).digests
+    assert len(set(samples.digests)) == 200
 
 
 def test_what_the_engine_is_judged_by_is_passed_over() -> None:
@@ -140,9 +147,9 @@ def test_the_least_error_wins_and_the_first_among_equals() -> None:
 
 
 def test_the_record_says_what_was_used() -> None:
-    samples = calibration.draw(dataset(), 30, seed=5)
+    samples = calibration.draw(dataset(), 30, 5, LABELS[:200])
     seen = calibration.observe(one_product(), samples.split)
     record = calibration.record(samples, seen, 5, "minmax", {"minmax": 0.1})
-    assert record.classes == {"0": 10, "1": 10, "2": 10}
+    assert record.strata == {"0": 10, "1": 10, "2": 10}
     assert record.sample_sha256 == samples.digests
     assert record.activations["x"].amax == samples.split.feed()["image"].max()

@@ -36,8 +36,8 @@ def in_a_child(key: str, patience: float = PATIENCE) -> dict[str, Any]:
         return found
     except EOFError:
         child.join(10)
-        signalled = signal.Signals(-child.exitcode).name if (child.exitcode or 0) < 0 else child.exitcode
-        return {"export": f"the process ended with {signalled}"}
+        code = child.exitcode or 0
+        return {"export": f"the process ended with {signal.Signals(-code).name if code < 0 else code}"}
     finally:
         child.kill()
         child.join()

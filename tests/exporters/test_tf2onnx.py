@@ -42,6 +42,7 @@ CLOSED = (
     "preprocessing: CategoryEncoding count",
     "preprocessing: CategoryEncoding multi_hot",
     "preprocessing: Discretization",
+    "preprocessing: IntegerLookup",
     "preprocessing: MelSpectrogram",
     "preprocessing: Resizing bicubic up",
     "preprocessing: Resizing bilinear of uint8",

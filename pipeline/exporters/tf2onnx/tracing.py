@@ -50,7 +50,8 @@ def freeze(function: Function, signature: Sequence[tf.TensorSpec], layers: Colle
         return found
 
     try:
-        concrete = tf.function(named, input_signature=list(signature)).get_concrete_function()
+        with _tables_by_comparison():
+            concrete = tf.function(named, input_signature=list(signature)).get_concrete_function()
     except Exception as error:  # whatever the model's own code raises
         lines = [f"export: TensorFlow cannot trace the model: {type(error).__name__}", *str(error).splitlines()]
         raise BuildError(
@@ -69,6 +70,28 @@ def freeze(function: Function, signature: Sequence[tf.TensorSpec], layers: Colle
     _resize_floats(graph)
     optimised, weights = _optimise(graph, _matrices(graph, concrete), list(inputs), list(outputs))
     return Frozen(optimised, weights, inputs, outputs)
+
+
+@contextmanager
+def _tables_by_comparison() -> Iterator[None]:
+    """While tracing, look integers up in a table by comparing them with each of its keys: IntegerLookup.
+
+    ONNX has such a table only among its operators for classical models, which TensorRT lacks. A table of strings is
+    left as it is, and refused.
+    """
+    real = tf.lookup.StaticHashTable.lookup
+
+    def lookup(self: Any, keys: Any, name: str | None = None) -> Any:
+        if not self.key_dtype.is_integer:
+            return real(self, keys, name)
+        with tf.init_scope():
+            known, values = (tensor.numpy() for tensor in self.export())
+        same = tf.cast(tf.expand_dims(keys, -1) == known, tf.float32)  # [..., keys of the table]
+        found = tf.gather(values, tf.argmax(same, axis=-1))
+        return tf.where(tf.reduce_max(same, axis=-1) > 0, found, self.default_value)
+
+    with mock.patch.object(tf.lookup.StaticHashTable, "lookup", lookup):
+        yield
 
 
 @contextmanager

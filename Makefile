@@ -19,13 +19,14 @@ BROWSER = $(firstword $(foreach name,chromium chromium-browser google-chrome goo
 	$(shell command -v $(name))))
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 BIN := .venv/bin
+PYTORCH := .venv-pytorch/bin/python
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 ARGS ?=
 
 .NOTPARALLEL:
-.PHONY: all $(STAGES) localise bench-peers coverage-table setup doctor predict test gpu-check browser browser-test check \
-	format lint types help
+.PHONY: all $(STAGES) localise bench-peers coverage-table setup doctor predict pytorch-exporter test gpu-check \
+	browser browser-test check format lint types help
 
 all: $(STAGES) ## everything, from training to the report
 
@@ -72,6 +73,12 @@ ifneq ($(WITH_CUDA),)
 endif
 	@rm -f .venv/installed-*
 	@touch $@
+
+pytorch-exporter: $(INSTALLED) ## a second exporter, for what tf2onnx cannot export: PyTorch, in .venv-pytorch
+	@test -x $(PYTORCH) || $(BIN)/python -m venv .venv-pytorch
+	@$(PYTORCH) -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
+		torch onnxscript keras onnx
+	@echo ".venv-pytorch is ready: $$(du -sh .venv-pytorch | cut -f1)"
 
 test: $(INSTALLED) ## all tests; PIPELINE_DATA_DIR names a folder with MNIST for those that need it
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)

@@ -112,14 +112,18 @@ def version(distribution: str) -> str | None:
         return None
 
 
+def versions_of(*distributions: str) -> dict[str, str]:
+    """Return the versions of those of these distributions that are installed."""
+    return {name: text for name in distributions if (text := version(name))}
+
+
 @cache
 def versions(more: tuple[str, ...] = ()) -> dict[str, str]:
     """Return the versions of Python and of every installed package that can change a result.
 
     `more` are packages beside those of `DISTRIBUTIONS`: the backends know their own (`backends.distributions`).
     """
-    found = {name: version(name) for name in dict.fromkeys((*DISTRIBUTIONS, *more))}
-    return {"python": platform.python_version()} | {name: text for name, text in found.items() if text}
+    return {"python": platform.python_version()} | versions_of(*dict.fromkeys((*DISTRIBUTIONS, *more)))
 
 
 @cache

@@ -11,6 +11,7 @@ from commands import MAIN_JOB, Run, run_pipeline
 from filelock import FileLock
 
 from pipeline import environment
+from pipeline.errors import BackendUnavailable
 
 LONGEST = (
     *("test_pipeline", "test_own_models", "test_loadgen", "test_mnist", "test_a_new_backend", "test_wheel"),
@@ -30,7 +31,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip `gpu` tests where there is none; with REQUIRE_GPU=1 that is a failure."""
+    """Skip `gpu` tests where there is none; with REQUIRE_GPU=1 that is a failure. Skip `pytorch` tests, too."""
+    if item.get_closest_marker("pytorch"):
+        from pipeline.exporters.pytorch import venv  # imports Keras, which most tests do without
+
+        try:
+            venv.versions()
+        except BackendUnavailable as error:
+            pytest.skip(str(error))
     if item.get_closest_marker("gpu") and not environment.gpus():
         if os.environ.get("REQUIRE_GPU") == "1":
             pytest.fail("REQUIRE_GPU=1, and nvidia-smi finds no GPU")

@@ -72,3 +72,25 @@ def bright_or_dark() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, n
     images = random.integers(0, 100, (400, SIDE, SIDE, 3)) + 150 * labels[:, None, None, None]
     images = images.clip(0, 255).astype(np.uint8)
     return (images[:300], labels[:300]), (images[300:], labels[300:])
+
+
+@keras.saving.register_keras_serializable(package="own_models")
+class Median(keras.layers.Layer):
+    """A layer that tf2onnx cannot convert."""
+
+    def call(self, inputs: object) -> object:
+        return inputs - keras.ops.median(inputs, axis=-1, keepdims=True)
+
+
+def middling(image_shape: tuple[int, int, int], classes: int) -> keras.Model:
+    """Return a network that tf2onnx refuses, with a custom layer."""
+    return keras.Sequential(
+        [
+            keras.Input(image_shape, dtype="uint8", name="image"),
+            Scale(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(9),
+            Median(),
+            keras.layers.Dense(classes, activation="softmax"),
+        ]
+    )

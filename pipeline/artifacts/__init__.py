@@ -3,6 +3,7 @@
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.disagreements import Disagreements
 from pipeline.artifacts.engine import EngineLayers, EngineRecord, TuningRecord
+from pipeline.artifacts.export import ExportRecord
 from pipeline.artifacts.history import TrainingHistory
 from pipeline.artifacts.loadgen import LoadgenResult
 from pipeline.artifacts.manifest import FileRecord, Manifest
@@ -16,6 +17,7 @@ from pipeline.artifacts.sensitivity import LayerSensitivity
 PUBLISHED: tuple[type[Artifact], ...] = (
     DatasetRecord,
     TrainingHistory,
+    ExportRecord,
     EngineRecord,
     TuningRecord,
     EngineLayers,

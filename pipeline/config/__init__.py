@@ -123,6 +123,11 @@ class Export(Section):
     """How the trained model is exported."""
 
     opset: int = Field(18, ge=13, le=18, description="ONNX operator set; 18 is tf2onnx's highest")
+    exporter: Literal["auto", "tf2onnx", "pytorch"] = Field(
+        "auto",
+        description="what writes the ONNX model; auto: tf2onnx, and where that fails or differs from the original, "
+        "pytorch, if it is set up (make pytorch-exporter)",
+    )
 
 
 class Engine(Section):

@@ -6,7 +6,7 @@ from typing import Literal
 import onnx
 from onnx import inliner
 
-from pipeline import graphs
+from pipeline import environment, graphs
 from pipeline.errors import BuildError
 from pipeline.exporters import Exportable, Kind
 from pipeline.graphs import simplify
@@ -14,6 +14,12 @@ from pipeline.graphs import simplify
 FILE = "model.onnx"
 ARTIFACT: Literal["onnx"] = "onnx"
 TAKES: tuple[Kind, ...] = ("onnx",)
+RANK = 0
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what it works with; they are required packages."""
+    return environment.versions_of("onnx", "onnxslim")
 
 
 def write(model: Exportable, path: Path, opset: int) -> str:

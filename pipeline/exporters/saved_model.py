@@ -5,11 +5,18 @@ from typing import Literal
 
 import keras
 
+from pipeline import environment
 from pipeline.exporters import Exportable, Kind
 
 FILE = "saved_model"
 ARTIFACT: Literal["saved_model"] = "saved_model"
 TAKES: tuple[Kind, ...] = ("function", "keras")
+RANK = 0
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what it works with; they are required packages."""
+    return environment.versions_of("tensorflow", "keras")
 
 
 def write(model: Exportable, path: Path, opset: int) -> str:

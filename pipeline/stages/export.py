@@ -7,14 +7,15 @@ import tensorflow as tf
 
 from pipeline import backends, conversion, data, exporters, graphs
 from pipeline.artifacts.dataset import DatasetRecord
+from pipeline.artifacts.export import Compared, ExportedFile, ExportRecord, NotTaken
 from pipeline.artifacts.model import ModelRecord
 from pipeline.backends import LoadOptions
 from pipeline.data import sizes
-from pipeline.errors import BuildError
-from pipeline.exporters import Exportable
+from pipeline.errors import BuildError, first_line
+from pipeline.exporters import Exportable, Exporter, Made
 from pipeline.graphs import keras_layers
 from pipeline.models import calling, sources
-from pipeline.tensors import Feed, Outputs, Tolerance
+from pipeline.tensors import Array, Feed, Outputs, Tolerance
 from pipeline.workflow.context import Context, Outcome
 
 BATCHES = (8, 3)
@@ -35,21 +36,39 @@ def run(context: Context) -> Outcome:
     record = published.read(ModelRecord)
     sources.register(config.model.imports, config.model.source)
     model = _exportable(context, record)
-    exported = exporters.of(record.kind)
-    for exporter in exported:
-        context.say(exporter.write(model, context.output / exporter.FILE, config.export.opset))
-
+    candidates = exporters.by_file(record.kind, config.export.exporter)
     dataset = published.read(DatasetRecord)
     test = data.reload(dataset, record.signature, config.data).test
     feeds = {f"batches of {size}": test.feed(np.resize(np.arange(len(test)), size)) for size in BATCHES}
     ranges = sizes.ranges(record.signature, dataset, config.engine.ranges)
     feeds |= dict(sizes.at_the_ends(test.feed(slice(0, BATCHES[-1])), ranges))
-    for what, feed in feeds.items():
-        expected = _expected(model, feed)
-        for exporter in exported:
-            _compare(context.output / exporter.FILE, *CHECKED_BY[exporter.ARTIFACT], feed, expected, what, model)
+    expected = {what: _expected(model, feed) for what, feed in feeds.items()}
+
+    def check(exporter: Exporter) -> tuple[Compared, ...]:
+        path, (backend, options) = context.output / exporter.FILE, CHECKED_BY[exporter.ARTIFACT]
+        return tuple(
+            _compare(path, backend, options, feed, expected[what], what, model) for what, feed in feeds.items()
+        )
+
+    files = []
+    for file, able in candidates.items():
+        path = context.output / file
+        made = exporters.first_right(able, model, path, config.export.opset, check, context.warn)
+        context.say(made.line)
+        files.append(_record(file, made))
     context.say(f"all agree with the original on test samples: {', '.join(feeds)}")
+    opset = graphs.opset(graphs.load(context.output / "model.onnx"))
+    export = ExportRecord(opset=opset, rtol=EQUAL.rtol, atol=EQUAL.atol, files=tuple(files))
+    context.write(export)
+    context.say(export.sentence)
     return Outcome()
+
+
+def _record(file: str, made: Made[tuple[Compared, ...]]) -> ExportedFile:
+    before = tuple(NotTaken(exporter=name, reason=first_line(error)) for name, error in made.before.items())
+    return ExportedFile(
+        file=file, exporter=made.exporter, not_taken=before, versions=made.versions, compared=made.checked
+    )
 
 
 def _exportable(context: Context, record: ModelRecord) -> Exportable:
@@ -88,7 +107,7 @@ def _compare(
     expected: Outputs,
     what: str,
     model: Exportable,
-) -> None:
+) -> Compared:
     """Raise BuildError unless what was exported computes what the original does."""
     with backends.get(backend).load(path, options) as session:
         found = session.run(feed)
@@ -104,6 +123,12 @@ def _compare(
             f"{path.name} in {backend} {how}, at {what}{_where(model, path, feed)}",
             "The conversion is wrong for this model: replace that layer, or please report it with the model.",
         )
+    return Compared(at=what, max_abs={name: _distance(found[name], want) for name, want in expected.items()})
+
+
+def _distance(found: Array, want: Array) -> float:
+    differ = found != want
+    return float(np.abs(found[differ].astype(float) - want[differ].astype(float)).max(initial=0.0))
 
 
 def _where(model: Exportable, path: Path, feed: Feed) -> str:

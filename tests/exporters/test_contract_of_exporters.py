@@ -7,7 +7,7 @@ import pytest
 
 from pipeline import backends, environment, exporters, graphs
 from pipeline.errors import ConfigError
-from pipeline.exporters import Exportable
+from pipeline.exporters import Exportable, Kind
 from pipeline.stages.export import CHECKED_BY
 
 environment.prepare_tensorflow()
@@ -41,16 +41,35 @@ MODELS = {
 
 
 def test_the_folders_listing_is_the_registry() -> None:
-    assert exporters.NAMES == ("onnx_file", "saved_model", "tf2onnx")
-    for kind in ("function", "keras", "saved_model", "onnx"):
-        assert len({exporter.FILE for exporter in exporters.of(kind)}) == len(exporters.of(kind)) > 0
-        assert "onnx" in {exporter.ARTIFACT for exporter in exporters.of(kind)}
+    assert exporters.NAMES == ("onnx_file", "pytorch", "saved_model", "tf2onnx")
     with pytest.raises(ConfigError, match="unknown exporter 'paper'"):
         exporters.get("paper")
 
 
+@pytest.mark.parametrize(
+    ("kind", "only", "expected"),
+    [
+        ("function", "auto", {"model.onnx": ["tf2onnx", "pytorch"], "saved_model": ["saved_model"]}),
+        ("keras", "auto", {"model.onnx": ["tf2onnx", "pytorch"], "saved_model": ["saved_model"]}),
+        ("keras", "pytorch", {"model.onnx": ["pytorch"], "saved_model": ["saved_model"]}),
+        ("keras", "tf2onnx", {"model.onnx": ["tf2onnx"], "saved_model": ["saved_model"]}),
+        ("saved_model", "auto", {"model.onnx": ["tf2onnx"]}),
+        ("onnx", "auto", {"model.onnx": ["onnx_file"]}),
+    ],
+)
+def test_each_kind_of_model_has_its_exporters_in_order(kind: Kind, only: str, expected: dict[str, list[str]]) -> None:
+    assert {file: list(able) for file, able in exporters.by_file(kind, only).items()} == expected
+
+
+def test_an_exporter_for_another_kind_of_model_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"export\.exporter = 'pytorch' takes models of the kinds function, keras"):
+        exporters.by_file("saved_model", "pytorch")
+
+
 @pytest.mark.parametrize("case", MODELS)
-@pytest.mark.parametrize("name", [name for name in exporters.NAMES if "keras" in exporters.get(name).TAKES])
+@pytest.mark.parametrize(
+    "name", ["saved_model", "tf2onnx", pytest.param("pytorch", marks=[pytest.mark.pytorch, pytest.mark.slow])]
+)
 def test_what_is_exported_computes_as_keras_does(
     name: str, case: str, tmp_path: Path, random: np.random.Generator
 ) -> None:
@@ -58,6 +77,7 @@ def test_what_is_exported_computes_as_keras_does(
     build, shapes = MODELS[case]
     model = exportable(build())
     assert exporter.write(model, tmp_path / exporter.FILE, opset=18)
+    assert exporter.versions()["keras"] == keras.__version__
     backend, options = CHECKED_BY[exporter.ARTIFACT]
     with backends.get(backend).load(tmp_path / exporter.FILE, options) as session:
         assert {spec.name for spec in session.inputs} == set(shapes)

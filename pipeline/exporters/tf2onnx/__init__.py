@@ -12,7 +12,7 @@ import tensorflow as tf
 import tf2onnx.optimizer
 import tf2onnx.tfonnx
 
-from pipeline import graphs
+from pipeline import environment, graphs
 from pipeline.errors import BuildError
 from pipeline.exporters import Exportable, Kind
 from pipeline.exporters.tf2onnx import operators, refusals, repairs, signals
@@ -28,6 +28,12 @@ ARTIFACT: Literal["onnx"] = "onnx"
 
 
 TAKES: tuple[Kind, ...] = ("function", "keras", "saved_model")
+RANK = 0
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what it works with; they are required packages."""
+    return environment.versions_of("tensorflow", "keras", "tf2onnx", "onnxslim")
 
 
 def write(model: Exportable, path: Path, opset: int) -> str:

@@ -5,7 +5,15 @@ from onnx import TensorProto, helper
 
 from pipeline.artifacts.conditions import Conditions
 from pipeline.artifacts.dataset import PerSplit
-from pipeline.artifacts.parity import BatchInvariance, Comparison, JudgedOn, JudgedRunner, ParityReport
+from pipeline.artifacts.parity import (
+    BatchInvariance,
+    Comparison,
+    JudgedOn,
+    JudgedOutput,
+    JudgedRunner,
+    OutputComparison,
+    ParityReport,
+)
 from pipeline.artifacts.results import (
     Cell,
     Limit,
@@ -57,21 +65,41 @@ P50_US = {
 """Of one sample; a batch of 16 takes four times as long."""
 
 
+JUDGED = JudgedOutput(
+    output="probabilities",
+    task="classification",
+    form="probabilities",
+    classes=10,
+    why="made",
+    labels=True,
+    metric="accuracy",
+    unit="points",
+    direction="higher",
+    budget=0.5,
+    budget_why="made",
+    interval="Tango's score interval, 95 %",
+)
+"""What the only output is judged by."""
+
+
 def comparison(drop: float = 0.0, verdict: str = "pass") -> Comparison:
     """Return a comparison with an accuracy drop in points."""
-    return Comparison(
+    reason = "accuracy drop at most 0.3 points (95 %)"
+    one = OutputComparison(
+        **JUDGED.model_dump(include=set(OutputComparison.model_fields)),
         samples=540,
         max_abs=1.07e-6 + abs(drop) / 100,
         mean_abs=1e-7,
-        top1_agreement=1.0 - abs(drop) / 100,
-        accuracy_reference=0.95,
-        accuracy_candidate=0.95 - drop / 100,
-        accuracy_drop_pp=drop,
-        accuracy_drop_ci95_pp=(drop - 0.7, drop + 0.3),
-        mcnemar_p=1.0,
+        agreement=1.0 - abs(drop) / 100,
+        reference=0.95,
+        candidate=0.95 - drop / 100,
+        loss=drop,
+        loss_ci95=(drop - 0.7, drop + 0.3),
+        p=1.0,
         verdict=verdict,
-        reason="accuracy drop at most 0.3 points (95 %)",
+        reason=reason,
     )
+    return Comparison(outputs=(one,), verdict=verdict, reason=reason)
 
 
 def judged_as(one: RunnerRecord, total: Comparison | None) -> JudgedRunner:
@@ -94,8 +122,7 @@ def parity(*rows: JudgedRunner) -> ParityReport:
     return ParityReport(
         verdict="pass",
         dataset=JudgedOn(name="digits", split="test", samples=540, origin="", substitute=""),
-        accuracy_budget_pp=0.5,
-        interval="",
+        outputs=(JUDGED,),
         runners=rows,
         hops=(),
     )

@@ -17,6 +17,7 @@ from made_records import (
     FUNCTION,
     HARNESS,
     INT8,
+    JUDGED,
     MACHINE,
     NO_GPU,
     OPENVINO,
@@ -36,7 +37,7 @@ from pipeline.artifacts.dataset import DatasetRecord, PerSplit, TargetRecord
 from pipeline.artifacts.disagreements import Answer, DifferingRunner, DifferingSample, Disagreements
 from pipeline.artifacts.engine import BatchProfile, CalibrationRecord, EngineRecord, GraphArithmetic
 from pipeline.artifacts.export import Compared, ExportedFile, ExportRecord, NotTaken
-from pipeline.artifacts.history import TrainingHistory
+from pipeline.artifacts.history import TestMetric, TrainingHistory
 from pipeline.artifacts.manifest import DatasetSummary, FileRecord, Fingerprint, Manifest
 from pipeline.artifacts.model import ModelRecord
 from pipeline.artifacts.parity import Hop, JudgedOn, JudgedRunner, ParityReport
@@ -107,7 +108,7 @@ def _train(folder: Path) -> None:
         samples_per_s=1234.5,
         epoch_seconds=(2.0, 1.0),
         history={"accuracy": (0.5, 0.9), "loss": (1.0, 0.2), "val_accuracy": (0.6, 0.85), "val_loss": (0.9, 0.3)},
-        test_accuracy=0.95,
+        test=(TestMetric(output="probabilities", task="classification", metric="accuracy", value=0.95),),
         test_samples=540,
     ).write(folder / "history.json")
     ModelRecord(
@@ -149,7 +150,7 @@ def _engines(folder: Path) -> None:
             samples=512,
             samples_sha256="4",
             sample_sha256=(),
-            classes={"0": 512},
+            strata={"0": 512},
             activations={},
         )
         EngineRecord(
@@ -193,23 +194,23 @@ def _validate(folder: Path) -> None:
     ParityReport(
         verdict="pass",
         dataset=on,
-        accuracy_budget_pp=0.5,
-        interval="Tango's score interval, 95 %",
+        outputs=(JUDGED,),
         runners=tuple(judged),
         hops=tuple(hops),
     ).write(folder / "parity.json")
     sample = DifferingSample(
-        index=7, label=3, reference=Answer(class_index=3, score=0.6), candidate=Answer(class_index=5, score=None)
+        index=7, expected="3", reference=Answer(text="3", score=0.6), candidate=Answer(text="5", score=None)
     )
+    of = {"reference": "keras", "output": "probabilities", "task": "classification", "means": "another answer"}
     Disagreements(
         drawn_at_most=12,
         runners=(
-            DifferingRunner(runner=FP32.name, reference="keras", count=0, samples=()),
-            DifferingRunner(runner=INT8.name, reference="keras", count=1, samples=(sample,)),
+            DifferingRunner(runner=FP32.name, **of, count=0, samples=()),
+            DifferingRunner(runner=INT8.name, **of, count=1, samples=(sample,)),
         ),
     ).write(folder / "disagreements.json")
     images = np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1)
-    np.savez(folder / "disagreements.npz", indices=np.array([7]), images=images)
+    np.savez(folder / "disagreements.npz", indices=np.array([7]), **{"input/image": images})
 
 
 def _speedups(cells: Sequence[Cell]) -> list[Speedup]:

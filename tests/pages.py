@@ -116,11 +116,13 @@ def hostile(artifacts: Path) -> str:
     (target,) = json.loads((artifacts / "train/dataset.json").read_text("utf-8"))["targets"]
     target["class_names"] = [f"{HOSTILE}{name}" for name in target["class_names"]]
     change(artifacts, "train/dataset.json", targets=[target], substitute=HOSTILE)
-    sample = {"index": 0, "label": 1} | {who: {"class_index": 2, "score": 0.5} for who in ("reference", "candidate")}
-    row = {"runner": HOSTILE, "reference": "keras", "count": 1, "samples": [sample]}
+    answer = {"text": HOSTILE, "score": 0.5}
+    sample = {"index": 0, "expected": HOSTILE, "reference": answer, "candidate": answer}
+    row = {"runner": HOSTILE, "reference": "keras", "output": HOSTILE, "task": "classification", "means": HOSTILE}
+    row |= {"count": 1, "samples": [sample]}
     change(artifacts, "validate/disagreements.json", runners=[row])
     images = np.zeros((1, 28, 28, 1), np.uint8)
-    np.savez(artifacts / "validate/disagreements.npz", indices=np.array([0]), image=images)
+    np.savez(artifacts / "validate/disagreements.npz", indices=np.array([0]), **{"input/image": images})
     for file in ("validate/parity.json", "benchmark/results.json", "benchmark/recommendation.json"):
         tree = json.loads((artifacts / file).read_text("utf-8"))
         (artifacts / file).write_text(json.dumps(_hostile(tree)), encoding="utf-8")

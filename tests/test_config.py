@@ -50,7 +50,7 @@ def test_set_wins_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> No
         ("benchmark.batch_sizes=[1, 16]", "benchmark", "batch_sizes", [1, 16]),
         ("benchmark.batch_sizes=8", "benchmark", "batch_sizes", [8]),
         ("benchmark.allow_failed=true", "benchmark", "allow_failed", True),
-        ("validate.accuracy_budget_pp=1", "validate", "accuracy_budget_pp", 1.0),
+        ("validate.budget=1", "validate", "budget", 1.0),
     ],
 )
 def test_set_takes_toml_bare_words_and_lists_with_commas(
@@ -65,7 +65,7 @@ def test_set_takes_toml_bare_words_and_lists_with_commas(
         (["trian.epochs=1"], ["'trian'", "did you mean 'train'", "export", "benchmark", "validate"]),
         (["epochs=1"], ["'epochs'", "allowed: artifacts, data"]),
         (["train.epoch=1"], ["'train.epoch'", "did you mean 'epochs'", "allowed: epochs, batch_size, learning_rate"]),
-        (["validate.batch=1"], ["'validate.batch'", "accuracy_budget_pp"]),
+        (["validate.batch=1"], ["'validate.batch'", "budget"]),
         (["data.name=cifar"], ["data.name = 'cifar'", "'auto', 'mnist' or 'digits'"]),
         (["data.name.x=1"], ["data.name", "{'x': 1}", "'auto', 'mnist' or 'digits'"]),
         (["engine.flavour=trt"], ["engine.flavour = 'trt'", "'tensorrt' or 'tensorrt-rtx'"]),
@@ -95,7 +95,7 @@ def test_a_bad_value_is_named_with_its_key_and_what_is_allowed(assignments: list
 
 @pytest.mark.parametrize(
     "assignment",
-    ["train.learning_rate=inf", "train.learning_rate=nan", "validate.accuracy_budget_pp=inf", "benchmark.warmup_s=inf"],
+    ["train.learning_rate=inf", "train.learning_rate=nan", "validate.budget=inf", "benchmark.warmup_s=inf"],
 )
 def test_a_number_that_is_not_finite_is_refused(assignment: str) -> None:
     assert assignment.replace("=", " = ") in refusal(assignment).message

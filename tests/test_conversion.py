@@ -42,7 +42,9 @@ def network(*middle: Callable[[keras.KerasTensor], keras.KerasTensor]) -> keras.
     normalised.set_weights([value + 0.3 for value in normalised.get_weights()])
     for layer in middle:
         x = layer(x)
-    block = keras.Sequential([keras.Input((8, 8, 4)), k.Conv2D(4, 3, padding="same", name="inner")], name="block")
+    block = keras.Sequential(
+        [keras.Input((8, 8, 4)), k.Conv2D(4, 3, padding="same", groups=2, name="inner")], name="block"
+    )
     x = k.Add(name="sum")([block(x), k.DepthwiseConv2D(3, padding="same", name="depthwise")(x)])
     x = k.Dropout(0.5, name="dropped")(x)
     x = k.Dense(6, activation="gelu", name="dense")(k.Flatten(name="flat")(x))

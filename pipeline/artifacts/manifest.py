@@ -52,6 +52,8 @@ class Fingerprint(Record):
     """Digests of the data's files, or of the function that returns them."""
     model: str | None = None
     """Digest of the file that holds the user's own model."""
+    tasks: dict[str, str] | None = None
+    """Digest of the file that holds each function of the user's own that scores samples, by its import path."""
 
 
 class Manifest(Artifact):

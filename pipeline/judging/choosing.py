@@ -96,7 +96,7 @@ def _guessed(seen: Seen) -> tuple[type[Task], Fit]:
     for kind in map(tasks.get, tasks.NAMES):
         if fit := kind.guess(seen):
             return kind, fit
-    raise seen.refuse("no task")
+    raise seen.refuse()
 
 
 def task_of(record: JudgedOutput) -> Task:

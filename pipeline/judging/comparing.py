@@ -35,8 +35,10 @@ def compare(
     rows = tuple(_compared(one, reference, candidate, tolerance) for one in yardsticks)
     verdict = worst(row.verdict for row in rows)
     told = [row for row in rows if row.verdict == verdict]
-    named = (f"{row.output}: {row.reason}" if len(rows) > 1 else row.reason for row in told)
-    return Comparison(outputs=rows, verdict=verdict, reason="; ".join(named))
+    reasons = list(dict.fromkeys(row.reason for row in told))
+    if len(reasons) > 1 or len(told) < len(rows):  # else it is the same of all
+        reasons = [f"{row.output}: {row.reason}" for row in told]
+    return Comparison(outputs=rows, verdict=verdict, reason="; ".join(reasons))
 
 
 class Loss(NamedTuple):
@@ -133,7 +135,8 @@ def _check(yardstick: Yardstick, reference: Outputs, candidate: Outputs) -> None
 def _worse(yardstick: Yardstick, before: Numbers, after: Numbers) -> Numbers:
     """Return how much worse `after` is than `before`, in the task's unit."""
     task = yardstick.task
-    return (before - after if task.HIGHER_IS_BETTER else after - before) * task.scale
+    with np.errstate(invalid="ignore"):  # Inf − Inf, of outputs that fail
+        return (before - after if task.HIGHER_IS_BETTER else after - before) * task.scale
 
 
 def _lost(yardstick: Yardstick, before: Numbers, after: Numbers) -> Loss:

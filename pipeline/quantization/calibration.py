@@ -94,14 +94,14 @@ def draw(dataset: Dataset, count: int, seed: int, groups: Array | None = None) -
             "Set engine.calibration_samples to at least 1 and at most that.",
         )
     order = np.random.default_rng(seed).permutation(own)
-    if groups is None:
-        return admit(train.take(order[:count]), dataset)
-    turn = np.empty(len(order), np.intp)  # the first of every group, then the second of every group, and so on
-    for group in np.unique(groups):
-        members = np.flatnonzero(groups[order] == group)
-        turn[members] = np.arange(len(members))
-    chosen = order[np.argsort(turn, kind="stable")[:count]]
-    return Samples(train.take(chosen), tuple(digests[i] for i in chosen), groups[chosen])
+    if groups is not None:
+        turn = np.empty(len(order), np.intp)  # the first of every group, then the second of every group, and so on
+        for group in np.unique(groups):
+            members = np.flatnonzero(groups[order] == group)
+            turn[members] = np.arange(len(members))
+        order = order[np.argsort(turn, kind="stable")]
+    chosen = order[:count]
+    return Samples(train.take(chosen), tuple(digests[i] for i in chosen), None if groups is None else groups[chosen])
 
 
 def strata(yardsticks: Sequence[Yardstick], split: Split) -> Array | None:

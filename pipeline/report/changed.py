@@ -43,6 +43,11 @@ class Differing:
     table: Table
 
     @property
+    def name(self) -> str:
+        """The runner, with the output where there are several."""
+        return f"{self.runner}, {self.output}" if self.output else self.runner
+
+    @property
     def shown(self) -> int:
         """How many samples are shown."""
         return len(self.table.rows)

@@ -37,7 +37,7 @@ def run(context: Context) -> Outcome:
     """Publish the original model, `model.json`, `history.json` and `dataset.json`."""
     config = context.config
     dataset = data.load(config.data)
-    epochs = _epochs(config.train, len(dataset.train), config.model)
+    epochs = _epochs(config.train, dataset, config.model)
     device = _device(context, epochs)
     keras.utils.set_random_seed(config.train.seed)
     prepared = _prepare(config.model, dataset, context.output, compiled=epochs > 0)
@@ -221,6 +221,8 @@ def _device(context: Context, epochs: int) -> str:
 def _say_data(context: Context, record: DatasetRecord) -> None:
     if record.substitute:
         context.warn(f"{record.substitute}\n          Training on {record.origin} INSTEAD: no figure below is MNIST's.")
+    if record.random:
+        context.warn("there are NO DATA: the inputs are RANDOM NUMBERS, for export, build and timing only")
     samples = record.samples
     context.say(
         f"data: {record.name} ({record.origin}), {samples.train:,} training, {samples.validation:,} "
@@ -228,12 +230,19 @@ def _say_data(context: Context, record: DatasetRecord) -> None:
     )
 
 
-def _epochs(options: Train, samples: int, model: Model) -> int:
+def _epochs(options: Train, dataset: Dataset, model: Model) -> int:
+    if dataset.random:
+        if options.epochs not in ("auto", 0):
+            raise DataError(
+                f"train.epochs = {options.epochs} would train on random numbers (data.source = random)",
+                "Leave train.epochs at auto, which adopts the model as it is, or give data with data.source.",
+            )
+        return 0
     if options.epochs != "auto":
         return options.epochs
     if model.kind != "function":
         return 0  # a file holds a trained model
-    return max(ARTICLE_EPOCHS, math.ceil(MIN_STEPS / math.ceil(samples / options.batch_size)))
+    return max(ARTICLE_EPOCHS, math.ceil(MIN_STEPS / math.ceil(len(dataset.train) / options.batch_size)))
 
 
 def _learning_rate(options: Train, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:

@@ -83,11 +83,12 @@ class Seen:
         sums = self.outputs.sum(axis=-1, dtype=np.float64) if self.outputs.ndim > 1 else np.zeros(1)
         return self.outputs.shape[-1] > 1 and self.fractions and bool(np.allclose(sums, 1, atol=1e-3))
 
-    def refuse(self, task: str) -> DataError:
-        """Return the error that the task does not go with this output and its target."""
+    def refuse(self, task: str = "") -> DataError:
+        """Return the error that a task, or none of them all, goes with this output and its target."""
+        found = f"output {self.name} {self.outputs.dtype}{_free(self.outputs)}"
         target = "no target" if self.targets is None else f"target {self.targets.dtype}{_free(self.targets)}"
         return DataError(
-            f"{task} does not go with output {self.name} {self.outputs.dtype}{_free(self.outputs)} and {target}",
+            f"{f'{task} does not go' if task else 'no task goes'} with {found} and {target}",
             f"Set validate.task to another of {', '.join(NAMES)}, or to package.module:function that scores samples.",
         )
 
@@ -248,4 +249,4 @@ def numbers(values: Any) -> str:
 
 def called(number: int, names: Sequence[str]) -> str:
     """Return a class's name, or its number where it has none."""
-    return names[number] if 0 <= number < len(names) else str(number)
+    return names[number] if 0 <= number < len(names) else f"class {number}"

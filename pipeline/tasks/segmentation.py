@@ -147,7 +147,7 @@ def _whole(seen: Seen) -> bool:
 def _shares(labels: Array, names: Sequence[str]) -> str:
     found, counts = np.unique(labels, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:SHOWN]
-    shown = ", ".join(f"{called(int(found[i]), names)} {counts[i] / labels.size:.0%}" for i in order)
+    shown = ", ".join(f"{called(int(found[i]), names)}: {counts[i] / labels.size:.0%}" for i in order)
     return shown if len(found) <= SHOWN else f"{shown}, …"
 
 

@@ -37,7 +37,17 @@ def of(stage: Stage, config: Config, manifests: dict[str, Manifest]) -> Fingerpr
         # Which data and whose code: a path in the configuration does not tell whether what it names has changed.
         data=data.identify(config.data) if "data" in sections else None,
         model=user_code.source_digest(config.model.source) if own_model else None,
+        tasks=_own_tasks(sections) or None,
     )
+
+
+def _own_tasks(sections: dict[str, Any]) -> dict[str, str]:
+    """Return a digest of the code of each of the user's own tasks that a stage obeys."""
+    asked = sections.get("validate", {}).get("task", "")
+    paths = [
+        path for path in (asked.values() if isinstance(asked, dict) else [asked]) if user_code.is_import_path(path)
+    ]
+    return {path: user_code.source_digest(path) for path in paths}
 
 
 def _hardware() -> Hardware:

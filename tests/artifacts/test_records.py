@@ -21,7 +21,7 @@ from pipeline.artifacts.selection import CandidatePrecision, SelectedOn, Selecti
 from pipeline.artifacts.sensitivity import LayerGroup, LayerSensitivity, TensorDifference, Trial
 from pipeline.errors import ArtifactError
 
-TRIAL = Trial(verdict="pass", error=0.01, accuracy_drop_pp=0.1, non_finite=0, reason="within the budget")
+TRIAL = Trial(verdict="pass", error=0.01, loss={"probabilities": 0.1}, non_finite=0, reason="within the budget")
 
 MADE: dict[str, Artifact] = {
     "engine/fp16/layers.json": EngineLayers(
@@ -43,13 +43,13 @@ MADE: dict[str, Artifact] = {
             ),
         ),
         dataset=SelectedOn(name="digits", split="validation", samples=180),
-        accuracy_budget_pp=0.5,
+        outputs=(made_records.JUDGED,),
     ),
     "localise/fp16.json": LayerSensitivity(
         model_sha256="0" * 64,
         precision="fp16",
         samples=180,
-        accuracy_budget_pp=0.5,
+        outputs=(made_records.JUDGED,),
         baseline=TRIAL,
         tensors=(TensorDifference(name="x:0", layer="conv", max_abs=0.1, relative_error=None, non_finite=0),),
         groups=(
@@ -70,16 +70,19 @@ MADE: dict[str, Artifact] = {
         reasons=(),
         metric=Metric(name="samples", value=None, unit="per second"),
         metrics={"samples_per_second": 1.5, "met": True},
-        accuracy=LoadgenAccuracy(
-            accuracy=0.9,
-            correct=9,
-            samples=10,
-            validated_runner="typed fp32",
-            validated_accuracy=None,
-            fp32=0.9,
-            of_fp32=1.0,
-            meets_99=True,
-            meets_99_9=True,
+        accuracy=(
+            LoadgenAccuracy(
+                output="probabilities",
+                metric="accuracy",
+                value=0.9,
+                samples=10,
+                validated_runner="typed fp32",
+                validated=None,
+                fp32=0.9,
+                of_fp32=1.0,
+                meets_99=True,
+                meets_99_9=True,
+            ),
         ),
         runner=made_records.FP32,
         device="cuda:0",

@@ -1,4 +1,4 @@
-"""Fitting data to a model: names, shapes, types and labels, both sides named where they do not fit; random inputs."""
+"""Fitting data to a model: names, shapes, types and labels, both sides named where they do not fit."""
 
 from dataclasses import replace
 
@@ -174,37 +174,6 @@ def test_a_data_set_is_read_once_and_in_small_batches_for_its_record_and_for_cal
     for part in parts:
         assert (part.reads == 1).all()
         assert part.most <= 1000 // 20
-
-
-def test_random_inputs_have_the_models_types_and_no_targets() -> None:
-    signature = model(
-        {"image": "uint8 ? 6 6 3", "ids": "int32 ? ?", "mask": "bool ? ?", "x": "float16 ? 4"}, {"y": "float32 ? 2"}
-    )
-    options = Data(source="random", random_below=100, random_axis=7)
-    dataset = data.bind(data.load(options), signature)
-    feed = dataset.test.feed()
-    assert {name: (one.shape, one.dtype.name) for name, one in feed.items()} == {
-        "image": ((64, 6, 6, 3), "uint8"),
-        "ids": ((64, 7), "int32"),
-        "mask": ((64, 7), "bool"),
-        "x": ((64, 4), "float16"),
-    }
-    assert 50 < feed["ids"].max() < 100 < feed["image"].max()
-    assert 0 <= feed["x"].min() < feed["x"].max() <= 1
-    record = dataset.record()
-    assert record.random
-    assert record.targets == ()
-    assert data.reload(record, signature, options).record() == record
-    assert data.identify(options) != data.identify(Data(source="random"))
-    with pytest.raises(DataError, match=r"the train split of random .* is not the one"):
-        data.reload(record, signature, Data(source="random"))
-
-
-def test_nothing_is_calibrated_on_random_inputs() -> None:
-    dataset = data.bind(data.load(Data(source="random")), CLASSIFIER)
-    for refused in (lambda: calibration.draw(dataset, 8, seed=0), lambda: calibration.admit(dataset.train, dataset)):
-        with pytest.raises(DataError, match="random"):
-            refused()
 
 
 @pytest.mark.parametrize(

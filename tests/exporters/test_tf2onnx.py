@@ -42,6 +42,7 @@ CLOSED = (
     "preprocessing: CategoryEncoding count",
     "preprocessing: CategoryEncoding multi_hot",
     "preprocessing: Discretization",
+    "preprocessing: IntegerLookup",
     "preprocessing: MelSpectrogram",
     "preprocessing: Resizing bicubic up",
     "preprocessing: Resizing bilinear of uint8",
@@ -96,14 +97,15 @@ def test_names_order_types_and_dynamic_dimensions_are_those_asked_for() -> None:
 
 
 def test_a_saved_models_signature_is_converted(tmp_path: Path) -> None:
-    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(40, "gelu"), keras.layers.Dense(30)])
+    layers = [keras.layers.Conv1D(8, 3, groups=2, activation="gelu"), keras.layers.Flatten(), keras.layers.Dense(300)]
+    model = keras.Sequential([keras.Input((6, 4)), *layers])
     model.export(tmp_path / "saved", verbose=False)
     loaded = tf.saved_model.load(tmp_path / "saved")  # holds the variables that its signatures read
     serving = loaded.signatures["serving_default"]
     ((name, spec),) = serving.structured_input_signature[1].items()
     signature = (tf.TensorSpec(spec.shape, spec.dtype, name),)
     graph = tf2onnx.convert_function(lambda x: serving(**{name: x}), signature, 18)
-    rows = np.random.default_rng(0).standard_normal((5, 6), np.float32)
+    rows = np.random.default_rng(0).standard_normal((5, 6, 4), np.float32)
     (found,) = ort.InferenceSession(graph.SerializeToString()).run(None, {name: rows})
     np.testing.assert_allclose(found, np.asarray(model(rows)), atol=1e-5)
 

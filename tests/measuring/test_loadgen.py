@@ -59,7 +59,7 @@ def no_failure(error: BaseException) -> Any:
 
 
 def make(session: Remainder, batches: tuple[int, int] = (1, 1000), largest: int = 16) -> system.SystemUnderTest:
-    return system.SystemUnderTest(session, IMAGES, batches, largest, no_failure)
+    return system.SystemUnderTest(session, {"image": IMAGES}, batches, largest, no_failure, best_of="scores")
 
 
 SCENARIOS = tuple(system.NAMES)
@@ -76,8 +76,9 @@ def test_every_sample_gets_its_own_answer(
     system.conduct(under_test, settings, tmp_path)
     said = logs.read_log(tmp_path)
     assert (said.verdict, said.reasons) == ("", [])
-    answers = logs.read_answers(tmp_path, len(IMAGES))
-    np.testing.assert_array_equal(answers, np.arange(len(IMAGES)) % CLASSES)
+    answers, answered = logs.read_answers(tmp_path, len(IMAGES), under_test.answers.layout)
+    assert answered.all()
+    np.testing.assert_array_equal(answers["scores"], np.arange(len(IMAGES)) % CLASSES)
     smallest, largest = (batch, batch) if batch else limits
     assert set(session.batches) <= set(range(smallest, largest + 1))
 
@@ -166,7 +167,7 @@ def test_logs_that_were_not_finished_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="mlperf_log_detail"):
         logs.read_log(tmp_path)
     with pytest.raises(ArtifactError, match="mlperf_log_accuracy"):
-        logs.read_answers(tmp_path, len(IMAGES))
+        logs.read_answers(tmp_path, len(IMAGES), under_test.answers.layout)
 
 
 def test_without_the_library_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +179,7 @@ def test_without_the_library_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch)
 
 def drive_a_failing_session(tell: Tell, fail: Fail, folder: Path, fail_at: int) -> None:
     session = Remainder()
-    under_test = system.SystemUnderTest(session, IMAGES, (1, 100), 16, fail)
+    under_test = system.SystemUnderTest(session, {"image": IMAGES}, (1, 100), 16, fail)
     settings, _ = system.configure(under_test, Loadgen(scenario="server", server_qps=1000), 30.0)
     session.fail_at = len(session.batches) + fail_at
     tell("begun")
@@ -276,21 +277,31 @@ def test_accuracy_is_that_of_validation(copy: Path, name: str) -> None:
     done = scenario(copy, name, "--accuracy")
     assert done.returncode == 0, done.stderr
     found = result(copy, f"{name}-accuracy")
-    accuracy = found.accuracy
+    (accuracy,) = found.accuracy
     parity = ParityReport.read(copy / "artifacts" / ParityReport.PATH)
     judged = parity.judged(found.runner)
     assert found.valid
-    assert accuracy is not None
     assert judged is not None
     assert judged.total is not None
     assert judged.verdict == "pass"
     assert accuracy.samples == parity.dataset.samples
     assert accuracy.validated_runner == found.runner.name
-    assert accuracy.accuracy == accuracy.validated_accuracy == judged.total.accuracy_candidate
-    assert accuracy.fp32 == judged.total.accuracy_reference
+    assert accuracy.value == accuracy.validated == judged.total.outputs[0].candidate
+    assert accuracy.fp32 == judged.total.outputs[0].reference
     assert (accuracy.meets_99, accuracy.meets_99_9) == (True, True)
     assert (found.metric, found.loadgen_result) == (None, None), "accuracy mode measures no speed"
-    assert f"accuracy {accuracy.accuracy:.4f}" in done.stdout
+    assert f"accuracy {accuracy.value:.4f}" in done.stdout
+
+
+@pytest.mark.parametrize("scenario", ["singlestream", "offline"])
+def test_where_no_best_class_is_judged_all_outputs_are_the_answer(scenario: Any, tmp_path: Path) -> None:
+    session = Remainder()
+    under_test = system.SystemUnderTest(session, {"image": IMAGES}, (1, 1000), 16, no_failure)
+    settings, _ = system.configure(under_test, Loadgen(scenario=scenario, mode="accuracy"), 1.0)
+    system.conduct(under_test, settings, tmp_path)
+    answers, answered = logs.read_answers(tmp_path, len(IMAGES), under_test.answers.layout)
+    assert answered.all()
+    np.testing.assert_array_equal(answers["scores"], session.run({"image": IMAGES})["scores"])
 
 
 def test_what_a_cpu_only_emulates_is_judged_but_not_timed(copy: Path) -> None:
@@ -309,16 +320,16 @@ def test_what_a_cpu_only_emulates_is_judged_but_not_timed(copy: Path) -> None:
 def test_the_keras_model_can_be_driven_and_unknown_backends_not(copy: Path) -> None:
     assert scenario(copy, "offline", "--accuracy", "--set=loadgen.backend=tensorflow").returncode == 0
     found = result(copy, "offline-accuracy")
-    assert found.accuracy is not None
+    (accuracy,) = found.accuracy
     assert (found.runner.backend, found.runner.role) == ("tensorflow", "original")
-    assert (found.accuracy.validated_runner, found.accuracy.validated_accuracy) == ("keras", found.accuracy.fp32)
+    assert (accuracy.validated_runner, accuracy.validated) == ("keras", accuracy.fp32)
     unknown = scenario(copy, "offline", "--set=loadgen.backend=cuda")
     assert unknown.returncode == 2
     assert "unknown backend 'cuda'" in unknown.stderr
 
 
 def test_a_model_that_failed_validation_is_not_driven(copy: Path) -> None:
-    strict = ("--set=validate.accuracy_budget_pp=0", "--set=validate.batch_size=64")
+    strict = ("--set=validate.budget=0", "--set=validate.batch_size=64")
     path = copy / "artifacts/validate/parity.json"
     parity = json.loads(path.read_text())
     path.write_text(json.dumps(parity | {"verdict": "fail"}))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import xlogy
 
-from pipeline.tasks import paired_proportions
+from pipeline.paired import proportions
 
 Z = 1.959963984540054
 
@@ -26,13 +26,13 @@ def counts(draw: st.DrawFn) -> tuple[int, int, int]:
 def test_the_interval_is_the_published_one() -> None:
     # Airway hyper-responsiveness before and after stem cell transplantation, 21 children, 1 and 7 discordant: Tango's
     # interval in M. W. Fagerland, S. Lydersen, P. Laake, Statistics in Medicine 33 (2014) 2850-2875.
-    assert paired_proportions.drop_interval(1, 7, 21) == pytest.approx((-0.517, -0.026), abs=5e-4)
+    assert proportions.drop_interval(1, 7, 21) == pytest.approx((-0.517, -0.026), abs=5e-4)
 
 
 @pytest.mark.parametrize("n", [1, 21, 360, 10_000])
 def test_without_discordant_pairs_the_interval_is_not_empty(n: int) -> None:
     width = Z**2 / (n + Z**2)
-    assert paired_proportions.drop_interval(0, 0, n) == pytest.approx((-width, width), rel=1e-9)
+    assert proportions.drop_interval(0, 0, n) == pytest.approx((-width, width), rel=1e-9)
 
 
 def score_statistic(lost: int, gained: int, n: int, delta: float) -> float:
@@ -54,7 +54,7 @@ def score_statistic(lost: int, gained: int, n: int, delta: float) -> float:
     ("lost", "gained", "n"), [(1, 7, 21), (3, 3, 50), (9, 0, 100), (12, 5, 360), (40, 31, 10_000), (2, 1, 4)]
 )
 def test_at_its_ends_the_score_statistic_is_the_normal_quantile(lost: int, gained: int, n: int) -> None:
-    low, high = paired_proportions.drop_interval(lost, gained, n)
+    low, high = proportions.drop_interval(lost, gained, n)
     assert score_statistic(lost, gained, n, low) == pytest.approx(Z, abs=1e-4)
     assert score_statistic(lost, gained, n, high) == pytest.approx(-Z, abs=1e-4)
 
@@ -63,7 +63,7 @@ def test_at_its_ends_the_score_statistic_is_the_normal_quantile(lost: int, gaine
 @given(counts())
 def test_the_interval_contains_the_estimate_and_is_a_difference_of_proportions(found: tuple[int, int, int]) -> None:
     lost, gained, n = found
-    low, high = paired_proportions.drop_interval(lost, gained, n)
+    low, high = proportions.drop_interval(lost, gained, n)
     assert -1 <= low <= (lost - gained) / n <= high <= 1
     assert low < high
 
@@ -72,8 +72,8 @@ def test_the_interval_contains_the_estimate_and_is_a_difference_of_proportions(f
 @given(counts())
 def test_exchanging_reference_and_candidate_changes_the_sign(found: tuple[int, int, int]) -> None:
     lost, gained, n = found
-    low, high = paired_proportions.drop_interval(lost, gained, n)
-    assert paired_proportions.drop_interval(gained, lost, n) == pytest.approx((-high, -low), abs=1e-9)
+    low, high = proportions.drop_interval(lost, gained, n)
+    assert proportions.drop_interval(gained, lost, n) == pytest.approx((-high, -low), abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -88,4 +88,4 @@ def test_exchanging_reference_and_candidate_changes_the_sign(found: tuple[int, i
     ],
 )
 def test_mcnemars_exact_p_is_the_binomial_sum(lost: int, gained: int, p: float) -> None:
-    assert paired_proportions.mcnemar_p(lost, gained) == pytest.approx(p, rel=1e-12)
+    assert proportions.mcnemar_p(lost, gained) == pytest.approx(p, rel=1e-12)

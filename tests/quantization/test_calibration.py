@@ -1,3 +1,4 @@
+import made_outputs
 import numpy as np
 import onnx
 import pytest
@@ -6,6 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pipeline.data import Dataset, Split
 from pipeline.errors import BuildError, DataError
 from pipeline.graphs import quantize
+from pipeline.judging.choosing import Choosing
 from pipeline.quantization import calibration
 
 RANDOM = np.random.default_rng(0)
@@ -45,12 +47,32 @@ def one_product() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
-def test_classes_are_balanced_as_far_as_they_go() -> None:
-    samples = calibration.draw(dataset(), 60, seed=3)
+def test_groups_are_balanced_as_far_as_they_go() -> None:
+    samples = calibration.draw(dataset(), 60, seed=3, groups=LABELS[:200])
+    assert samples.groups is not None
+    assert np.bincount(samples.groups).tolist() == [25, 25, 10]
     assert np.bincount(samples.split.labels()["y"]).tolist() == [25, 25, 10]
     assert len(set(samples.digests)) == 60
-    assert calibration.draw(dataset(), 60, seed=3).digests == samples.digests
-    assert calibration.draw(dataset(), 60, seed=4).digests != samples.digests
+    assert calibration.draw(dataset(), 60, 3, LABELS[:200]).digests == samples.digests
+    assert calibration.draw(dataset(), 60, 4, LABELS[:200]).digests != samples.digests
+
+
+def test_without_groups_samples_are_drawn_as_they_come() -> None:
+    samples = calibration.draw(dataset(), 200, seed=3)
+    assert samples.groups is None
+    assert samples.digests == calibration.admit(samples.split, dataset()).digests
+    assert len(set(samples.digests)) == 200
+
+
+def test_groups_are_those_of_the_first_output_whose_task_has_any() -> None:
+    train = dataset().train
+    scores = np.eye(3, dtype=np.float32)[LABELS[:200]]
+    known = {"embedding": scores - 0.5, "y": scores}
+    every = Choosing(made_outputs.dataset(y=LABELS), {"embedding": "similarity"}).yardsticks(known, train.targets)
+    groups = calibration.strata(every, train)
+    np.testing.assert_array_equal(groups, LABELS[:200])
+    assert calibration.strata(every[:1], train) is None, "an embedding without labels"
+    assert calibration.draw(dataset(), 60, seed=3).groups is None
 
 
 def test_what_the_engine_is_judged_by_is_passed_over() -> None:
@@ -140,9 +162,9 @@ def test_the_least_error_wins_and_the_first_among_equals() -> None:
 
 
 def test_the_record_says_what_was_used() -> None:
-    samples = calibration.draw(dataset(), 30, seed=5)
+    samples = calibration.draw(dataset(), 30, seed=5, groups=LABELS[:200])
     seen = calibration.observe(one_product(), samples.split)
     record = calibration.record(samples, seen, 5, "minmax", {"minmax": 0.1})
-    assert record.classes == {"0": 10, "1": 10, "2": 10}
+    assert record.strata == {"0": 10, "1": 10, "2": 10}
     assert record.sample_sha256 == samples.digests
     assert record.activations["x"].amax == samples.split.feed()["image"].max()

@@ -4,26 +4,29 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_outputs import yardstick
+from made_records import JUDGED
 
+from pipeline.artifacts.parity import Comparison
 from pipeline.artifacts.selection import SelectedOn, Selection
+from pipeline.judging.comparing import compare
 from pipeline.quantization import selection
-from pipeline.tasks import classification
 from pipeline.tensors import Tolerance
 
 LABELS = np.arange(4000) % 10
 
 
-def judged(lost: int) -> classification.Comparison:
+def judged(lost: int) -> Comparison:
     """Return the comparison of a candidate that gets `lost` of 4,000 samples wrong which the reference gets right."""
     reference = np.eye(10)[LABELS]
     candidate = reference.copy()
     candidate[:lost] = np.roll(candidate[:lost], 1, axis=1)
-    return classification.compare(reference, candidate, LABELS, Tolerance(0, 1e-6), budget_pp=0.5)
+    return compare([yardstick(reference, LABELS)], {"out": reference}, {"out": candidate}, Tolerance(0, 1e-6))
 
 
 def select(candidates: list[selection.Candidate]) -> Selection:
     on = SelectedOn(name="digits", split="validation", samples=len(LABELS))
-    return selection.select(candidates, "type", on, 0.5)
+    return selection.select(candidates, "type", on, (JUDGED,))
 
 
 def candidate(name: str, cost: float, lost: int = 0, size: int = 100) -> selection.Candidate:
@@ -33,7 +36,7 @@ def candidate(name: str, cost: float, lost: int = 0, size: int = 100) -> selecti
 def test_the_cheapest_within_the_budget_is_chosen() -> None:
     found = select([candidate("fp32", 32), candidate("fp16", 16, 2), candidate("int8", 8, 400)])
     assert found.chosen == "fp16"
-    assert (found.basis, found.dataset.samples, found.accuracy_budget_pp) == ("type", 4000, 0.5)
+    assert (found.basis, found.dataset.samples, found.outputs) == ("type", 4000, (JUDGED,))
     rejected = {row.precision: row.rejected for row in found.candidates}
     assert rejected["fp16"] == ""
     assert "fp16 costs less (16 against 32)" in rejected["fp32"]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import made_outputs
 import numpy as np
 import onnx
 import pytest
@@ -16,9 +17,10 @@ from pipeline.artifacts.sensitivity import LayerSensitivity
 from pipeline.backends.tensorrt import build
 from pipeline.errors import BackendUnavailable, BuildError, ConfigError
 from pipeline.graphs import keras_layers
+from pipeline.judging.choosing import Choosing
+from pipeline.judging.comparing import compare
 from pipeline.quantization import calibration, sensitivity
 from pipeline.runners import inference
-from pipeline.tasks import classification
 from pipeline.tensors import Array, Outputs, Signature, TensorSpec
 
 environment.prepare_tensorflow()
@@ -58,7 +60,7 @@ class Planted(NamedTuple):
             precisions.get(name),
             amax,
             data.Split({"image": IMAGES}, {"probabilities": self.labels}),
-            budget_pp=0.5,
+            choosing=Choosing(made_outputs.dataset(probabilities=self.labels)),
         )
         return sensitivity.localise(evaluator, layers=self.layers, model_sha256="0" * 64, **options)
 
@@ -194,7 +196,7 @@ def test_an_outlier_channel_is_named_and_repaired(
     case, amax = outlier
     found = case.localise("int8", amax)
     assert found.baseline.verdict == "fail"
-    assert found.baseline.accuracy_drop_pp > 2
+    assert (found.baseline.loss["probabilities"] or 0) > 2
     assert found.keep_fp32 == ("probabilities",)
     assert found.result.verdict == "pass"
     assert [unit.layers for unit in found.groups] == [("probabilities",), (case.layers[2],)]
@@ -321,9 +323,8 @@ class Oracle:
         right = np.full(4000, self._needed <= {group.name for group in kept})
         scores = np.stack([right, ~right], axis=1).astype(np.float32)
         reference = np.tile(np.float32([1, 0]), (4000, 1))
-        comparison = classification.compare(
-            reference, scores, np.zeros(4000, np.int64), precisions.Tolerance(0, 0), 0.5
-        )
+        one = made_outputs.yardstick(reference, np.zeros(4000, np.int64))
+        comparison = compare([one], {"out": reference}, {"out": scores}, precisions.Tolerance(0, 0))
         return sensitivity._Trial(1.0, 0, comparison)
 
 

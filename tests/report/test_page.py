@@ -14,7 +14,7 @@ from pages import HOSTILE, LAYER, Page, change, hostile, list_anew, read
 from pipeline.artifacts.parity import ParityReport
 from pipeline.artifacts.recommendation import Recommendation
 from pipeline.artifacts.results import BenchmarkResults
-from pipeline.report import findings, images, page
+from pipeline.report import changed, findings, page
 
 
 def looked_up(artifacts: Path, source: str) -> Any:
@@ -70,9 +70,9 @@ def test_every_accuracy_latency_and_speedup_that_matters_is_on_the_page(main_job
     compared |= {f"runners/{index}/total": one.total for index, one in enumerate(parity.runners)}
     for place, found in compared.items():
         if found is not None:
-            place = f"validate/parity.json#/{place}"
-            assert {f"{place}/accuracy_candidate", f"{place}/accuracy_drop_pp", f"{place}/max_abs"} <= sources
-            assert {f"{place}/accuracy_drop_ci95_pp/0", f"{place}/accuracy_drop_ci95_pp/1"} <= sources
+            place = f"validate/parity.json#/{place}/outputs/0"
+            assert {f"{place}/candidate", f"{place}/loss", f"{place}/max_abs"} <= sources
+            assert {f"{place}/loss_ci95/0", f"{place}/loss_ci95/1"} <= sources
     results = BenchmarkResults.read(main_job / "artifacts/benchmark/results.json")
     for index, cell in enumerate(results.cells):
         if cell.status == "ok" and cell.runner.role != "harness" and not cell.repeat:
@@ -154,4 +154,7 @@ def test_open_starts_the_browser_with_the_page(artifacts: Path, tmp_path: Path) 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
 def test_an_image_of_any_number_of_channels_is_drawn(channels: int) -> None:
     image = np.random.default_rng(0).integers(0, 255, (200, 300, channels), np.uint8)
-    assert images.draw(image).startswith("data:image/png;base64,")
+    drawn = changed.draw(image)
+    assert drawn.startswith("data:image/png;base64,")
+    assert changed.draw(image.astype(np.float32)) == drawn, "floats of pixels"
+    assert changed.draw((image / 255).astype(np.float32)) == drawn, "and of fractions"

@@ -147,7 +147,7 @@ def test_a_chosen_precision_is_reported_with_why_not_the_others(made: Path) -> N
         pareto=("fp16",),
         candidates=(candidate("fp16", ""), candidate("fp32", "fp16 costs less")),
         dataset=SelectedOn(name="digits", split="validation", samples=300),
-        accuracy_budget_pp=0.5,
+        outputs=(made_records.JUDGED,),
     ).write(made / "engine/selection.json")
     list_anew(made, "engine")
     html = page.render(read(made))

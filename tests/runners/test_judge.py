@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from made_outputs import dataset
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.artifacts.disagreements import DifferingRunner
@@ -12,6 +13,7 @@ from pipeline.artifacts.parity import Hop, JudgedRunner
 from pipeline.artifacts.runner import BatchRange, Role, RunnerOptions, RunnerRecord
 from pipeline.data import Split
 from pipeline.errors import ArtifactError
+from pipeline.judging.choosing import Choosing
 from pipeline.runners import Runner, judge
 from pipeline.runners.judge import Criteria, Judgement
 
@@ -29,7 +31,7 @@ def criteria(**changes: object) -> Criteria:
         "batch_size": 64,
         "batch_sizes": (1, 7),
         "timed_batch_sizes": (16,),
-        "budget_pp": 0.5,
+        "choosing": Choosing(dataset(probabilities=LABELS), budget=changes.pop("budget", "auto")),
     }
     return Criteria(**known | changes)
 
@@ -117,7 +119,7 @@ def test_every_runner_is_held_against_keras_and_the_step_before(tmp_path: Path) 
     assert "the original model" in keras.reason
     served = verdict(found)
     assert served.total is not None
-    assert (served.device, served.total.samples, served.total.accuracy_candidate) == ("cpu", SAMPLES, 1.0)
+    assert (served.device, served.total.samples, served.total.outputs[0].candidate) == ("cpu", SAMPLES, 1.0)
 
 
 def test_a_runner_whose_arithmetic_is_wrong_fails(tmp_path: Path) -> None:
@@ -126,7 +128,7 @@ def test_a_runner_whose_arithmetic_is_wrong_fails(tmp_path: Path) -> None:
     row, step = verdict(found), hop(found)
     assert (row.verdict, step.verdict, found.verdict) == ("fail", "fail", "fail")
     assert row.total is not None
-    assert row.total.accuracy_drop_pp == pytest.approx(10, abs=1)
+    assert row.total.outputs[0].loss == pytest.approx(10, abs=1)
     assert "accuracy drop" in row.reason
     assert all(verdict(found, name).verdict == "pass" for name in CHAIN)
 
@@ -146,12 +148,12 @@ def test_what_is_not_proven_is_inconclusive(tmp_path: Path) -> None:
 
 def test_a_wider_budget_lets_it_pass(tmp_path: Path) -> None:
     wrong = runner(saved(tmp_path / "wrong.onnx", altered(60)))
-    assert verdict(judged(*chain(tmp_path), wrong, budget_pp=20.0)).verdict == "pass"
+    assert verdict(judged(*chain(tmp_path), wrong, budget=20.0)).verdict == "pass"
 
 
 def test_a_result_that_depends_on_the_batch_fails_whatever_the_accuracy(tmp_path: Path) -> None:
     mixes = saved(tmp_path / "mixes.onnx", mixes=True)
-    found = judged(*chain(tmp_path), runner(mixes), budget_pp=100.0)
+    found = judged(*chain(tmp_path), runner(mixes), budget=100.0)
     row = verdict(found)
     assert row.total is not None
     assert row.total.verdict == "pass", "by its accuracy alone it would do"
@@ -235,8 +237,21 @@ def test_other_answers_are_collected_the_gravest_first(tmp_path: Path) -> None:
     assert row.reference == "keras"
     assert len(row.samples) == judge.DRAWN < row.count
     for sample in row.samples:
-        assert sample.reference.class_index == sample.label == LABELS[sample.index]
-        assert sample.candidate.class_index == answers[sample.index] != sample.label
+        assert sample.reference.text == sample.expected == str(LABELS[sample.index])
+        assert sample.candidate.text == str(answers[sample.index]) != sample.expected
+
+
+def test_without_labels_runners_are_held_to_the_originals_answers(tmp_path: Path) -> None:
+    unlabelled = {"samples": Split({"image": IMAGES}), "choosing": Choosing(dataset())}
+    found = judged(*chain(tmp_path), runner(saved(tmp_path / "wrong.onnx", altered(60))), **unlabelled)
+    (one,) = found.outputs
+    assert (one.task, one.labels, one.metric) == ("classification", False, "same answers")
+    row = verdict(found)
+    assert row.total is not None
+    assert row.total.outputs[0].loss == pytest.approx(10, abs=1)
+    assert row.reason.startswith("agreement with the original, no labels: same answers drop at least")
+    assert all(verdict(found, name).verdict == "pass" for name in CHAIN)
+    assert {sample.expected for sample in found.differing[-1].samples} == {None}
 
 
 def test_an_emulated_step_says_so_in_its_hop(tmp_path: Path) -> None:
@@ -249,12 +264,6 @@ def test_an_emulated_step_says_so_in_its_hop(tmp_path: Path) -> None:
     record = emulated.record.model_copy(update={"emulated": True})
     step = hop(judged(*before, Runner(record, typed.path, "cpu", typed.module)), "typed fp16")
     assert step.reason.endswith("; fp16 emulated on the CPU by rounding in FP32")
-
-
-def test_the_worst_verdict_counts() -> None:
-    assert judge.worst(["pass", "inconclusive", "skipped"]) == "inconclusive"
-    assert judge.worst(["inconclusive", "fail", "pass"]) == "fail"
-    assert judge.worst(["skipped"]) == judge.worst([]) == "pass"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_records import JUDGED
 from made_run import publish
 
 from pipeline import environment
@@ -162,7 +163,7 @@ def test_without_a_benchmark_the_chosen_precision_is_preferred(root: Path) -> No
         pareto=("fp16",),
         candidates=(),
         dataset=SelectedOn(name="digits", split="validation", samples=180),
-        accuracy_budget_pp=0.5,
+        outputs=(JUDGED,),
     ).write(root / Selection.PATH)
     publish(root, "engine")
     first = offered(root)[0].runner

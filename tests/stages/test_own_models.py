@@ -83,7 +83,7 @@ def test_own_model_and_own_data_go_the_same_way(pipeline: Run, tmp_path: Path) -
     assert parity["verdict"] == "pass"
     assert parity["dataset"]["name"] == "own_models:bright_or_dark"
     assert parity["dataset"]["samples"] == 100
-    assert parity["hops"][0]["comparison"]["accuracy_reference"] > 0.9
+    assert parity["hops"][0]["comparison"]["outputs"][0]["reference"] > 0.9
 
 
 def test_a_model_that_would_run_code_when_loaded_is_refused(pipeline: Run, tmp_path: Path) -> None:

@@ -129,7 +129,8 @@ def test_accuracy_says_what_each_hop_and_each_runner_lost(folder: Path) -> None:
     assert "skipped" in hops
     assert "skipped" in runners
     assert "| onnxruntime on cpu |" in markdown(accuracy.hops(parity))
-    broken = parity.hops[0].comparison.model_copy(update={"max_abs": None})
+    one = parity.hops[0].comparison.outputs[0].model_copy(update={"max_abs": None})
+    broken = parity.hops[0].comparison.model_copy(update={"outputs": (one,)})
     changed = parity.model_copy(update={"hops": (parity.hops[0].model_copy(update={"comparison": broken}),)})
     assert "not finite" in shown(accuracy.hops(changed))
 
@@ -184,7 +185,12 @@ def test_candidates_say_why_not() -> None:
     )
     on = SelectedOn(name="digits", split="validation", samples=300)
     found = Selection(
-        chosen="fp16", basis="bits", pareto=("fp16",), candidates=rows, dataset=on, accuracy_budget_pp=0.5
+        chosen="fp16",
+        basis="bits",
+        pareto=("fp16",),
+        candidates=rows,
+        dataset=on,
+        outputs=(made_records.JUDGED,),
     )
     lines = markdown(engines.candidates(found)).splitlines()
     assert lines[2] == "| fp16 | 16 | +0.00 (−0.70 to +0.30) | yes | chosen |"
@@ -192,7 +198,7 @@ def test_candidates_say_why_not() -> None:
 
 
 def test_layer_sensitivity_says_what_a_layer_wins_back() -> None:
-    trial = Trial(verdict="fail", error=0.1, accuracy_drop_pp=2.0, non_finite=0, reason="lost")
+    trial = Trial(verdict="fail", error=0.1, loss={"probabilities": 2.0}, non_finite=0, reason="lost")
     groups = (
         LayerGroup(
             layers=("conv2d", "dense"), nodes=(), overflows=True, error_alone=1e-3, won_back=0.9, verdict="pass"
@@ -203,7 +209,7 @@ def test_layer_sensitivity_says_what_a_layer_wins_back() -> None:
         model_sha256="0",
         precision="fp16",
         samples=5000,
-        accuracy_budget_pp=0.5,
+        outputs=(made_records.JUDGED,),
         baseline=trial,
         tensors=(),
         groups=groups,
@@ -235,11 +241,12 @@ def test_two_runs_are_compared_with_their_floor_and_their_reason() -> None:
 
 def test_a_scenario_of_loadgen_is_reported_with_its_unit() -> None:
     accuracy_seen = LoadgenAccuracy(
-        accuracy=0.95,
-        correct=513,
+        output="probabilities",
+        metric="accuracy",
+        value=0.95,
         samples=540,
         validated_runner=made_records.FP32.name,
-        validated_accuracy=0.95,
+        validated=0.95,
         fp32=0.96,
         of_fp32=0.9896,
         meets_99=False,
@@ -255,7 +262,7 @@ def test_a_scenario_of_loadgen_is_reported_with_its_unit() -> None:
         reasons=("too few queries",),
         metric=Metric(name="90th percentile of latency", value=41500.0, unit="ns"),
         metrics={},
-        accuracy=accuracy_seen,
+        accuracy=(accuracy_seen,),
         runner=made_records.FP32,
         device="cpu",
         session={},

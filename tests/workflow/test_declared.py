@@ -52,7 +52,7 @@ def test_declared_sections_keys_and_places_are_there() -> None:
     [
         (lambda view: view.engine.precisions, "stage made reads engine.precisions, undeclared"),
         (lambda view: view.benchmark.seconds, "stage made reads benchmark.seconds, undeclared"),
-        (lambda view: view.validate_.accuracy_budget_pp, "stage made reads validate.accuracy_budget_pp"),
+        (lambda view: view.validate_.budget, "stage made reads validate.budget"),
         (lambda view: view.benchmark.cell_seconds, "stage made reads benchmark.cell_seconds"),
         (lambda view: view.benchmark.model_dump(), "stage made reads benchmark.model_dump"),
         (lambda view: hasattr(view.engine, "tune"), "stage made reads engine.tune"),
@@ -72,10 +72,10 @@ def test_the_configuration_itself_is_left_as_it_was() -> None:
 
 def test_what_is_obeyed_is_what_makes_the_stage_run_again() -> None:
     assert declared.obeyed(CONFIG, stage()) == {"train": CONFIG.section("train"), "benchmark": {"threads": 3}}
-    two = stage(sections=("benchmark.threads", "benchmark.seconds", "validate.accuracy_budget_pp"))
+    two = stage(sections=("benchmark.threads", "benchmark.seconds", "validate.budget"))
     assert declared.obeyed(CONFIG, two) == {
         "benchmark": {"threads": 3, "seconds": 2.0},
-        "validate": {"accuracy_budget_pp": CONFIG.validate_.accuracy_budget_pp},
+        "validate": {"budget": CONFIG.validate_.budget},
     }
 
 

@@ -50,7 +50,7 @@ def freeze(function: Function, signature: Sequence[tf.TensorSpec], layers: Colle
         return found
 
     try:
-        with _transparent():
+        with _tables_by_comparison():
             concrete = tf.function(named, input_signature=list(signature)).get_concrete_function()
     except Exception as error:  # whatever the model's own code raises
         lines = [f"export: TensorFlow cannot trace the model: {type(error).__name__}", *str(error).splitlines()]
@@ -63,7 +63,8 @@ def freeze(function: Function, signature: Sequence[tf.TensorSpec], layers: Colle
     inputs = {tensor.name: spec.name for tensor, spec in zip(tensors, signature, strict=True)}
     by_name = {name: tensor.name for name, tensor in zip(sorted(order), concrete.outputs, strict=True)}
     outputs = {by_name[name]: name for name in order}
-    graph = tf2onnx.tf_loader.convert_variables_to_constants_large_model(concrete)
+    with _inlinable(concrete):
+        graph = tf2onnx.tf_loader.convert_variables_to_constants_large_model(concrete)
     graph = tf2onnx.tf_loader.fix_freezing_errors_part2(graph)
     _fill_in_captures(graph, concrete)
     _resize_floats(graph)
@@ -72,20 +73,44 @@ def freeze(function: Function, signature: Sequence[tf.TensorSpec], layers: Colle
 
 
 @contextmanager
-def _transparent() -> Iterator[None]:
-    """While tracing, take an inner `tf.function(jit_compile=True)` for the Python function that it wraps.
+def _tables_by_comparison() -> Iterator[None]:
+    """While tracing, look integers up in a table by comparing them with each of its keys: IntegerLookup.
 
-    Keras wraps grouped convolutions in one, which TensorFlow then does not inline, and tf2onnx has no operator for
-    the call: https://github.com/onnx/tensorflow-onnx/issues/2099.
+    ONNX has such a table only among its operators for classical models, which TensorRT lacks. A table of strings is
+    left as it is, and refused.
     """
-    real = tf.function
+    real = tf.lookup.StaticHashTable.lookup
 
-    def function(func: Any = None, *args: Any, jit_compile: bool | None = None, **options: Any) -> Any:
-        if jit_compile:
-            return func if func is not None else lambda inner: inner
-        return real(func, *args, jit_compile=jit_compile, **options)
+    def lookup(self: Any, keys: Any, name: str | None = None) -> Any:
+        if not self.key_dtype.is_integer:
+            return real(self, keys, name)
+        with tf.init_scope():
+            known, values = (tensor.numpy() for tensor in self.export())
+        same = tf.cast(tf.expand_dims(keys, -1) == known, tf.float32)  # [..., keys of the table]
+        found = tf.gather(values, tf.argmax(same, axis=-1))
+        return tf.where(tf.reduce_max(same, axis=-1) > 0, found, self.default_value)
 
-    with mock.patch.object(tf, "function", function):
+    with mock.patch.object(tf.lookup.StaticHashTable, "lookup", lookup):
+        yield
+
+
+@contextmanager
+def _inlinable(concrete: Any) -> Iterator[None]:
+    """While freezing, let TensorFlow inline the functions that were to be compiled as one (`jit_compile=True`).
+
+    Keras wraps grouped convolutions in one. TensorFlow leaves such a call as it is, and tf2onnx has no operator for it:
+    https://github.com/onnx/tensorflow-onnx/issues/2099.
+    """
+    real = concrete.graph.as_graph_def
+
+    def as_graph_def(*args: Any, **options: Any) -> Any:
+        graph = real(*args, **options)
+        functions = graph.library.function
+        for one in (*graph.node, *functions, *(node for function in functions for node in function.node_def)):
+            one.attr.pop("_XlaMustCompile", None)
+        return graph
+
+    with mock.patch.object(concrete.graph, "as_graph_def", as_graph_def):
         yield
 
 

@@ -62,7 +62,7 @@ class Choosing:
         task = kind(fit.form, fit.classes, not labels, 1.0 if labels else spread(original[name]))
         held_against = {name: targets[name] if labels else original[name]}
         why = f"{AUTO if asked == AUTO else 'asked for'}: {fit.why}"
-        return self._budgeted(Yardstick(name, task, why, held_against, labels), original)
+        return self._budgeted(Yardstick(name, task, why, held_against, labels, random=self.dataset.random), original)
 
     def _seen(self, name: str, original: Samples, targets: Samples) -> Seen:
         few = slice(0, LOOKED_AT)

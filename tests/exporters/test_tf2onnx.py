@@ -50,6 +50,7 @@ CLOSED = (
     "preprocessing: Resizing lanczos3 down",
     "preprocessing: Resizing nearest down",
     "reduction: argmax",
+    "reduction: bincount",
     "reduction: median",
     "reduction: quantile",
     "signal and image: rfft",

@@ -79,7 +79,7 @@ class Median(keras.layers.Layer):
     """A layer that tf2onnx cannot convert."""
 
     def call(self, inputs: object) -> object:
-        return inputs - keras.ops.median(inputs, axis=-1, keepdims=True)
+        return keras.ops.multiply(2, inputs) - keras.ops.median(inputs, axis=-1, keepdims=True)
 
 
 def middling(image_shape: tuple[int, int, int], classes: int) -> keras.Model:

@@ -124,6 +124,11 @@ SIGNATURE = Signature(
             "'tensorflow'",
         ),
         (
+            "TypeError",
+            "<class 'keras.src.models.functional.Functional'> could not be deserialized properly. Please ensure",
+            "export: PyTorch's exporter cannot make a layer or model of your own again",
+        ),
+        (
             "ValueError",
             "\x1b[1mone\x1b[0m\n\ntwo\nthree\nfour",
             "export: PyTorch's exporter failed: ValueError\n  one\n  two\n  three",

@@ -112,7 +112,7 @@ def _train(folder: Path) -> None:
         test_samples=540,
     ).write(folder / "history.json")
     ModelRecord(
-        source="article-cnn",
+        origin="article-cnn",
         kind="function",
         sha256=None,
         file="train/model.keras",

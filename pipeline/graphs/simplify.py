@@ -11,6 +11,8 @@ import onnxslim
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from onnxslim.core.shape_inference.context import InferenceContext
 
+from pipeline.errors import BuildError, first_line
+
 BROADCASTING = frozenset({"Add", "Div", "Max", "Min", "Mul", "Sub"})
 """The elementwise operators in which a model's own constants turn up."""
 
@@ -22,10 +24,19 @@ def simplify(model: ModelProto) -> ModelProto:
     """Return the model simplified by onnxslim, its single numbers in the shape that ONNX Runtime is fast with.
 
     The results are the same bit for bit.
+
+    Raises:
+        BuildError: the graph is not right, in the words of onnxslim or of ONNX's shape inference.
     """
-    with _whole_numbers_only():
-        slim: ModelProto = onnxslim.slim(model)
-    return _shape_single_numbers(slim)
+    try:
+        with _whole_numbers_only():
+            slim: ModelProto = onnxslim.slim(model)
+        return _shape_single_numbers(slim)
+    except Exception as error:  # each has errors of its own, and raises Python's too
+        raise BuildError(
+            f"the graph cannot be simplified: {type(error).__name__}: {first_line(error)}",
+            "Please report this with the model.",
+        ) from error
 
 
 @contextmanager

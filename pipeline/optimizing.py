@@ -71,7 +71,7 @@ class Optimized:
         offered = serving.candidates(
             self.published,
             Wanted(batch=batch),
-            source=self.config.model.source,
+            modules=self.config.model.modules,
             threads=self.config.benchmark.threads,
         )
         with serving.opened(offered) as (served, session):

@@ -1,6 +1,6 @@
 """What passes between a model and whoever runs it: arrays by name, their shapes and types, the device they are on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -60,6 +60,11 @@ class TensorSpec:
     def __str__(self) -> str:
         sizes = ("?" if size is None else str(size) for size in self.shape)
         return f"{self.name} {self.dtype}[{', '.join(sizes)}]"
+
+
+def fixed_batch(inputs: Iterable[TensorSpec]) -> int | None:
+    """Return the size of the only batch that a model of these inputs takes; None where it takes any."""
+    return next((spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] is not None), None)
 
 
 @dataclass(frozen=True)

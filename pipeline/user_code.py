@@ -4,7 +4,7 @@ import hashlib
 import importlib
 import importlib.util
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +14,9 @@ from pipeline.errors import DataError
 
 IMPORT_PATH = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 """`package.module:function`."""
+
+SAVED_MODEL = "saved_model.pb"
+"""The file by which a folder is known to be a SavedModel."""
 
 
 def is_import_path(source: str) -> bool:
@@ -51,21 +54,19 @@ def import_function(path: str, key: str) -> Callable[..., Any]:
     except AttributeError as error:
         raise DataError(f"{key} = {path!r} cannot be imported: {error}", "Check the path, and PYTHONPATH.") from error
     if not callable(function):
-        raise DataError(f"{key} = {path!r} is a {type(function).__name__}, not a function")
+        raise DataError(f"{key} = {path!r} is a {type(function).__name__}, not a function", "Name a function.")
     result: Callable[..., Any] = function
     return result
 
 
-def register_layers(source: str) -> None:
-    """Import the module of a user's own model (`model.source`), which registers the layers that only it knows.
-
-    A source that is no import path names no function of a user's: there is nothing to register.
+def register_layers(modules: Iterable[str]) -> None:
+    """Import the modules that register the layers of a user's own model (`Model.modules` of the configuration).
 
     Raises:
-        DataError: it cannot be imported.
+        DataError: one cannot be imported.
     """
-    if is_import_path(source):
-        import_function(source, "model.source")
+    for module in modules:
+        import_module(module, "a module of model.source or model.imports")
 
 
 def source_digest(path: str) -> str:
@@ -74,11 +75,20 @@ def source_digest(path: str) -> str:
     Of any other source, the digest of the file, or of the files in the folder.
     """
     if not is_import_path(path):
-        return digests.of_path(Path(path))[:16] if Path(path).exists() else "not found"
+        return _digest_of_file(Path(path))
     try:
         spec = importlib.util.find_spec(path.partition(":")[0])
-    except ImportError:
+    except (Exception, SystemExit):  # whatever the package around the module raises, which is imported for this
         spec = None
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
         return "not found"
     return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16]
+
+
+def _digest_of_file(path: Path) -> str:
+    if path.is_dir() and not (path / SAVED_MODEL).is_file():
+        return "not found"  # no model, and perhaps a whole disk
+    try:
+        return digests.of_path(path)[:16] if path.exists() else "not found"
+    except OSError as error:
+        return f"not readable: {error}"  # as whoever loads it will say

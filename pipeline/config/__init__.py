@@ -89,8 +89,17 @@ class Model(Section):
     inputs: dict[str, str] = Field(
         {}, description='type and shape of each input, where the model does not tell: image = "uint8[?, 28, 28, 1]"'
     )
+    signature: str = Field(
+        "", description="which of a SavedModel's signatures; unset: serving_default, or the only one"
+    )
     trust: bool = Field(False, description="whether a SavedModel, which is a program, may be run")
     imports: Names = Field((), description="modules that register the model's own layers, as package.module")
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules that register the model's own layers: `imports`, and that of its function."""
+        module, colon, _ = self.source.partition(":")
+        return (*self.imports, module) if colon and self.kind == "function" else self.imports
 
     @property
     def kind(self) -> Literal["function", "keras", "saved_model", "onnx"]:

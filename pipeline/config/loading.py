@@ -4,7 +4,7 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -87,6 +87,10 @@ def _explain(detail: Any) -> str:
     if detail["type"] == "string_pattern_mismatch":
         built_in = f"'{ARTICLE_CNN}' or " if loc[0] == "model" else ""
         return f"{'.'.join(loc)} = {detail['input']!r}: must be {built_in}an import path like package.module:function"
-    key = ".".join(loc[:2])  # what follows names pydantic's branches, not the user's keys
+    field = known[loc[0]].model_fields.get(loc[1]) if loc[0] in known and len(loc) > 1 else None
+    if field is not None and get_origin(field.annotation) is dict:
+        key = ".".join(part for part in loc if part != "[key]")
+    else:
+        key = ".".join(loc[:2])  # what follows names pydantic's branches, not the user's keys
     shown = "" if len(loc) == 1 and isinstance(detail["input"], dict | BaseModel) else f" = {detail['input']!r}"
     return f"{key}{shown}: {detail['msg'].removeprefix('Value error, ')}"

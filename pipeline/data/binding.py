@@ -158,7 +158,8 @@ def _refuse_strangers(where: str, rows: Rows, output: str, classes: int) -> None
             raise DataError(
                 f"{where}: sample {which.start + at[0]} has the label {found[at]}, and the model's output {output} has "
                 f"{classes} classes, 0 to {classes - 1}",
-                "Number the classes from 0, or give a model with as many classes as the data.",
+                "Number the classes from 0, or give a model with as many classes as the data. Give numbers that are no "
+                "classes as floats.",
             )
 
 

@@ -5,7 +5,8 @@ Keras's own names are used: those given to `keras.Input` and to the layers that 
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,14 +14,25 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipeline.errors import ArtifactError, DataError
+from pipeline.errors import ArtifactError, DataError, InputError
+from pipeline.models import declaring, loading_errors
 from pipeline.tensors import Feed, Signature, TensorSpec
 
 Structure = Any
 """What Keras takes and returns: a tensor, or lists, tuples and dictionaries of tensors."""
 
-DECLARED = re.compile(r"^\s*(\w+)\s*\[([^\]]*)\]\s*$")
-DECLARE = "Say so with model.inputs, as --set 'model.inputs.image=\"uint8[?, 28, 28, 1]\"': ? is a dynamic axis."
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what TensorFlow raises of samples that a model cannot take into an InputError.
+
+    Raises:
+        InputError: in TensorFlow's words, as of a number of a class or a word beyond an Embedding's.
+    """
+    try:
+        yield
+    except (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError, ValueError) as error:
+        raise InputError(f"TensorFlow cannot run these samples: {loading_errors.words(error)}") from error
 
 
 class Serving(NamedTuple):
@@ -48,22 +60,6 @@ class Caller(NamedTuple):
         return keras.tree.pack_sequence_as(self.results, [targets[spec.name] for spec in self.outputs])
 
 
-def declared(text: str, name: str) -> tf.TensorSpec:
-    """Return what `model.inputs` says of an input, as `float32[?, 28, 28, 1]`.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    found = DECLARED.match(text)
-    sizes = [part.strip() for part in found[2].split(",") if part.strip()] if found else []
-    try:
-        assert found is not None
-        shape = [int(size) if size.isdigit() else None for size in sizes]
-        return tf.TensorSpec(shape, tf.as_dtype(found[1]), name=name)
-    except (AssertionError, TypeError) as error:
-        raise DataError(f"model.inputs.{name} = {text!r} is no type and shape", DECLARE) from error
-
-
 def caller(model: keras.Model, inputs: Mapping[str, str] | None = None) -> Caller:
     """Return how the model is called.
 
@@ -88,7 +84,8 @@ def caller(model: keras.Model, inputs: Mapping[str, str] | None = None) -> Calle
 
         results = model.outputs[0] if isinstance(model, keras.Sequential) else model._outputs_struct
         return Caller(specs, pack_alike, _outputs(model.outputs, _names(results, model.outputs), names), results)
-    specs = tuple(declared(text, name) for name, text in (inputs or {}).items()) or _built(model)
+    given = [declaring.declared(text, name) for name, text in (inputs or {}).items()]
+    specs = tuple(tf.TensorSpec(one.shape, one.dtype, name=one.name) for one in given) or _built(model)
     order = [spec.name for spec in specs]
     pack = _packer(model, order)
     symbolic = [keras.KerasTensor(spec.shape, spec.dtype.name, name=spec.name) for spec in specs]
@@ -96,7 +93,9 @@ def caller(model: keras.Model, inputs: Mapping[str, str] | None = None) -> Calle
         found = model.compute_output_spec(pack(symbolic)) if model.built else model(pack(symbolic))
     except Exception as error:  # whatever the user's own `call` raises
         raise DataError(
-            f"{model.name} cannot be called with {', '.join(map(str, specs))}: {type(error).__name__}: {error}", DECLARE
+            f"{model.name} cannot be called with {', '.join(str(spec_of(one, one.name)) for one in specs)}: "
+            f"{loading_errors.words(error)}",
+            f"{declaring.DECLARE} Or mend the model's call().",
         ) from error
     flat = keras.tree.flatten(found)
     return Caller(specs, pack, _outputs(flat, _paths(found), order), found)
@@ -223,6 +222,7 @@ def _built(model: keras.Model) -> tuple[tf.TensorSpec, ...]:
     shape = (model.get_build_config() or {}).get("input_shape") if model.built else None
     if not isinstance(shape, list | tuple) or not all(isinstance(size, int | None) for size in shape):
         raise DataError(
-            f"{model.name} is a subclassed model, {type(model).__name__}, that does not tell its inputs", DECLARE
+            f"{model.name} is a subclassed model, {type(model).__name__}, that does not tell its inputs",
+            declaring.DECLARE,
         )
     return (tf.TensorSpec((None, *shape[1:]), tf.float32, name="input"),)

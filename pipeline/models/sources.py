@@ -2,18 +2,30 @@
 
 import inspect
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from pipeline import models, user_code
 from pipeline.config import ARTICLE_CNN, Model
 from pipeline.errors import ArtifactError, DataError, PipelineError
+from pipeline.models import bombs, loading_errors
+from pipeline.tensors import Outputs
 
 RETURN = "It must return a keras.Model, built or trained."
+
+LEGACY = (".h5", ".hdf5")
+"""How the names of Keras 2's files end, and of the weights inside a `.keras` file."""
+
+TAKES = (
+    "model.source takes a .keras, .h5 or .onnx file, a SavedModel folder, or package.module:function "
+    "(docs/own-models.md)."
+)
 
 
 def find(options: Model, image_shape: Sequence[int | None], classes: int, *, compiled: bool) -> keras.Model:
@@ -28,8 +40,6 @@ def find(options: Model, image_shape: Sequence[int | None], classes: int, *, com
     Raises:
         DataError: there is no such function or file, or what it gives is no model.
     """
-    for module in options.imports:
-        user_code.import_module(module, "model.imports")
     if options.source == ARTICLE_CNN:
         height, width, channels = (*image_shape, 0, 0, 0)[:3]
         if len(image_shape) != 3 or not (height and width and channels):
@@ -41,9 +51,36 @@ def find(options: Model, image_shape: Sequence[int | None], classes: int, *, com
     if user_code.is_import_path(options.source):
         return _returned(options.source, image_shape, classes)
     try:
-        return read(Path(options.source), compiled=compiled)
+        model = read(Path(options.source), compiled=compiled)
     except ArtifactError as error:
         raise DataError(f"model.source: {error.message}", error.hint) from error
+    _refuse_quantised(model)
+    return model
+
+
+def check(options: Model) -> None:
+    """Look whether `model.source` can be what it is taken for: by its name, and whether it is there.
+
+    Raises:
+        DataError: it is an address, is not there, is a folder where a file belongs, or a file of another kind.
+    """
+    source, path = options.source, Path(options.source)
+    if options.kind == "function":
+        return
+    if "://" in source:
+        raise DataError(
+            f"model.source = {source!r} is an address on the network", "Download it first, and name the file."
+        )
+    if not path.exists():
+        raise DataError(f"model.source = {source!r} does not exist in {Path.cwd()}", TAKES)
+    if path.is_dir() and not (path / user_code.SAVED_MODEL).is_file():
+        raise DataError(f"model.source = {source!r} is a folder without {user_code.SAVED_MODEL}: no SavedModel", TAKES)
+    if path.name == user_code.SAVED_MODEL:
+        raise DataError(
+            f"model.source = {source!r} is a part of a SavedModel", f"Name its folder: model.source={path.parent}"
+        )
+    if path.is_file() and path.suffix not in (".keras", ".onnx", *LEGACY):
+        raise DataError(f"model.source = {source!r} is a file of a kind that cannot be read", TAKES)
 
 
 def _returned(source: str, image_shape: Sequence[int | None], classes: int) -> keras.Model:
@@ -60,6 +97,8 @@ def _returned(source: str, image_shape: Sequence[int | None], classes: int) -> k
         raise
     except (Exception, SystemExit) as error:  # whatever the user's own code raises
         raise DataError(f"model.source {source} raised {type(error).__name__}: {error}", RETURN) from error
+    if model is None:
+        raise DataError(f"model.source {source} returned nothing", RETURN)
     if not isinstance(model, keras.Model):
         raise DataError(f"model.source {source} returned a {type(model).__name__}, not a keras.Model", RETURN)
     if not model.built and not getattr(model, "inputs", None) and isinstance(model, keras.Sequential):
@@ -78,53 +117,48 @@ def read(path: Path, *, compiled: bool = False) -> keras.Model:
     """Load a `.keras` or a legacy `.h5` file in Keras's safe mode, which refuses files that would run code.
 
     Raises:
-        ArtifactError: the file is none, or would run code, or needs a layer that is not registered.
+        ArtifactError: the file is none, would run code or unpack to too much, or needs a layer that is not registered.
     """
-    if path.suffix in (".h5", ".hdf5"):
-        return _loaded(path, compiled)
+    try:
+        _look(path)
+        found = keras.saving.load_model(path, compile=compiled, safe_mode=True)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} cannot be loaded: there is no such file", loading_errors.AGAIN) from error
+    except DAMAGED as error:
+        raise loading_errors.explain(path, error) from error
+    except OUT_OF_MEMORY as error:
+        raise ArtifactError(
+            f"{path} describes a model that needs more memory than there is: {loading_errors.words(error)[:200]}",
+            "Use a machine with more memory, or a smaller model.",
+        ) from error
+    if not isinstance(found, keras.Model):
+        raise ArtifactError(f"{path} holds a {type(found).__name__}, not a keras.Model", loading_errors.AGAIN)
+    return found
+
+
+DAMAGED = (ValueError, TypeError, OSError, KeyError, AttributeError, ImportError, IndexError, RuntimeError)
+"""What Keras, h5py and zipfile raise of a file that is damaged."""
+
+OUT_OF_MEMORY = (MemoryError, tf.errors.ResourceExhaustedError)
+
+
+def _look(path: Path) -> None:
+    """Look at a file before Keras does: at what it declares, then at its checksums.
+
+    From Python 3.12 on, HDF5's way of reading a zip file's members passes over their checksums.
+    """
+    if path.suffix in LEGACY:
+        return bombs.refuse_hdf5(path, path)
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # from Python 3.12 on, HDF5's way of reading passes over zip's checksums
-        if damaged:
-            raise zipfile.BadZipFile(f"{damaged} does not have the checksum it was stored with")
-    except (OSError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"{path} cannot be loaded: {error}", _AGAIN) from error
-    return _loaded(path, compiled)
-
-
-_AGAIN = "Give a file that Keras saved: model.save('my.keras')."
-
-
-def _loaded(path: Path, compiled: bool) -> keras.Model:
-    try:
-        return keras.saving.load_model(path, compile=compiled, safe_mode=True)
-    except (ValueError, TypeError, OSError, KeyError, AttributeError, ImportError) as error:
-        reason = _first_lines(error)
-        if "unsafe" in reason or "arbitrary code" in reason or "safe_mode" in reason:
-            raise ArtifactError(
-                f"{path} would run arbitrary code when loaded, and is refused: {reason}",
-                "Replace Lambda layers by a keras.layers.Layer subclass registered with "
-                "@keras.saving.register_keras_serializable().",
-            ) from error
-        if any(words in reason.lower() for words in ("locate class", "unknown layer", "custom", "not be deserialized")):
-            raise ArtifactError(
-                f"{path} has a layer or model that Keras cannot make again: {reason}",
-                "Name the module that registers it with model.imports=my_package.my_layers, and give its class "
-                "@keras.saving.register_keras_serializable().",
-            ) from error
-        raise ArtifactError(f"{path} cannot be loaded: {reason}", _AGAIN) from error
-
-
-def _first_lines(error: Exception, limit: int = 400) -> str:
-    text: Any = error.args[0] if error.args else error
-    return " ".join(str(text).split())[:limit]
-
-
-def register(imports: Sequence[str], source: str) -> None:
-    """Import what registers a model's own layers: the modules of `model.imports`, and that of its function."""
-    for module in imports:
-        user_code.import_module(module, "model.imports")
-    user_code.register_layers(source)
+            bombs.refuse_zip(path, archive)
+            if damaged := archive.testzip():
+                raise ValueError(f"{damaged} does not have the checksum it was stored with")
+            for name in archive.namelist():
+                if name.endswith(LEGACY):
+                    bombs.refuse_hdf5(path, archive.open(name))
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:  # the last two: an unknown compression
+        raise ValueError(f"it is no .keras file, or damaged ({error})") from error
 
 
 def policy(model: keras.Model) -> str:
@@ -144,11 +178,7 @@ def in_fp32(model: keras.Model) -> keras.Model:
     trained = policy(model)
     if trained == "float32":
         return model
-    if any(kind in trained for kind in ("int8", "int4", "gptq", "awq", "float8")):
-        raise DataError(
-            f"{model.name} is quantised by Keras ({trained}), which does not carry over: TensorRT refuses its integers",
-            "Give the model as it was before model.quantize(); the precisions int8 and fp8 quantise it for TensorRT.",
-        )
+    _refuse_quantised(model)
     if not getattr(model, "inputs", None):
         for layer in model._flatten_layers():
             layer.dtype_policy = "float32"
@@ -157,6 +187,26 @@ def in_fp32(model: keras.Model) -> keras.Model:
     wide = keras.saving.deserialize_keras_object(config, safe_mode=True)
     wide.set_weights([np.asarray(one, np.float32) for one in model.get_weights()])
     return wide
+
+
+def refuse_nan(outputs: Outputs, where: str) -> None:
+    """Raise DataError where the original model's outputs are NaN: nothing could be held against them."""
+    for name, rows in outputs.items():
+        if rows.dtype.kind == "f" and (lost := np.isnan(rows).reshape(len(rows), -1).any(axis=1)).any():
+            raise DataError(
+                f"the model returns NaN in {name} {where}: for {lost.sum():,} of {len(rows):,} samples, first for "
+                f"sample {int(lost.argmax())}",
+                "Look at its weights, and at that sample for the root or logarithm of a negative number.",
+            )
+
+
+def _refuse_quantised(model: keras.Model) -> None:
+    trained = policy(model)
+    if any(kind in trained for kind in ("int8", "int4", "gptq", "awq", "float8")):
+        raise DataError(
+            f"{model.name} is quantised by Keras ({trained}), which does not carry over: TensorRT refuses its integers",
+            "Give the model as it was before model.quantize(); the precisions int8 and fp8 quantise it for TensorRT.",
+        )
 
 
 def _widened(config: Any) -> Any:

@@ -27,7 +27,8 @@ from pipeline.data import Dataset, Split, inspection
 from pipeline.errors import BuildError, DataError
 from pipeline.graphs import quantize
 from pipeline.judging.yardstick import Yardstick
-from pipeline.tensors import Array, Outputs
+from pipeline.runners import inference
+from pipeline.tensors import Array, Outputs, fixed_batch
 
 BINS = 2048
 """Bins of an activation's histogram. ONNX Runtime's own 128 leave its entropy method a single threshold to choose."""
@@ -189,8 +190,9 @@ def observe(model: ModelProto, samples: Split, batch: int = 32) -> dict[str, Act
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(watched.SerializeToString(), options, ["CPUExecutionProvider"])
     names = [name for name in seen if name not in fed]
-    for which in samples.slices(batch):
-        feed = samples.feed(which)
+    fixed = fixed_batch(graphs.inputs(model))
+    for which in samples.slices(fixed or batch):
+        feed = inference.filled(samples.feed(which), fixed or 1)
         found = {**feed, **(dict(zip(names, session.run(names, feed), strict=True)) if names else {})}
         for name, activation in seen.items():
             activation.add(found[name])

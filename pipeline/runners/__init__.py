@@ -3,7 +3,7 @@
 So what is timed is what was judged, and what is served is the fastest that passed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,6 @@ from pipeline.artifacts.model import ModelRecord
 from pipeline.artifacts.runner import BatchRange, Role, RunnerOptions, RunnerRecord
 from pipeline.artifacts.store import Published
 from pipeline.backends import LoadOptions, Session
-from pipeline.config import ARTICLE_CNN
 from pipeline.errors import BackendUnavailable
 from pipeline.precisions import Precision
 from pipeline.runners import tuning_record
@@ -31,15 +30,15 @@ EXACT = "onnxruntime"
 class Runner:
     """One way to run a published model: what artifacts record of it, and what it takes to open it here.
 
-    `path` is where the recorded file lies. `module` satisfies pipeline.backends.Backend. `source` is the import path of
-    the user's model, whose layers are registered before it is loaded. `unavailable` says why it cannot run here.
+    `path` is where the recorded file lies. `module` satisfies pipeline.backends.Backend. `modules` are imported before
+    it is loaded: they register the layers of the user's own. `unavailable` says why it cannot run here.
     """
 
     record: RunnerRecord
     path: Path
     device: DeviceKind
     module: str
-    source: str = ""
+    modules: tuple[str, ...] = ()
     unavailable: str = ""
 
     @property
@@ -65,7 +64,7 @@ class Runner:
         """
         if self.unavailable:
             raise BackendUnavailable(self.unavailable)
-        user_code.register_layers(self.source)
+        user_code.register_layers(self.modules)
         backend = backends.module(self.module)
         backend.probe(self.record.variant)
         model: Path | bytes = self.path
@@ -78,7 +77,7 @@ class Runner:
             yield session
 
 
-def runners(published: Published, purpose: Purpose, *, source: str, threads: int | None) -> list[Runner]:
+def runners(published: Published, purpose: Purpose, *, modules: Sequence[str], threads: int | None) -> list[Runner]:
     """Return every way to run what is published, for a purpose.
 
     `judge`: the exact runs, step by step from Keras on, then all that can be timed. `time`: the ways to run the
@@ -87,24 +86,24 @@ def runners(published: Published, purpose: Purpose, *, source: str, threads: int
     Args:
         published: of the stages train, export and engine.
         purpose: which of the lists.
-        source: the import path of the user's own model (`model.source`).
+        modules: those that register the layers of the user's own model (`Model.modules`).
         threads: CPU threads, `benchmark.threads`; None: as many as there are.
 
     Example:
         published = Store(Path("artifacts")).published()
-        for runner in runners(published, "time", source="article-cnn", threads=None):
+        for runner in runners(published, "time", modules=(), threads=None):
             print(runner.record.name, probed(runner).unavailable or "runs here")
     """
     threads = threads or environment.cpu_count()
     found = exported(published, threads)
     if purpose == "judge":
-        return [*exact(published, source), *found]
+        return [*exact(published, modules), *found]
     if purpose == "time":
-        return [*original(published, source, threads), *harness(published), *found]
-    return [*found, *exact(published, source)]
+        return [*original(published, modules, threads), *harness(published), *found]
+    return [*found, *exact(published, modules)]
 
 
-def original(published: Published, source: str, threads: int) -> list[Runner]:
+def original(published: Published, modules: Sequence[str], threads: int) -> list[Runner]:
     """Return every usual way to run the original model, by the backends that run it."""
     model = published.read(ModelRecord)
     options = RunnerOptions(threads=threads)
@@ -117,7 +116,7 @@ def original(published: Published, source: str, threads: int) -> list[Runner]:
     if model.kind != "saved_model":
         files = {"keras": model.file, "saved_model": "export/saved_model"}
     return [
-        _runner(_record("original", name, variant, "fp32", file, options), published, source=source)
+        _runner(_record("original", name, variant, "fp32", file, options), published, modules)
         for name in backends.names("original")
         for variant, kind in backends.get(name).VARIANTS.items()
         if (file := files.get(kind.consumes))
@@ -133,7 +132,7 @@ def harness(published: Published) -> list[Runner]:
     ]
 
 
-def exact(published: Published, source: str) -> list[Runner]:
+def exact(published: Published, modules: Sequence[str]) -> list[Runner]:
     """Return the steps from the original model to each typed graph, without anything that may change the arithmetic.
 
     Where a CPU lacks a precision's arithmetic it is emulated by rounding in FP32.
@@ -152,7 +151,7 @@ def exact(published: Published, source: str) -> list[Runner]:
         ],
     )
     found = [
-        _runner(_record("exact", backend, variant, "fp32", file, options, name), published, source=source)
+        _runner(_record("exact", backend, variant, "fp32", file, options, name), published, modules)
         for name, backend, variant, file in chain
     ]
     for engine in engine_records(published):
@@ -261,7 +260,7 @@ def _record(
     )
 
 
-def _runner(record: RunnerRecord, published: Published, source: str = "") -> Runner:
+def _runner(record: RunnerRecord, published: Published, modules: Sequence[str] = ()) -> Runner:
     """Return the runner of a published file or folder of the stages train and export."""
     folder = record.file.endswith("saved_model")
     path = published.root / record.file if folder else published.path(record.file)
@@ -272,7 +271,7 @@ def _runner(record: RunnerRecord, published: Published, source: str = "") -> Run
         path,
         device,
         _module(record.backend),
-        "" if source == ARTICLE_CNN else source,
+        tuple(modules),
     )
 
 

@@ -16,15 +16,17 @@ from pipeline.backends import LoadOptions, Session
 from pipeline.data import Split
 from pipeline.errors import DataError
 from pipeline.precisions import Precision
-from pipeline.tensors import Array, Feed, Outputs
+from pipeline.tensors import Array, Feed, Outputs, fixed_batch
 
 ANY_BATCH = (1, sys.maxsize)
 IN_MEMORY_BYTES = 1 << 28
 """Outputs larger than this are kept in a file."""
 
 
-def limits(record: RunnerRecord) -> tuple[int, int]:
-    """Return the smallest and the largest batch that a runner takes."""
+def limits(record: RunnerRecord, session: Session | None = None) -> tuple[int, int]:
+    """Return the smallest and the largest batch that a runner takes; a session tells it of a model with a fixed one."""
+    if session is not None and (fixed := fixed_batch(session.inputs)):
+        return fixed, fixed
     return (record.batches.smallest, record.batches.largest) if record.batches else ANY_BATCH
 
 
@@ -41,10 +43,13 @@ def loaded(typed: onnx.ModelProto, precision: Precision) -> Iterator[Session]:
 def infer(session: Session, split: Split, batch: int, limits: tuple[int, int] = ANY_BATCH) -> Outputs:
     """Return the outputs [samples, …] of all samples by name, inferred in batches within the limits.
 
+    A model whose batch is fixed is given batches of that size.
+
     Raises:
         DataError: there is no sample, or an output does not have one row for each.
     """
-    smallest, largest = limits
+    fixed = fixed_batch(session.inputs)
+    smallest, largest = (fixed, fixed) if fixed else limits
     batch = min(max(batch, smallest), largest)
     found: Outputs = {}
     for which in split.slices(batch):

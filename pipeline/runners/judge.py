@@ -186,7 +186,7 @@ def _batch_invariance(session: Session, record: RunnerRecord, criteria: Criteria
     A batch larger than the split is filled with its own samples, over again.
     """
     count = min(BATCH_SAMPLES, len(criteria.samples))
-    smallest, largest = inference.limits(record)
+    smallest, largest = inference.limits(record, session)
     wanted = {*criteria.batch_sizes, *(criteria.timed_batch_sizes if record.role == "exported" else ())}
     sizes = [size for size in sorted(wanted) if smallest <= size <= largest] or [smallest]
     results = []

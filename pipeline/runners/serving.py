@@ -52,7 +52,7 @@ def check(wanted: Wanted) -> None:
         raise ConfigError(f"backend {wanted.backend} runs fp32, not {wanted.precision}", "Choose onnxruntime.")
 
 
-def candidates(published: Published, wanted: Wanted, *, source: str, threads: int | None) -> list[Served]:
+def candidates(published: Published, wanted: Wanted, *, modules: Sequence[str], threads: int | None) -> list[Served]:
     """Return the runners that may answer, the preferred one first.
 
     Where neither backend nor precision is named, only runners that passed or were not validated are offered.
@@ -61,18 +61,18 @@ def candidates(published: Published, wanted: Wanted, *, source: str, threads: in
         ConfigError: there is no such backend or precision.
 
     Example:
-        offered = candidates(published, Wanted(batch=64, goal="throughput"), source="article-cnn", threads=None)
+        offered = candidates(published, Wanted(batch=64, goal="throughput"), modules=(), threads=None)
         with opened(offered) as (served, session):
             print(served)  # its name, why it was taken, and how validation judged it
             outputs = session.run({models.INPUT: images})
     """
     check(wanted)
     if wanted.backend in backends.names("original"):
-        every = original(published, source, threads or environment.cpu_count())
+        every = original(published, modules, threads or environment.cpu_count())
         return [
             Served(one, "asked for by name", "the original model") for one in every if one.record.variant == "function"
         ]
-    found = runners(published, "serve", source=source, threads=threads)
+    found = runners(published, "serve", modules=modules, threads=threads)
     parity = published.read_if_there(ParityReport)
     offered = [Served(one, why, _verdict(parity, one)) for one, why in _in_order(found, published, wanted)]
     if wanted.backend == wanted.precision == AUTO:

@@ -22,6 +22,7 @@ from pipeline.quantization.engines import Flavour, Made
 from pipeline.quantization.typed_graphs import Rewriter
 from pipeline.runners import inference, of_precision, probed, tuning_record
 from pipeline.tables import engines as engine_tables
+from pipeline.tensors import fixed_batch
 from pipeline.workflow.context import Context, Outcome
 
 TIMED_S = 1.0
@@ -30,7 +31,7 @@ TIMED_S = 1.0
 
 def run(context: Context) -> Outcome:
     """Publish `<precision>/model.onnx`, `model.engine`, `engine.json` and `tuning.json`, and `selection.json`."""
-    options = context.config.engine
+    options = _options(context)
     flavour = _flavour(options)
     if flavour.name:
         context.say(f"flavour: {flavour.name} {build.installed_version(flavour.name)}{_targets(options, flavour.name)}")
@@ -61,6 +62,15 @@ def run(context: Context) -> Outcome:
             "The others are published. Leave a precision out with --set engine.precisions=…, or change the model.",
         )
     )
+
+
+def _options(context: Context) -> Engine:
+    """Return the section `engine`, with the only batch of a model that takes no other."""
+    options, fixed = context.config.engine, fixed_batch(context.published.read(ModelRecord).signature.inputs)
+    if fixed is None:
+        return options
+    context.say(f"the model takes batches of {fixed} alone: so do its engines")
+    return options.model_copy(update=dict.fromkeys(("batch_min", "batch_opt", "batch_max"), fixed))
 
 
 def _ranges(context: Context) -> Ranges:
@@ -179,7 +189,7 @@ def _select(context: Context, rewriter: Rewriter, made: list[Made]) -> BuildErro
             )
             for one in made
         ]
-        basis = f"median latency in µs on {environment.gpus()[0].name}, batch {context.config.engine.batch_opt}"
+        basis = f"median latency in µs on {environment.gpus()[0].name}, batch {made[0].record.profile.opt}"
     validation = rewriter.dataset.validation
     on = SelectedOn(name=rewriter.dataset.name, split="validation", samples=len(validation))
     chosen = selection.select(candidates, basis, on, tuple(one.record for one in rewriter.yardsticks))
@@ -194,7 +204,7 @@ def _select(context: Context, rewriter: Rewriter, made: list[Made]) -> BuildErro
 def _latency_us(context: Context, rewriter: Rewriter, record: EngineRecord) -> float:
     """Return the median of an engine's inference, inputs resident on the GPU. No engine has been run on one yet."""
     validation = rewriter.dataset.validation
-    feed = validation.feed(np.resize(np.arange(len(validation)), context.config.engine.batch_opt))
+    feed = validation.feed(np.resize(np.arange(len(validation)), record.profile.opt))
     every = of_precision(record, context.output / record.precision, None, None)
     engine = next(runner for runner in every if runner.record.file.endswith("model.engine"))
     with engine.open() as session:

@@ -5,17 +5,17 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from pipeline import backends, conversion, data, exporters, graphs
+from pipeline import backends, conversion, data, exporters, graphs, user_code
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.export import Compared, ExportedFile, ExportRecord, NotTaken
 from pipeline.artifacts.model import ModelRecord
 from pipeline.backends import LoadOptions
 from pipeline.data import sizes
-from pipeline.errors import BuildError, first_line
+from pipeline.errors import BuildError, DataError, InputError, first_line
 from pipeline.exporters import Exportable, Exporter, Made
 from pipeline.graphs import keras_layers
 from pipeline.models import calling, sources
-from pipeline.tensors import Array, Feed, Outputs, Tolerance
+from pipeline.tensors import Array, Feed, Outputs, Tolerance, fixed_batch
 from pipeline.workflow.context import Context, Outcome
 
 BATCHES = (8, 3)
@@ -34,15 +34,17 @@ def run(context: Context) -> Outcome:
     """Publish the file of each exporter: `model.onnx`, and of a Keras model `saved_model/`."""
     published, config = context.published, context.config
     record = published.read(ModelRecord)
-    sources.register(config.model.imports, config.model.source)
+    user_code.register_layers(config.model.modules)
     model = _exportable(context, record)
     candidates = exporters.by_file(record.kind, config.export.exporter)
     dataset = published.read(DatasetRecord)
     test = data.reload(dataset, record.signature, config.data).test
-    feeds = {f"batches of {size}": test.feed(np.resize(np.arange(len(test)), size)) for size in BATCHES}
+    fixed = fixed_batch(record.signature.inputs)
+    batches = (fixed,) if fixed else BATCHES
+    feeds = {f"batches of {size}": test.feed(np.resize(np.arange(len(test)), size)) for size in batches}
     ranges = sizes.ranges(record.signature, dataset, config.engine.ranges)
-    feeds |= dict(sizes.at_the_ends(test.feed(slice(0, BATCHES[-1])), ranges))
-    expected = {what: _expected(model, feed) for what, feed in feeds.items()}
+    feeds |= dict(sizes.at_the_ends(test.feed(np.arange(batches[-1]) % len(test)), ranges))
+    expected = {what: _expected(model, feed, what) for what, feed in feeds.items()}
 
     def check(exporter: Exporter) -> tuple[Compared, ...]:
         path, (backend, options) = context.output / exporter.FILE, CHECKED_BY[exporter.ARTIFACT]
@@ -88,8 +90,25 @@ def _exportable(context: Context, record: ModelRecord) -> Exportable:
     return Exportable(record.name, record.kind, path, signature, calling.serving(model), model, layers)
 
 
-def _expected(model: Exportable, feed: Feed) -> Outputs:
-    """Return the original's outputs, in FP32."""
+def _expected(model: Exportable, feed: Feed, what: str) -> Outputs:
+    """Return the original's outputs, in FP32.
+
+    Raises:
+        DataError: it cannot run on these inputs, or returns NaN for them.
+    """
+    try:
+        found = _run(model, feed)
+    except InputError as error:
+        taken = ", ".join(f"{name} {list(rows.shape)}" for name, rows in feed.items())
+        raise DataError(
+            f"the model cannot run at {what}, {taken}: {error.message}",
+            "Set engine.ranges to sizes that the model takes.",
+        ) from error
+    sources.refuse_nan(found, f"at {what}")
+    return found
+
+
+def _run(model: Exportable, feed: Feed) -> Outputs:
     if model.serving is None:
         with backends.get("onnxruntime").load(model.path, LoadOptions("cpu", exact=True)) as session:
             return {name: rows.copy() for name, rows in session.run(feed).items()}
@@ -97,7 +116,8 @@ def _expected(model: Exportable, feed: Feed) -> Outputs:
     tf.config.experimental.enable_tensor_float_32_execution(False)
     # Traced, as Keras itself predicts: eagerly, some layers give another type.
     infer = tf.function(model.serving.function, input_signature=model.serving.signature)
-    found = infer(*(tf.constant(feed[spec.name]) for spec in model.serving.signature))
+    with calling.refusals():
+        found = infer(*(tf.constant(feed[spec.name]) for spec in model.serving.signature))
     return {name: one.numpy() for name, one in found.items()}
 
 

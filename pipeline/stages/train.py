@@ -9,23 +9,19 @@ import keras
 import tensorflow as tf
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from pipeline import backends, data, digests, environment
+from pipeline import data, digests, environment, user_code
 from pipeline.artifacts.dataset import DatasetRecord
-from pipeline.artifacts.history import TestMetric, TrainingHistory
+from pipeline.artifacts.history import TrainingHistory
 from pipeline.artifacts.manifest import DatasetSummary
 from pipeline.artifacts.model import ModelRecord
 from pipeline.artifacts.tensor import TensorRecord
-from pipeline.backends import LoadOptions
 from pipeline.config import Model, Train
-from pipeline.data import Dataset, Split
-from pipeline.errors import ConfigError, DataError
+from pipeline.data import Dataset
+from pipeline.errors import DataError
 from pipeline.graphs import keras_layers
-from pipeline.judging.choosing import Choosing
-from pipeline.judging.yardstick import Yardstick
-from pipeline.models import calling, sources
-from pipeline.runners import inference
-from pipeline.tensors import CPU, FIRST_GPU, Outputs, Signature
-from pipeline.training import adoption, compiling, feeding
+from pipeline.models import calling, declaring, sources
+from pipeline.tensors import CPU, FIRST_GPU, Signature
+from pipeline.training import adoption, compiling, feeding, testing
 from pipeline.workflow.context import Context, Outcome
 
 ARTICLE_EPOCHS = 5
@@ -36,11 +32,19 @@ MIN_STEPS = 1_000
 def run(context: Context) -> Outcome:
     """Publish the original model, `model.json`, `history.json` and `dataset.json`."""
     config = context.config
+    sources.check(config.model)
     dataset = data.load(config.data)
     epochs = _epochs(config.train, dataset, config.model)
     device = _device(context, epochs)
     keras.utils.set_random_seed(config.train.seed)
+    if (
+        config.model.kind == "saved_model"
+        and config.model.trust
+        and (reaching := adoption.reaching_out(Path(config.model.source)))
+    ):
+        context.warn(f"{config.model.source} has operators that reach beyond the model: {', '.join(reaching)}")
     prepared = _prepare(config.model, dataset, context.output, compiled=epochs > 0)
+    declaring.check(config.model.inputs, prepared.record.signature)
     dataset = data.bind(dataset, prepared.record.signature)
     record = dataset.record()
     _say_data(context, record)
@@ -53,7 +57,7 @@ def run(context: Context) -> Outcome:
     if prepared.model is not None:
         prepared.model.save(context.output / "model.keras")
     published = context.output / prepared.record.file.partition("/")[2]
-    tested = _tested(context, published, prepared.record, dataset.test, record)
+    tested = testing.test(context, published, prepared.record, dataset.test, record)
 
     context.write(record)
     context.write(prepared.record.model_copy(update={"trained_epochs": epochs}))
@@ -88,6 +92,8 @@ class Prepared(NamedTuple):
 def _prepare(options: Model, dataset: Dataset, output: Path, *, compiled: bool) -> Prepared:
     """Find the configured model; what is no Keras model is published as it is."""
     kind = options.kind
+    for module in options.imports:
+        user_code.import_module(module, "model.imports")
     if kind in ("saved_model", "onnx"):
         if compiled:
             raise DataError(
@@ -121,50 +127,6 @@ def _record(
         inputs=tuple(map(TensorRecord.of, signature.inputs)),
         outputs=tuple(map(TensorRecord.of, signature.outputs)),
         layers=(),
-    )
-
-
-ORIGINAL = {
-    "function": ("tensorflow", "call"),
-    "keras": ("tensorflow", "call"),
-    "saved_model": ("tensorflow", "saved_model"),
-    "onnx": ("onnxruntime", "cpu"),
-}
-"""The backend and the variant that run each kind of original exactly."""
-
-
-def _tested(
-    context: Context, path: Path, record: ModelRecord, test: Split, dataset: DatasetRecord
-) -> tuple[TestMetric, ...]:
-    """Return how good the published file is on the test split, by each output that has labels, and say so.
-
-    A model that only this process can load is found now, not by the next stage.
-    """
-    backend, variant = ORIGINAL[record.kind]
-    with backends.get(backend).load(path, LoadOptions(variant, exact=True)) as session:
-        found = inference.infer(session, test, 256)
-    try:
-        yardsticks = Choosing(dataset, context.config.validate_.task).yardsticks(found, test.targets)
-    except ConfigError as error:  # what is trained is right all the same; validation stops at it
-        context.warn(f"how good the model is cannot be told: {error.message}")
-        return ()
-    tested = tuple(_metric(one, found) for one in yardsticks if one.labels)
-    for one in tested:
-        of = f" of {one.output}" if len(found) > 1 and one.output else ""
-        value = "no number" if one.value is None else f"{one.value:.4f}"
-        context.say(f"test {one.metric}{of} {value} on {len(test):,} samples of {dataset.name}")
-    if not tested:
-        context.say("there are no labels: how good the model is cannot be told, only whether it stays the same")
-    return tested
-
-
-def _metric(yardstick: Yardstick, found: Outputs) -> TestMetric:
-    known, value = yardstick.record, yardstick.value(found)
-    return TestMetric(
-        output=known.output,
-        task=known.task,
-        metric=known.metric,
-        value=value if math.isfinite(value) else None,
     )
 
 

@@ -4,26 +4,37 @@ A SavedModel is a program: it can read and write files. One is run only where th
 """
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import onnx
 import tensorflow as tf
 from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-from pipeline import graphs
+from pipeline import backends, graphs
+from pipeline.backends import LoadOptions
 from pipeline.config import Model
-from pipeline.errors import BuildError, DataError
+from pipeline.errors import BackendUnavailable, BuildError, DataError
 from pipeline.models import calling
 from pipeline.tensors import Signature, TensorSpec
 
-REACHING_OUT = frozenset(
-    {"ReadFile", "WriteFile", "MatchingFiles", "PyFunc", "PyFuncStateless", "EagerPyFunc", "PrintV2", "Save", "Restore"}
-    | {"TextLineReaderV2", "FixedLengthRecordReaderV2", "WholeFileReaderV2", "TFRecordReaderV2", "LMDBReader"}
-    | {"TextLineDataset", "TFRecordDataset", "FixedLengthRecordDatasetV2", "DeleteFile", "RemoteCall"}
+REACHING_OUT = re.compile(
+    "File|PyFunc|Reader|Record|Dataset|Summary|Print|Save|Restore|Checkpoint|Remote|Rpc|Debug|Sql"
 )
-"""Operators that touch files, run Python or speak to other machines; those that load the variables are not counted."""
+"""In the names of operators that touch files, run Python or speak to other machines."""
+
+OF_EVERY_ONE = frozenset({"SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename", "ShardedFilespec"})
+"""Those by which every SavedModel saves and loads its variables."""
+
+AGAIN = "Give a folder that tf.saved_model.save, or Keras's model.export, wrote."
+
+OTHER_OPERATORS = "Export it anew, with operators and an operator set of ONNX's own that ONNX Runtime has."
+
+DEFAULT = "serving_default"
+"""The signature that is taken where there are several."""
 
 EXTERNAL_LIMIT = 2**31
 
@@ -41,18 +52,17 @@ def saved_model(options: Model, output: Path) -> Adopted:
     """Publish a SavedModel, rewritten with one signature, `serving_default`, whose tensors have names.
 
     Raises:
-        DataError: it is not trusted, it is none, or it has no signature or several.
+        DataError: it is not trusted, it is none, or none of its signatures is the one to take.
     """
     path = Path(options.source)
-    found = operators(path)
-    reaching = sorted(found & REACHING_OUT)
+    reaching = reaching_out(path)
     if not options.trust:
         named = f"; it has operators that reach beyond the model: {', '.join(reaching)}" if reaching else ""
         raise DataError(
             f"model.source {path} is a SavedModel, which is a program that can read and write files{named}",
             "If you trust where it comes from: model.trust=true.",
         )
-    function, owner = _signature(path)
+    function, owner = _signature(path, options.signature)
     names = [spec.name for spec in _inputs(function)]
     outputs = dict(function.structured_outputs)
     signature = Signature(
@@ -77,31 +87,27 @@ def saved_model(options: Model, output: Path) -> Adopted:
     return Adopted("train/saved_model", path.name, parameters, signature)
 
 
-def operators(path: Path) -> set[str]:
-    """Return the operators of a SavedModel, read without running it.
+def reaching_out(path: Path) -> list[str]:
+    """Return the operators of a SavedModel that touch files, run Python or speak to others; it is read, not run.
 
     Raises:
         DataError: the folder is no SavedModel.
     """
     found: set[str] = set()
     for meta in _read(path).meta_graphs:
-        # Saving and loading the variables is every SavedModel's own business.
-        own = {"SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename", "ShardedFilespec"}
         every: Iterable[Any] = [meta.graph_def.node, *(one.node_def for one in meta.graph_def.library.function)]
-        found |= {node.op for nodes in every for node in nodes} - own
-    return found
+        found |= {node.op for nodes in every for node in nodes}
+    return sorted(one for one in found - OF_EVERY_ONE if REACHING_OUT.search(one))
 
 
 def _read(path: Path) -> Any:
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-
-    file, proto = path / "saved_model.pb", SavedModel()
+    proto = SavedModel()
     try:
-        proto.ParseFromString(file.read_bytes())
+        proto.ParseFromString((path / "saved_model.pb").read_bytes())
     except (OSError, DecodeError) as error:
-        raise DataError(
-            f"model.source {path} is no SavedModel: {error}", "Give a folder that holds saved_model.pb."
-        ) from error
+        raise DataError(f"model.source {path} is no SavedModel: {error}", AGAIN) from error
+    if not proto.meta_graphs:
+        raise DataError(f"model.source {path} is no SavedModel: its saved_model.pb holds no graph", AGAIN)
     return proto
 
 
@@ -114,7 +120,7 @@ def declared_signature(path: Path) -> Signature:
     known = {key: one for meta in _read(path).meta_graphs for key, one in meta.signature_def.items() if one.inputs}
     if not known:
         raise DataError(f"model.source {path} has no signature", "Save it with signatures=….")
-    chosen = known.get("serving_default") or next(iter(known.values()))
+    chosen = known.get(DEFAULT) or next(iter(known.values()))
 
     def specs(infos: Any) -> tuple[TensorSpec, ...]:
         return tuple(
@@ -127,23 +133,34 @@ def declared_signature(path: Path) -> Signature:
     return Signature(specs(chosen.inputs), specs(chosen.outputs))
 
 
-def _signature(path: Path) -> tuple[Any, Any]:
-    """Return the only signature of a SavedModel as a function, and what keeps its variables alive."""
+def _signature(path: Path, asked: str) -> tuple[Any, Any]:
+    """Return a signature of a SavedModel as a function, and what keeps its variables alive."""
     try:
         loaded = tf.saved_model.load(str(path))
     except Exception:  # a Keras 2 optimizer inside, among others: TensorFlow 1's loader reads the graph alone
         try:
             loaded = tf.compat.v1.saved_model.load_v2(str(path), tags=["serve"])
         except Exception as error:
-            return _from_graph(path, error)
+            return _from_graph(path, asked, error)
     signatures = dict(loaded.signatures)
-    name = "serving_default" if "serving_default" in signatures else next(iter(signatures), None)
-    if name is None:
+    return signatures[_chosen(path, list(signatures), asked)], loaded
+
+
+def _chosen(path: Path, names: Sequence[str], asked: str) -> str:
+    """Return the signature to take: the one asked for, else `serving_default`, else the only one."""
+    if not names:
         raise DataError(f"model.source {path} has no signature", "Save it with signatures=….")
-    return signatures[name], loaded
+    if asked and asked not in names:
+        raise DataError(f"model.signature = {asked!r}, and {path} has {', '.join(names)}", "Name one of them.")
+    if asked or DEFAULT in names or len(names) == 1:
+        return asked or (DEFAULT if DEFAULT in names else names[0])
+    raise DataError(
+        f"model.source {path} has {len(names)} signatures, {', '.join(names)}, and none is {DEFAULT}",
+        f"Name the one to take, as model.signature={names[0]}.",
+    )
 
 
-def _from_graph(path: Path, error: Exception) -> tuple[Any, Any]:
+def _from_graph(path: Path, asked: str, error: Exception) -> tuple[Any, Any]:
     """Return the signature of a SavedModel that only TensorFlow 1's loader reads, its variables as constants."""
     graph = tf.Graph()
     try:
@@ -151,9 +168,11 @@ def _from_graph(path: Path, error: Exception) -> tuple[Any, Any]:
             meta = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(path))
             known = dict(meta.signature_def)
             known.pop("__saved_model_init_op", None)
-            chosen = known.get("serving_default") or next(iter(known.values()))
+            chosen = known[_chosen(path, list(known), asked)]
             names = [tensor.name.split(":")[0] for tensor in chosen.outputs.values()]
             frozen = tf.compat.v1.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), names)
+    except DataError:
+        raise
     except Exception as second:
         raise DataError(
             f"model.source {path} cannot be loaded: {error}; nor by TensorFlow 1's loader: {second}",
@@ -192,30 +211,37 @@ def onnx_file(options: Model, output: Path) -> Adopted:
     """Publish an ONNX file, whose weights in other files come into it.
 
     Raises:
-        DataError: it is none, its weights lie outside its folder, or it is not in FP32.
+        DataError: it is none, its weights lie outside its folder, it is not in FP32, or ONNX Runtime, which runs the
+            original, does not know an operator.
     """
     path = Path(options.source)
     try:
         model = onnx.load(path)
-    except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
+    except DecodeError as error:
         raise DataError(
-            f"model.source {path} is no readable ONNX model: {error}",
-            "Its external data, if it has any, must lie in the same folder.",
+            f"model.source {path} is no ONNX model, or damaged: {error}", "Give a file that an ONNX exporter wrote."
         ) from error
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise DataError(
+            f"model.source {path} cannot be read: {error}",
+            "Its external data, if it has any, must lie in the same folder: no link, and no path that leads elsewhere.",
+        ) from error
+    if model.ByteSize() >= EXTERNAL_LIMIT:
+        raise DataError(f"model.source {path} is larger than 2 GB", "Such models are not supported yet.")
     try:
-        graphs.check(model, str(path))
+        graphs.check(model, f"model.source {path}")
+        with backends.get("onnxruntime").load(model.SerializeToString(), LoadOptions("cpu", exact=True)):
+            pass
     except BuildError as error:
-        raise DataError(f"model.source: {error.message}", "Export it anew.") from error
+        raise DataError(" ".join(error.message.split()), OTHER_OPERATORS) from error
+    except BackendUnavailable as error:
+        raise DataError(f"model.source {path}: {' '.join(error.message.split())}", OTHER_OPERATORS) from error
     if narrow := graphs.narrowed_by(model):
         raise DataError(
             f"model.source {path} is not in FP32: it has {', '.join(narrow)}",
             "Give the FP32 model: the precisions are made from it.",
         )
     signature = Signature(graphs.inputs(model), graphs.outputs(model))
-    target = output / "model.onnx"
-    if model.ByteSize() < EXTERNAL_LIMIT:
-        onnx.save(model, target)
-    else:
-        raise DataError(f"model.source {path} is larger than 2 GB", "Such models are not supported yet.")
+    onnx.save(model, output / "model.onnx")
     parameters = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
     return Adopted("train/model.onnx", model.graph.name or path.stem, parameters, signature)

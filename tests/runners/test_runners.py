@@ -14,7 +14,6 @@ from pipeline.artifacts.parity import ParityReport
 from pipeline.artifacts.results import BenchmarkResults
 from pipeline.artifacts.runner import BatchRange, RunnerOptions, Step
 from pipeline.artifacts.store import Published, Store
-from pipeline.config import ARTICLE_CNN
 from pipeline.errors import ArtifactError, BackendUnavailable
 from pipeline.runners import Purpose, Runner, tuning_record
 
@@ -22,7 +21,7 @@ STEPS = (Step(batch=8, chunk=4),)
 
 
 def listed(published: Published, purpose: Purpose = "time", threads: int | None = 2) -> dict[str, Runner]:
-    found = runners.runners(published, purpose, source=ARTICLE_CNN, threads=threads)
+    found = runners.runners(published, purpose, modules=(), threads=threads)
     by_name = {one.record.name: one for one in found}
     assert len(by_name) == len(found), "a name is one runner's"
     return by_name

@@ -17,7 +17,6 @@ from pipeline.artifacts.parity import ParityReport, Verdict
 from pipeline.artifacts.recommendation import Goal, Recommendation
 from pipeline.artifacts.selection import SelectedOn, Selection
 from pipeline.artifacts.store import Store
-from pipeline.config import ARTICLE_CNN
 from pipeline.errors import BackendUnavailable, ConfigError
 from pipeline.runners import serving
 from pipeline.runners.serving import NOT_VALIDATED, PASSED, Served, Wanted
@@ -33,7 +32,7 @@ def root(copy: Path) -> Path:
 
 def offered(root: Path, wanted: Wanted | None = None) -> list[Served]:
     published = Store(root).published()
-    return serving.candidates(published, wanted or Wanted(), source=ARTICLE_CNN, threads=None)
+    return serving.candidates(published, wanted or Wanted(), modules=(), threads=None)
 
 
 def names(found: list[Served]) -> list[str]:
@@ -118,7 +117,7 @@ def test_the_choice_is_that_of_the_batch_and_the_goal_asked_for(root: Path) -> N
 def test_a_recommendation_of_another_runner_than_is_here_now_is_not_said_to_be_one(root: Path) -> None:
     """The same name with other options: tuned anew, or with another number of threads."""
     recommend(root, ["openvino cpu fp32", FP32])
-    other = serving.candidates(Store(root).published(), Wanted(), source=ARTICLE_CNN, threads=1)
+    other = serving.candidates(Store(root).published(), Wanted(), modules=(), threads=1)
     (openvino,) = [one for one in other if one.runner.record.name == "openvino cpu fp32"]
     assert openvino.why == "rank 1 of 2 by latency at batch 1"
     assert openvino.verdict == NOT_VALIDATED

@@ -39,11 +39,16 @@ class TensorFlowSession(Closable):
         self._owner = owner  # a SavedModel's signature does not keep its variables alive
 
     def run(self, feed: Feed) -> Outputs:
-        """Infer from host arrays to host arrays."""
+        """Infer from host arrays to host arrays.
+
+        Raises:
+            InputError: the model cannot take these samples.
+        """
         self.check_open()
-        if self._predict is not None:
-            return self._predict(feed)
-        found = self._infer(*(tf.constant(feed[name]) for name in self._names))
+        with calling.refusals():
+            if self._predict is not None:
+                return self._predict(feed)
+            found = self._infer(*(tf.constant(feed[name]) for name in self._names))
         return {name: one.numpy() for name, one in found.items()}  # on a CPU views of the results, kept alive by them
 
     def bind(self, feed: Feed) -> Bound:

@@ -16,9 +16,9 @@ SOUNDS = ("silence", "tone", "rising", "falling", "two tones")
 def build() -> keras.Model:
     """Return a network that takes the wave itself, [samples, RATE / 2]."""
     wave = keras.Input((RATE // 2,), name="wave")
-    x = layers.MelSpectrogram(fft_length=256, sequence_stride=128, sampling_rate=RATE, num_mel_bins=32, max_freq=4000)(
-        wave
-    )
+    x = layers.MelSpectrogram(
+        fft_length=256, sequence_stride=128, sampling_rate=RATE, num_mel_bins=32, max_freq=4000, name="spectrogram"
+    )(wave)
     x = layers.Rescaling(1 / 40)(x)  # decibels, 0 to -80 or so
     x = layers.Reshape((*x.shape[1:], 1))(x)
     for filters in (8, 16):

@@ -64,4 +64,6 @@ def test_an_example_goes_through_the_stages(name: str, tmp_path: Path, monkeypat
     if name in THROUGH:
         page = (config.artifacts / "report/report.md").read_text(encoding="utf-8")
         assert all(one["metric"] in page for one in tested)
+        classified = any(one["task"] == "classification" for one in tested)
+        assert ("McNemar" in page) == classified, "numbers are not right or wrong"
         assert "image" not in page or name == "two_by_two"

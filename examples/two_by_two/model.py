@@ -14,7 +14,7 @@ def build() -> keras.Model:
     """Return a network that takes `image` and `factor`, and returns `digit` and `product`."""
     image = keras.Input((8, 8, 1), dtype="uint8", name="image")
     factor = keras.Input((1,), name="factor")
-    x = layers.Rescaling(1 / 16)(image)
+    x = layers.Rescaling(1 / 255)(image)
     x = layers.Conv2D(16, 3, padding="same", activation="relu")(x)
     x = layers.MaxPooling2D()(x)
     x = layers.Conv2D(32, 3, padding="same", activation="relu")(x)
@@ -31,7 +31,7 @@ def main(epochs: int = 25) -> None:
     random = np.random.default_rng(0)
     digits = load_digits()
     order = random.permutation(len(digits.images))
-    images, labels = digits.images[order].astype(np.uint8), digits.target[order]
+    images, labels = (digits.images[order] / 16 * 255).astype(np.uint8), digits.target[order]
     factors = random.uniform(-1, 1, len(images)).astype(np.float32)
     products = labels.astype(np.float32) * factors
     parts = {"train": slice(0, 1000), "validation": slice(1000, 1200), "test": slice(1200, None)}

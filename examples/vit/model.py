@@ -27,7 +27,7 @@ class Positions(layers.Layer):
 def build() -> keras.Model:
     """Return the network: patches, blocks of attention and two dense layers, and the mean of the patches."""
     image = keras.Input((8, 8, 1), dtype="uint8", name="image")
-    x = layers.Rescaling(1 / 16)(image)
+    x = layers.Rescaling(1 / 255)(image)
     x = layers.Conv2D(WIDTH, PATCH, strides=PATCH, name="patches")(x)
     x = Positions()(layers.Reshape((-1, WIDTH))(x))
     for _ in range(BLOCKS):
@@ -45,7 +45,7 @@ def main(epochs: int = 25) -> None:
     keras.utils.set_random_seed(0)
     digits = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.images))
-    images, labels = digits.images[order].astype(np.uint8), digits.target[order]
+    images, labels = (digits.images[order] / 16 * 255).astype(np.uint8), digits.target[order]
     parts = {"train": slice(0, 1000), "validation": slice(1000, 1200), "test": slice(1200, None)}
 
     model = build()

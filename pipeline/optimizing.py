@@ -1,7 +1,6 @@
 """The pipeline from Python, for notebooks: `pipeline.optimize` runs every stage and returns what came out."""
 
 import html
-import io
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -124,7 +123,7 @@ def optimize(
         **(options or {}),
     }
     config = load(options=chosen)
-    console = Console(file=io.StringIO()) if quiet else Console(soft_wrap=True)
+    console = Console(quiet=True) if quiet else Console(soft_wrap=True)
     failure = ""
     for name, stage in STAGES.items():
         if failure and name == "benchmark":

@@ -25,7 +25,7 @@ INSTALLED := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 ARGS ?=
 
 .NOTPARALLEL:
-.PHONY: all $(STAGES) localise bench-peers coverage-table setup doctor predict pytorch-exporter test gpu-check \
+.PHONY: all $(STAGES) localise examples bench-peers coverage-table setup doctor predict pytorch-exporter test gpu-check \
 	browser browser-test check format lint types help
 
 all: $(STAGES) ## everything, from training to the report
@@ -42,6 +42,13 @@ report: ## write artifacts/report/index.html and report.md
 
 localise: $(INSTALLED) ## where a precision loses accuracy: make localise ARGS="--precision int8"
 	@$(BIN)/python -m pipeline localise $(ARGS)
+
+examples: $(INSTALLED) ## train the models in examples/ and take each through every stage
+	@set -e; for name in $(patsubst examples/%/model.py,%,$(wildcard examples/*/model.py)); do \
+		echo "── $$name"; \
+		$(BIN)/python examples/$$name/model.py; \
+		$(BIN)/python -m pipeline all --config examples/$$name/pipeline.toml $(ARGS); \
+	done
 
 bench-peers: $(INSTALLED) ## time our runners and others (benchmarks/README.md)
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -1,7 +1,7 @@
 """The pipeline from Python, for notebooks: `pipeline.optimize` runs every stage and returns what came out."""
 
 import html
-import io
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +123,7 @@ def optimize(
         **(options or {}),
     }
     config = load(options=chosen)
-    console = Console(file=io.StringIO()) if quiet else Console(soft_wrap=True)
+    console = Console(quiet=True) if quiet else Console(soft_wrap=True)
     failure = ""
     for name, stage in STAGES.items():
         if failure and name == "benchmark":
@@ -140,14 +140,27 @@ def optimize(
 def _model(model: "str | Path | keras.Model", root: Path) -> str:
     if isinstance(model, str | Path):
         return str(model)
-    path = root / "given.keras"
+    path, saved = root / "given.keras", root / "given.new.keras"
     try:
-        model.save(path)
+        model.save(saved)
+        if path.exists() and _members(path) == _members(saved):
+            saved.unlink()  # only the date of saving differs: what was published is up to date
+        else:
+            saved.replace(path)
     except AttributeError as error:
         raise DataError(f"a {type(model).__name__} is no Keras model", "Give a keras.Model, or a path.") from error
     except OSError as error:
         raise ArtifactError(f"{path} cannot be written: {error}") from error
     return str(path)
+
+
+def _members(path: Path) -> dict[str, int]:
+    """Return the checksum of each part of a .keras file, but of the one that holds the date; none of no such file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {one.filename: one.CRC for one in archive.infolist() if one.filename != "metadata.json"}
+    except zipfile.BadZipFile:
+        return {}
 
 
 def _data(data: Any, root: Path) -> str:

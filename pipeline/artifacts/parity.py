@@ -115,6 +115,7 @@ class BatchInvariance(Record):
     samples: int
     max_abs: float | None
     verdict: Literal["pass", "fail"]
+    """`fail` where results differ by more than the tolerance, and answers change with them."""
     reason: str
 
 

@@ -8,6 +8,10 @@ from pipeline.tables.judged import NO_NUMBER, loss, value_kind, worsening
 from pipeline.tables.table import VERDICT, Cell, Column, Mixed, Number, Table
 from pipeline.tables.traced import Seen, plain
 
+AGREEMENT, MCNEMAR = "agreement", "McNemar p"
+OF_SOME_TASKS = (AGREEMENT, MCNEMAR)
+"""Columns that are left out where no output has them: numbers neither agree nor are right."""
+
 VERDICTS = (Column("verdict", VERDICT), Column("why", detail=True))
 
 
@@ -23,7 +27,7 @@ def hops(parity: Seen[ParityReport]) -> Table:
         for cells, verdict in _compared(hop, hop.comparison, known.outputs):
             rows.append([name, run_by(judged), *cells, *verdict])
     columns = [Column("hop"), Column("run by", detail=True), *_columns(known.outputs), *VERDICTS]
-    return Table(f"Accuracy hop by hop, {_on(parity)}", columns, rows)
+    return _without_empty(Table(f"Accuracy hop by hop, {_on(parity)}", columns, rows))
 
 
 def runners(parity: Seen[ParityReport]) -> Table:
@@ -46,7 +50,7 @@ def runners(parity: Seen[ParityReport]) -> Table:
         Column("max |Δ| in other batches", "difference", detail=True),
         *VERDICTS,
     ]
-    return Table(f"Every runner against the original model, {_on(parity)}", columns, rows)
+    return _without_empty(Table(f"Every runner against the original model, {_on(parity)}", columns, rows))
 
 
 def run_by(judged: JudgedRunner | None) -> str:
@@ -63,11 +67,20 @@ def _columns(outputs: Sequence[JudgedOutput]) -> list[Column]:
     kind = value_kind(outputs[0].unit) if metric else "number"
     one_class = metric == "accuracy" and all(one.form in ("probabilities", "logits") for one in outputs)
     columns = [Column("output")] if len(outputs) > 1 else []
-    columns += [Column("max |Δ|", "difference"), Column("top-1 agreement" if one_class else "agreement", "fraction")]
+    columns += [Column("max |Δ|", "difference"), Column("top-1 agreement" if one_class else AGREEMENT, "fraction")]
     columns += [] if metric else [Column("metric")]
     columns += [Column(f"{metric or 'metric'} before", kind, detail=True), Column(metric or "metric after", kind)]
     columns.append(Column(f"{worsening(outputs)} (95 %)", "points"))
-    return [*columns, Column("McNemar p", "number", detail=True)]
+    return [*columns, Column(MCNEMAR, "number", detail=True)]
+
+
+def _without_empty(table: Table) -> Table:
+    kept = [
+        place
+        for place, column in enumerate(table.columns)
+        if column.name not in OF_SOME_TASKS or any(row[place] != "" for row in table.rows)
+    ]
+    return Table(table.title, [table.columns[i] for i in kept], [[row[i] for i in kept] for row in table.rows])
 
 
 def _compared(judged: Any, comparison: Any, outputs: Sequence[JudgedOutput]) -> Iterator[tuple[list[Cell], list[Cell]]]:

@@ -59,12 +59,12 @@ def _outputs(path: Path, record: ModelRecord, split: Split) -> Outputs:
             return inference.infer(session, split, 256)
     except ArtifactError as error:
         raise ArtifactError(
-            f"the model of model.source {record.source}, once saved, cannot be loaded again: {error.message}",
+            f"the model of model.source {record.origin}, once saved, cannot be loaded again: {error.message}",
             error.hint,
         ) from error
     except InputError as error:
         raise DataError(
-            f"the model of model.source {record.source} cannot run on the test split: {error.message}",
+            f"the model of model.source {record.origin} cannot run on the test split: {error.message}",
             error.hint or "Give data of the sizes, and with numbers in the range, that the model was made for.",
         ) from error
 

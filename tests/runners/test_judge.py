@@ -1,6 +1,7 @@
 """Judging: with real ONNX Runtime and small graphs, some of which compute something else than they stand for."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from pipeline.errors import ArtifactError
 from pipeline.judging.choosing import Choosing
 from pipeline.runners import Runner, judge
 from pipeline.runners.judge import Criteria, Judgement
+from pipeline.tensors import Feed, Outputs
 
 CLASSES, SAMPLES = 4, 600
 RANDOM = np.random.default_rng(0)
@@ -211,11 +213,34 @@ def test_without_keras_a_runner_is_judged_by_its_batches_and_says_so(tmp_path: P
     assert found.differing == ()
 
 
-def test_a_batch_that_a_graph_does_not_take_is_skipped_with_its_reason(tmp_path: Path) -> None:
+def test_a_graph_of_a_fixed_batch_is_judged_in_batches_of_that_size(tmp_path: Path) -> None:
     found = judged(*chain(tmp_path), runner(saved(tmp_path / "fixed.onnx", batch=5)))
     row = verdict(found)
-    assert row.verdict == "skipped"
-    assert "5" in row.reason
+    assert row.verdict == "pass"
+    assert row.batch_invariance is not None
+    assert row.batch_invariance.batch_sizes == (5,)
+
+
+def test_a_result_that_moves_with_the_batch_and_keeps_every_answer_passes(tmp_path: Path) -> None:
+    """As in TF32 on a GPU, whose kernels for other batches add in another order."""
+
+    class Shifted:
+        """A session whose scores move by a hundredth of themselves in batches of 7."""
+
+        def __init__(self, session: Any) -> None:
+            self._session = session
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._session, name)
+
+        def run(self, feed: Feed) -> Outputs:
+            scale = 1.01 if len(feed["image"]) == 7 else 1.0
+            return {name: rows * np.float32(scale) for name, rows in self._session.run(feed).items()}
+
+    with runner(saved(tmp_path / "served.onnx")).open() as session:
+        found = judge._batch_invariance(Shifted(session), runner(Path()).record, criteria())
+    assert (found.verdict, found.max_abs) == ("pass", pytest.approx(0.01, rel=0.2))
+    assert "every answer stays" in found.reason
 
 
 def test_a_file_that_is_not_as_published_stops_everything(tmp_path: Path) -> None:

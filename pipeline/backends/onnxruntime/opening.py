@@ -111,6 +111,9 @@ def _create(
     printed = io.StringIO()
     with environment.native_log_hidden(), contextlib.redirect_stdout(printed):
         try:
+            if options.variant == "cuda":
+                # On an H200 cuDNN's front end logged an error for each of hundreds of plans it tried and dropped.
+                ort.set_default_logger_severity(4)
             if options.variant == "cuda" and hasattr(ort, "preload_dlls"):
                 ort.preload_dlls()  # the CUDA libraries that TensorFlow's packages brought
             wrong = wrong_optimizers(ort.__version__, options.variant)

@@ -1,0 +1,69 @@
+"""Every example trains its model, and goes through the stages with its own configuration."""
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from commands import ROOT
+from rich.console import Console
+
+from pipeline.config.loading import load
+from pipeline.stages import STAGES
+from pipeline.workflow import run
+
+EXAMPLES = sorted(path.parent.name for path in ROOT.glob("examples/*/pipeline.toml"))
+
+THROUGH = ("diabetes", "recurrent", "two_by_two", "unet")
+"""One of each task, of several inputs and of a dynamic length: the others go as far as the export."""
+
+QUICK = (
+    "engine.precisions=fp32,int8",
+    "engine.tune=false",
+    "validate.batch_sizes=1,7",
+    "benchmark.batch_sizes=4",
+    "benchmark.seconds=0.02",
+    "benchmark.warmup_s=0.01",
+    "benchmark.min_samples=2",
+    "benchmark.rounds=2",
+    "benchmark.allow_failed=true",
+)
+
+
+def model_of(name: str) -> ModuleType:
+    """Return an example's module, as `model.imports` names it."""
+    return importlib.import_module(f"examples.{name}.model")
+
+
+def test_there_are_seven_and_each_has_its_page() -> None:
+    assert len(EXAMPLES) == 7
+    page = (ROOT / "examples/README.md").read_text(encoding="utf-8")
+    for name in EXAMPLES:
+        assert (ROOT / "examples" / name / "README.md").is_file()
+        assert f"]({name}/README.md)" in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_goes_through_the_stages(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # an example writes below build/examples of the working directory
+    monkeypatch.syspath_prepend(str(ROOT))
+    model_of(name).main(epochs=2)
+    config = load(ROOT / "examples" / name / "pipeline.toml", QUICK)
+    stages = STAGES if name in THROUGH else ("train", "export")
+    for stage in stages:
+        try:
+            run.run(STAGES[stage], config, Console(quiet=True))
+        except Exception as error:
+            raise AssertionError(f"{stage}: {error}") from error
+    recorded = json.loads((config.artifacts / "train/model.json").read_text(encoding="utf-8"))
+    assert recorded["trained_epochs"] == 0, "it is adopted as it is"
+    tested = json.loads((config.artifacts / "train/history.json").read_text(encoding="utf-8"))["test"]
+    assert [one["output"] for one in tested] == [one["name"] for one in recorded["outputs"]]
+    if name in THROUGH:
+        page = (config.artifacts / "report/report.md").read_text(encoding="utf-8")
+        assert all(one["metric"] in page for one in tested)
+        classified = any(one["task"] == "classification" for one in tested)
+        assert ("McNemar" in page) == classified, "numbers are not right or wrong"
+        assert "image" not in page or name == "two_by_two"

@@ -156,7 +156,8 @@ def _look(path: Path) -> None:
                 raise ValueError(f"{damaged} does not have the checksum it was stored with")
             for name in archive.namelist():
                 if name.endswith(LEGACY):
-                    bombs.refuse_hdf5(path, archive.open(name))
+                    with archive.open(name) as content:
+                        bombs.refuse_hdf5(path, content)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:  # the last two: an unknown compression
         raise ValueError(f"it is no .keras file, or damaged ({error})") from error
 

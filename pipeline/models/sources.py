@@ -14,7 +14,7 @@ import tensorflow as tf
 from pipeline import models, user_code
 from pipeline.config import ARTICLE_CNN, Model
 from pipeline.errors import ArtifactError, DataError, PipelineError
-from pipeline.models import bombs, loading_errors
+from pipeline.models import bombs, loading_errors, memory
 from pipeline.tensors import Outputs
 
 RETURN = "It must return a keras.Model, built or trained."
@@ -121,7 +121,8 @@ def read(path: Path, *, compiled: bool = False) -> keras.Model:
     """
     try:
         _look(path)
-        found = keras.saving.load_model(path, compile=compiled, safe_mode=True)
+        with memory.limited():
+            found = keras.saving.load_model(path, compile=compiled, safe_mode=True)
     except FileNotFoundError as error:
         raise ArtifactError(f"{path} cannot be loaded: there is no such file", loading_errors.AGAIN) from error
     except DAMAGED as error:

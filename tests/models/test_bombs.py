@@ -1,5 +1,6 @@
 """Files that would unpack to what no machine holds are refused by what they declare, before anything is unpacked."""
 
+import resource
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +10,15 @@ import pytest
 
 from pipeline import environment
 from pipeline.errors import ArtifactError
-from pipeline.models import bombs
+from pipeline.models import bombs, memory
 
 environment.prepare_tensorflow()
 with environment.native_log_hidden():
+    import keras
+
     from pipeline.models import sources
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 ROWS = 1 << 18
 ZEROS = bytes(1 << 20)
@@ -22,7 +27,7 @@ ZEROS = bytes(1 << 20)
 def one_member(path: Path) -> None:
     """Write a zip file of a member of 1.2 GB, which is 1.2 MB there."""
     with (
-        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
         archive.open("config.json", "w", force_zip64=True) as member,
     ):
         for _ in range(1200):
@@ -87,3 +92,22 @@ def test_more_than_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
             ArtifactError, match="holds 1,048,576 bytes, and this machine has 1,048,575 bytes of memory"
         ):
             bombs.refuse_zip(path, archive)
+
+
+@pytest.mark.slow  # TensorFlow asks for ten seconds whether there is memory after all
+def test_a_small_file_that_describes_a_huge_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, path = tmp_path / "small.keras", tmp_path / "huge.keras"
+    keras.Sequential([keras.Input((1000,)), keras.layers.Dense(7)]).save(whole)
+    with zipfile.ZipFile(whole) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["config.json"] = members["config.json"].replace(b'"units": 7', b'"units": 400000')  # 1.6 GB
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    free = {"VmData": memory._bytes("/proc/self/status", "VmData"), "MemAvailable": 1 << 29}
+    monkeypatch.setattr(memory, "_bytes", lambda file, key: free[key])
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with pytest.raises(ArtifactError, match=f"{path} describes a model that needs more memory than there is"):
+        sources.read(path)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    assert sources.read(whole).count_params() == 7007

@@ -143,6 +143,24 @@ def every_stage(config: ConfigFile = None, assignments: Assignments = None, forc
         _run(stage, config, assignments, force)
 
 
+@app.command("init")
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where; made if need be.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="A .keras, .h5 or .onnx file, a SavedModel folder, or package.module:function."),
+    ] = None,
+    data: Annotated[str, typer.Option(help="Samples: an .npz file, a folder of images, …")] = "random",
+    assignments: Assignments = None,
+) -> None:
+    """Look at a model and write a small project for it: pipeline.toml and Makefile, which run as they are."""
+    from pipeline import project
+
+    chosen = {} if model is None else {"model.source": model}
+    for line in project.write(folder, _load(None, assignments, chosen).model, data):
+        typer.echo(line)
+
+
 @app.command("localise", help=ON_DEMAND["localise"].help)
 def localise(
     precision: Annotated[str | None, typer.Option(help="The precision to examine (localise.precision).")] = None,

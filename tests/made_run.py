@@ -36,6 +36,7 @@ from pipeline.artifacts import store
 from pipeline.artifacts.dataset import DatasetRecord, PerSplit, TargetRecord
 from pipeline.artifacts.disagreements import Answer, DifferingRunner, DifferingSample, Disagreements
 from pipeline.artifacts.engine import BatchProfile, CalibrationRecord, EngineRecord, GraphArithmetic
+from pipeline.artifacts.export import Compared, ExportedFile, ExportRecord, NotTaken
 from pipeline.artifacts.history import TestMetric, TrainingHistory
 from pipeline.artifacts.manifest import DatasetSummary, FileRecord, Fingerprint, Manifest
 from pipeline.artifacts.model import ModelRecord
@@ -59,6 +60,7 @@ def make(root: Path) -> None:
     for stage in STAGES:
         (root / stage).mkdir(parents=True)
     _train(root / "train")
+    _export(root / "export")
     _engines(root / "engine")
     _validate(root / "validate")
     _benchmark(root / "benchmark")
@@ -110,7 +112,7 @@ def _train(folder: Path) -> None:
         test_samples=540,
     ).write(folder / "history.json")
     ModelRecord(
-        source="article-cnn",
+        origin="article-cnn",
         kind="function",
         sha256=None,
         file="train/model.keras",
@@ -123,6 +125,17 @@ def _train(folder: Path) -> None:
         layers=("conv2d", "dense"),
     ).write(folder / "model.json")
     (folder / "model.keras").write_bytes(b"not read by the report")
+
+
+def _export(folder: Path) -> None:
+    made = ExportedFile(
+        file="model.onnx",
+        exporter="pytorch",
+        not_taken=(NotTaken(exporter="tf2onnx", reason="tf2onnx cannot convert MatrixInverse in layer 'dense'"),),
+        versions={"torch": "2.13.0"},
+        compared=(Compared(at="batches of 8", max_abs={"probabilities": 1e-7}),),
+    )
+    ExportRecord(opset=18, rtol=1e-3, atol=1e-4, files=(made,)).write(folder / "export.json")
 
 
 def _engines(folder: Path) -> None:

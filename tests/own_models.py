@@ -75,22 +75,21 @@ def bright_or_dark() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, n
 
 
 @keras.saving.register_keras_serializable(package="own_models")
-class Median(keras.layers.Layer):
+class Overwriting(keras.layers.Layer):
     """A layer that tf2onnx cannot convert."""
 
     def call(self, inputs: object) -> object:
-        return inputs - keras.ops.median(inputs, axis=-1, keepdims=True)
+        return keras.ops.multiply(2, keras.ops.slice_update(inputs, (0, 2), inputs[:, :2]))
 
 
-def middling(image_shape: tuple[int, int, int], classes: int) -> keras.Model:
+def overwriting(image_shape: tuple[int, int, int], classes: int) -> keras.Model:
     """Return a network that tf2onnx refuses, with a custom layer."""
     return keras.Sequential(
         [
             keras.Input(image_shape, dtype="uint8", name="image"),
             Scale(),
             keras.layers.Flatten(),
-            keras.layers.Dense(9),
-            Median(),
+            Overwriting(),
             keras.layers.Dense(classes, activation="softmax"),
         ]
     )

@@ -3,9 +3,9 @@
 import pytest
 
 from benchmarks.coverage import table
+from benchmarks.coverage.case import NOT_APPLICABLE, OK, STEPS
 from benchmarks.coverage.child import in_a_child
 from benchmarks.coverage.every import BY_KEY
-from benchmarks.coverage.measure import NOT_APPLICABLE, OK, STEPS
 
 
 @pytest.mark.slow

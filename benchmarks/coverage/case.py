@@ -14,6 +14,14 @@ LENGTHS = (6, 9)
 """What a dynamic dimension other than the batch is with each of them."""
 
 
+PRECISIONS = ("fp32", "fp16", "int8")
+STEPS = ("export", "equal", *PRECISIONS)
+"""What is done with a case, in order."""
+
+OK, NOT_APPLICABLE = "ok", "no product"
+"""What a step says where nothing is wrong, and where a precision has nothing to change: no Conv, Gemm or MatMul."""
+
+
 class Input(NamedTuple):
     """An input without its batch: `shape` holds None where it is dynamic; integers are below `high`."""
 

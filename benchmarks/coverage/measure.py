@@ -15,7 +15,7 @@ import onnx
 import onnxruntime as ort
 import tensorflow as tf
 
-from benchmarks.coverage.case import BATCHES, Case
+from benchmarks.coverage.case import BATCHES, NOT_APPLICABLE, OK, PRECISIONS, Case
 from pipeline import precisions
 from pipeline.backends.tensorrt.build import BuildOptions, build
 from pipeline.errors import BuildError
@@ -27,19 +27,15 @@ OPSET = 18
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}
 """As in the export stage."""
 
-PRECISIONS = ("fp32", "fp16", "int8")
-STEPS = ("export", "equal", *PRECISIONS)
-
-OK, NOT_APPLICABLE = "ok", "no product"
-"""What a step says where nothing is wrong, and where a precision has nothing to change: no Conv, Gemm or MatMul."""
-
 Result = dict[str, Any]
 
 
-def measure(case: Case, built: Sequence[str] = PRECISIONS) -> Result:
+def measure(
+    case: Case, built: Sequence[str] = PRECISIONS, tell: Callable[[Result], None] = lambda result: None
+) -> Result:
     """Take a case as far as it goes; return, for each of `STEPS` reached, `OK` or the reason it failed.
 
-    `built` are the precisions in which engines are built.
+    `built` are the precisions in which engines are built; `tell` is given the result after each step.
     """
     start = time.perf_counter()
     result: Result = {}
@@ -50,8 +46,10 @@ def measure(case: Case, built: Sequence[str] = PRECISIONS) -> Result:
         graph: onnx.ModelProto = result.pop("graph")
         names = [value.name for value in graph.graph.input]
         named = [dict(zip(names, feed, strict=True)) for feed in feeds]
+        tell(result)
         _step(result, "equal", lambda: _compare(graph, named, expected))
         for precision in built:
+            tell(result)
             _step(result, precision, partial(_build, graph, precision, named))
     result["seconds"] = round(time.perf_counter() - start, 1)
     result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

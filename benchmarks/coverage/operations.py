@@ -69,7 +69,6 @@ LINEAR = cases(
         ("tensordot", lambda x: o.tensordot(x, np.ones((4, 3), np.float32), axes=1)),
         ("outer", lambda x: o.einsum("bi,bj->bij", x, x), Input((6,))),
         ("cross", o.cross, (Input((5, 3)), Input((5, 3)))),
-        ("inner", lambda x: o.inner(x, np.ones((3, 4), np.float32))),
         ("tril", o.tril),
         ("triu", o.triu),
         ("diagonal", lambda x: o.diagonal(x, axis1=1, axis2=2)),

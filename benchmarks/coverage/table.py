@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from benchmarks.coverage.measure import NOT_APPLICABLE, OK, STEPS
+from benchmarks.coverage.case import NOT_APPLICABLE, OK, STEPS
 
 Results = Mapping[str, Mapping[str, Any]]
 """What `measure` returned, with the commit it ran on, by the case's key."""

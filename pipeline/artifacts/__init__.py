@@ -7,6 +7,7 @@ from pipeline.artifacts.export import ExportRecord
 from pipeline.artifacts.history import TrainingHistory
 from pipeline.artifacts.loadgen import LoadgenResult
 from pipeline.artifacts.manifest import FileRecord, Manifest
+from pipeline.artifacts.model import ModelRecord
 from pipeline.artifacts.parity import ParityReport
 from pipeline.artifacts.recommendation import Recommendation
 from pipeline.artifacts.record import Artifact, Record
@@ -16,6 +17,7 @@ from pipeline.artifacts.sensitivity import LayerSensitivity
 
 PUBLISHED: tuple[type[Artifact], ...] = (
     DatasetRecord,
+    ModelRecord,
     TrainingHistory,
     ExportRecord,
     EngineRecord,

@@ -15,8 +15,8 @@ class ModelRecord(Artifact):
     PATH: ClassVar[str] = "train/model.json"
 
     schema_: Literal[1] = Field(1, alias="schema")
-    source: str
-    """As configured: `article-cnn`, an import path, a file or a folder."""
+    origin: str
+    """`model.source` as configured: `article-cnn`, an import path, a file or a folder."""
     kind: Literal["function", "keras", "saved_model", "onnx"]
     """What that is. A legacy `.h5` file is a `keras` one, too."""
     sha256: str | None

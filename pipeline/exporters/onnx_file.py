@@ -7,7 +7,7 @@ import onnx
 from onnx import inliner
 
 from pipeline import environment, graphs
-from pipeline.errors import BuildError
+from pipeline.errors import BuildError, first_line
 from pipeline.exporters import Exportable, Kind
 from pipeline.graphs import simplify
 
@@ -29,7 +29,7 @@ def write(model: Exportable, path: Path, opset: int) -> str:
     try:
         graph = simplify.simplify(given)
         graphs.check(graph, "the simplified graph")
-    except (BuildError, ValueError, RuntimeError, KeyError, IndexError) as error:  # what onnxslim meets
-        graph, how = given, f"as it is, since it cannot be simplified ({type(error).__name__})"
+    except BuildError as error:
+        graph, how = given, f"as it is: {first_line(error)}"
     onnx.save(graph, path)
     return f"ONNX: opset {graphs.opset(graph)}, {len(graph.graph.node)} nodes, {path.stat().st_size:,} bytes, {how}"

@@ -1,10 +1,17 @@
 """Simplifying a graph as tf2onnx wrote it, before anything else is made of it."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
 
+import numpy as np
 import onnx
 import onnxslim
-from onnx import GraphProto, ModelProto, TensorProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+from onnxslim.core.shape_inference.context import InferenceContext
+
+from pipeline.errors import BuildError, first_line
 
 BROADCASTING = frozenset({"Add", "Div", "Max", "Min", "Mul", "Sub"})
 """The elementwise operators in which a model's own constants turn up."""
@@ -17,9 +24,44 @@ def simplify(model: ModelProto) -> ModelProto:
     """Return the model simplified by onnxslim, its single numbers in the shape that ONNX Runtime is fast with.
 
     The results are the same bit for bit.
+
+    Raises:
+        BuildError: the graph is not right, in the words of onnxslim or of ONNX's shape inference.
     """
-    slim: ModelProto = onnxslim.slim(model)
-    return _shape_single_numbers(slim)
+    try:
+        with _whole_numbers_only():
+            slim: ModelProto = onnxslim.slim(model)
+        return _shape_single_numbers(slim)
+    except Exception as error:  # each has errors of its own, and raises Python's too
+        raise BuildError(
+            f"the graph cannot be simplified: {type(error).__name__}: {first_line(error)}",
+            "Please report this with the model.",
+        ) from error
+
+
+@contextmanager
+def _whole_numbers_only() -> Iterator[None]:
+    """Keep onnxslim from computing with fractions, which it cuts off to whole numbers.
+
+    It follows the sizes of tensors through a graph, and what is computed from them, and puts the numbers it finds into
+    the graph: 5 - 1 times 0.3 became 1, and so Keras's quantile and median wrong (0.1.98).
+    """
+    real = InferenceContext.get_int_or_float_values
+
+    def values(self: InferenceContext, node: NodeProto, *args: Any, **options: Any) -> list[Any]:
+        known = [self.try_get_value(node, index) for index in range(len(node.input))]
+        if any(value is not None and np.any(np.mod(np.asarray(value, float), 1)) for value in known if _number(value)):
+            return [None] * len(known)
+        found: list[Any] = real(self, node, *args, **options)
+        return found
+
+    with mock.patch.object(InferenceContext, "get_int_or_float_values", values):
+        yield
+
+
+def _number(value: Any) -> bool:
+    """Tell a number or an array of them from an expression of dynamic sizes."""
+    return isinstance(value, (int, float, np.ndarray, np.generic)) and np.asarray(value).dtype.kind in "iuf"
 
 
 def _shape_single_numbers(model: ModelProto) -> ModelProto:

@@ -16,8 +16,8 @@ from pipeline.tasks import Fit, Seen, Task
 from pipeline.tensors import Rows
 
 AUTO = "auto"
-LOOKED_AT = 256
-"""Samples, the first ones, whose outputs and targets are looked at."""
+LOOKED_AT, NUMBERS = 256, 1 << 25
+"""Samples, the first ones, whose outputs and targets are looked at; fewer where they hold more numbers than these."""
 
 Samples = Mapping[str, Rows]
 """[samples, …] by name."""
@@ -62,10 +62,10 @@ class Choosing:
         task = kind(fit.form, fit.classes, not labels, 1.0 if labels else spread(original[name]))
         held_against = {name: targets[name] if labels else original[name]}
         why = f"{AUTO if asked == AUTO else 'asked for'}: {fit.why}"
-        return self._budgeted(Yardstick(name, task, why, held_against, labels), original)
+        return self._budgeted(Yardstick(name, task, why, held_against, labels, random=self.dataset.random), original)
 
     def _seen(self, name: str, original: Samples, targets: Samples) -> Seen:
-        few = slice(0, LOOKED_AT)
+        few = slice(0, max(1, min(LOOKED_AT, NUMBERS // max(1, math.prod(original[name].shape[1:])))))
         known = self.dataset.target(name)
         labels = np.asarray(targets[name][few]) if name in targets else None
         return Seen(name, np.asarray(original[name][few]), labels, known.largest if known else None)

@@ -30,7 +30,7 @@ def compare(
 
     Outputs that are not numbers fail. Outputs within `tolerance` on every sample pass. Otherwise the metric decides, as
     a non-inferiority test at one-sided 2.5 %: `pass` where the whole 95 % interval of the loss is within the budget,
-    `fail` where all of it is beyond, else `inconclusive`.
+    `fail` where all of it is beyond, else `inconclusive`, as always on random inputs.
     """
     rows = tuple(_compared(one, reference, candidate, tolerance) for one in yardsticks)
     verdict = worst(row.verdict for row in rows)
@@ -172,6 +172,8 @@ def _decided(yardstick: Yardstick, loss: Loss, n: int) -> tuple[Verdict, str]:
     task, budget = yardstick.task, yardstick.budget
     lost = f"{task.metric} {'drop' if task.HIGHER_IS_BETTER else 'rise'}"
     lost = lost if yardstick.labels else f"{NO_LABELS}: {lost}"
+    if yardstick.random:
+        return "inconclusive", "outputs beyond the tolerance, and on random inputs nothing says what that loses"
     if loss.ends is None:
         return "inconclusive", f"{lost}: {n} samples are too few for an interval, or a score is no number"
     low, high = loss.ends

@@ -32,6 +32,8 @@ class Yardstick:
     labels: bool
     budget: float = 0.0
     budget_why: str = ""
+    random: bool = False
+    """Whether the inputs are random numbers, on which a model's answers mean nothing."""
 
     @property
     def record(self) -> JudgedOutput:

@@ -142,7 +142,8 @@ def functional(model: keras.Model, how: Caller) -> keras.Model:
         return model
     inputs = [keras.Input(batch_shape=one.shape, dtype=one.dtype.name, name=one.name) for one in how.inputs]
     outputs = named([one.name for one in how.outputs], model(how.pack(inputs)))
-    return keras.Model({one.name: one for one in inputs}, outputs, name=model.name)
+    taken = inputs[0] if len(inputs) == 1 else {one.name: one for one in inputs}
+    return keras.Model(taken, outputs, name=model.name)
 
 
 def serving(model: keras.Model) -> Serving:

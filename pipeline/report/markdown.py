@@ -44,6 +44,7 @@ def _head(run: Run) -> Iterator[str]:
         f"- Data: {dataset.name} ({dataset.origin}): {samples.train:,} training, {samples.validation:,} validation and "
         f"{samples.test:,} test samples.",
         f"- {_training(history)}; {_tested(history)}.",
+        f"- Export: {run.export.plain.sentence}",
     ]
     lines += [
         f"- {stage}: {manifest.created:%Y-%m-%d %H:%M} UTC, {manifest.seconds:.1f} s, on {manifest.machine}."

@@ -9,6 +9,7 @@ from pipeline.artifacts import Artifact, Manifest
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.disagreements import Disagreements
 from pipeline.artifacts.engine import EngineRecord
+from pipeline.artifacts.export import ExportRecord
 from pipeline.artifacts.history import TrainingHistory
 from pipeline.artifacts.parity import JudgedRunner, ParityReport
 from pipeline.artifacts.recommendation import Recommendation
@@ -37,6 +38,7 @@ class Run:
     manifests: dict[str, Manifest]
     dataset: Traced[DatasetRecord]
     history: Traced[TrainingHistory]
+    export: Traced[ExportRecord]
     engines: list[Traced[EngineRecord]]
     selection: Traced[Selection] | None
     parity: Traced[ParityReport]
@@ -123,6 +125,7 @@ def read(root: Path, manifests: dict[str, Manifest], missing: Mapping[str, Artif
         manifests=manifests,
         dataset=load(DatasetRecord),
         history=load(TrainingHistory),
+        export=load(ExportRecord),
         engines=sorted(engines, key=lambda one: (-one.plain.mean_bits, one.plain.precision)),
         selection=load(Selection) if published.has(Selection.PATH) else None,
         parity=parity,

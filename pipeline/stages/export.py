@@ -114,8 +114,10 @@ def _run(model: Exportable, feed: Feed) -> Outputs:
             return {name: rows.copy() for name, rows in session.run(feed).items()}
     # On a GPU, TensorFlow's own default is TF32, which is further away than a right export may be.
     tf.config.experimental.enable_tensor_float_32_execution(False)
+    # Traced, as Keras itself predicts: eagerly, some layers give another type.
+    infer = tf.function(model.serving.function, input_signature=model.serving.signature)
     with calling.refusals():
-        found = model.serving.function(*(tf.constant(feed[spec.name]) for spec in model.serving.signature))
+        found = infer(*(tf.constant(feed[spec.name]) for spec in model.serving.signature))
     return {name: one.numpy() for name, one in found.items()}
 
 

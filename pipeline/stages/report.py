@@ -37,6 +37,7 @@ def _summary(context: Context, own: Run) -> None:
         for record in records
         if record.status == "built"
     ]
+    context.say(f"  export     {own.export.plain.sentence}")
     context.say(f"  engines    {', '.join(built) or 'none'}")
     ran = [row for row in parity.runners if row.verdict != "skipped"]
     context.say(f"  accuracy   {parity.verdict} ({len(ran)} of {len(parity.runners)} runners ran)")

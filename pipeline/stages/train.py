@@ -116,7 +116,7 @@ def _record(
     options: Model, file: str, name: str, parameters: int | None, policy: str, signature: Signature
 ) -> ModelRecord:
     return ModelRecord(
-        source=options.source,
+        origin=options.source,
         kind=options.kind,
         sha256=None if options.kind == "function" else digests.of_path(Path(options.source)),
         file=file,

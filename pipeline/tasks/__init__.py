@@ -249,4 +249,6 @@ def numbers(values: Any) -> str:
 
 def called(number: int, names: Sequence[str]) -> str:
     """Return a class's name, or its number where it has none."""
-    return names[number] if 0 <= number < len(names) else f"class {number}"
+    if 0 <= number < len(names):
+        return names[number]
+    return str(number) if names else f"class {number}"

@@ -19,7 +19,7 @@ from pipeline.backends import LoadOptions
 from pipeline.config import Model
 from pipeline.errors import BackendUnavailable, BuildError, DataError
 from pipeline.models import calling
-from pipeline.tensors import Signature
+from pipeline.tensors import Signature, TensorSpec
 
 REACHING_OUT = re.compile(
     "File|PyFunc|Reader|Record|Dataset|Summary|Print|Save|Restore|Checkpoint|Remote|Rpc|Debug|Sql"
@@ -93,6 +93,14 @@ def reaching_out(path: Path) -> list[str]:
     Raises:
         DataError: the folder is no SavedModel.
     """
+    found: set[str] = set()
+    for meta in _read(path).meta_graphs:
+        every: Iterable[Any] = [meta.graph_def.node, *(one.node_def for one in meta.graph_def.library.function)]
+        found |= {node.op for nodes in every for node in nodes}
+    return sorted(one for one in found - OF_EVERY_ONE if REACHING_OUT.search(one))
+
+
+def _read(path: Path) -> Any:
     proto = SavedModel()
     try:
         proto.ParseFromString((path / "saved_model.pb").read_bytes())
@@ -100,11 +108,29 @@ def reaching_out(path: Path) -> list[str]:
         raise DataError(f"model.source {path} is no SavedModel: {error}", AGAIN) from error
     if not proto.meta_graphs:
         raise DataError(f"model.source {path} is no SavedModel: its saved_model.pb holds no graph", AGAIN)
-    found: set[str] = set()
-    for meta in proto.meta_graphs:
-        every: Iterable[Any] = [meta.graph_def.node, *(one.node_def for one in meta.graph_def.library.function)]
-        found |= {node.op for nodes in every for node in nodes}
-    return sorted(one for one in found - OF_EVERY_ONE if REACHING_OUT.search(one))
+    return proto
+
+
+def declared_signature(path: Path) -> Signature:
+    """Return what a SavedModel says that it takes and returns, without running it.
+
+    Raises:
+        DataError: the folder is no SavedModel, or has no signature.
+    """
+    known = {key: one for meta in _read(path).meta_graphs for key, one in meta.signature_def.items() if one.inputs}
+    if not known:
+        raise DataError(f"model.source {path} has no signature", "Save it with signatures=….")
+    chosen = known.get(DEFAULT) or next(iter(known.values()))
+
+    def specs(infos: Any) -> tuple[TensorSpec, ...]:
+        return tuple(
+            calling.spec_of(
+                tf.TensorSpec([size.size if size.size >= 0 else None for size in one.tensor_shape.dim], one.dtype), name
+            )
+            for name, one in sorted(infos.items())
+        )
+
+    return Signature(specs(chosen.inputs), specs(chosen.outputs))
 
 
 def _signature(path: Path, asked: str) -> tuple[Any, Any]:

@@ -3,15 +3,15 @@
 from typing import Any
 
 import keras
-import numpy as np
 
+from pipeline import tasks
 from pipeline.data import Dataset
 from pipeline.errors import DataError
 from pipeline.models.calling import Caller
-from pipeline.tensors import Array, TensorSpec
+from pipeline.tasks import Seen
 
 LOOKED_AT = 32
-"""Samples by which it is told whether an output holds probabilities."""
+"""Samples by which it is told what an output holds."""
 
 
 def compile(model: keras.Model, how: Caller, dataset: Dataset, learning_rate: Any) -> None:
@@ -33,7 +33,8 @@ def compile(model: keras.Model, how: Caller, dataset: Dataset, learning_rate: An
     labels = dataset.train.labels(few)
     losses, metrics = [], []
     for spec in how.outputs:
-        loss, metric = _loss(spec, labels[spec.name], keras.ops.convert_to_numpy(found[spec.name]))
+        outputs = keras.ops.convert_to_numpy(found[spec.name])
+        loss, metric = _loss(Seen(spec.name, outputs, labels[spec.name]))
         losses.append(loss)
         metrics.append(metric)
     several = len(how.outputs) > 1
@@ -44,19 +45,20 @@ def compile(model: keras.Model, how: Caller, dataset: Dataset, learning_rate: An
     )
 
 
-def _loss(spec: TensorSpec, targets: Array, outputs: Array) -> tuple[str | keras.losses.Loss, str]:
-    """Return the loss and the measure for an output, by the type and shape of its targets."""
-    if targets.dtype.kind == "f":
+def _loss(seen: Seen) -> tuple[str | keras.losses.Loss, str]:
+    """Return the loss and the measure of an output, by the task that it will be judged by.
+
+    Raises:
+        DataError: no loss goes with it.
+    """
+    name, form = next(((name, fit.form) for name in tasks.NAMES if (fit := tasks.get(name).guess(seen))), ("", ""))
+    if name == "regression":
         return "mean_squared_error", "mean_absolute_error"
-    unit = bool(((outputs >= 0) & (outputs <= 1)).all())
-    if outputs.shape == targets.shape or outputs.shape[1:] == (1,):
-        return keras.losses.BinaryCrossentropy(from_logits=not unit), "accuracy"
-    if outputs.shape[:-1] != targets.shape:
-        raise DataError(
-            f"no loss goes with output {spec} and targets {targets.dtype}{list(targets.shape)}",
-            "Compile the model with its loss before you save it.",
-        )
-    sums_to_1 = unit and np.allclose(outputs.sum(axis=-1, dtype=np.float64), 1, atol=1e-3)
-    if sums_to_1:
-        return "sparse_categorical_crossentropy", "accuracy"
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=True), "accuracy"
+    from_logits = "logit" in form or (name == "segmentation" and not seen.distribution)
+    if form.startswith(("one ", "several ")):
+        return keras.losses.BinaryCrossentropy(from_logits="logit" in form), "accuracy"
+    if form in ("probabilities", "logits", "scores"):
+        one_hot = seen.target_shape == seen.shape
+        kind = keras.losses.CategoricalCrossentropy if one_hot else keras.losses.SparseCategoricalCrossentropy
+        return kind(from_logits=from_logits), "accuracy"
+    raise DataError(seen.refuse("a loss").message, "Compile the model with its loss before you save it.")

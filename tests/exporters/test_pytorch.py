@@ -37,10 +37,10 @@ def exportable(model: keras.Model) -> Exportable:
     return Exportable(model.name, "keras", Path(), signature, calling.serving(model), model)
 
 
-def median() -> keras.Model:
+def overwriting() -> keras.Model:
     """Return a model with an operator that tf2onnx cannot convert."""
     x = keras.Input((8,), name="x")
-    return keras.Model(x, keras.ops.median(keras.layers.Dense(7)(x), axis=-1, keepdims=True))
+    return keras.Model(x, keras.ops.slice_update(x, (0, 2), keras.layers.Dense(2)(x)))
 
 
 def recurrent(length: int | None) -> keras.Model:
@@ -90,7 +90,7 @@ def test_where_it_is_absent_tf2onnxs_refusal_says_how_to_set_it_up(
     monkeypatch.setenv(venv.VARIABLE, str(tmp_path / "none"))
     able = exporters.by_file("keras")["model.onnx"]
     with pytest.raises(BuildError) as raised:
-        exporters.first_right(able, exportable(median()), tmp_path / "model.onnx", 18, lambda _: None, print)
+        exporters.first_right(able, exportable(overwriting()), tmp_path / "model.onnx", 18, lambda _: None, print)
     assert "tf2onnx cannot convert" in raised.value.message
     assert "Another exporter, pytorch, could be tried" in raised.value.message
     assert "make pytorch-exporter" in raised.value.message
@@ -122,6 +122,11 @@ SIGNATURE = Signature(
             "No module named 'tensorflow'",
             "export: a module that registers the model's own layers cannot be imported beside PyTorch: No module named "
             "'tensorflow'",
+        ),
+        (
+            "TypeError",
+            "<class 'keras.src.models.functional.Functional'> could not be deserialized properly. Please ensure",
+            "export: PyTorch's exporter cannot make a layer or model of your own again",
         ),
         (
             "ValueError",
@@ -183,7 +188,7 @@ def test_a_length_that_it_would_fix_is_an_error_that_names_the_axis(tmp_path: Pa
 @pytest.mark.pytorch
 @pytest.mark.slow
 def test_what_tf2onnx_refuses_goes_through_by_itself(pipeline: Run, tmp_path: Path) -> None:
-    own = ("--set=model.source=own_models:middling", "--set=train.epochs=1", "--set=data.name=digits")
+    own = ("--set=model.source=own_models:overwriting", "--set=train.epochs=1", "--set=data.name=digits")
     variables = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", venv.VARIABLE: str(venv.python().absolute())}
     for stage in ("train", "export"):
         done = pipeline(stage, *own, **variables)

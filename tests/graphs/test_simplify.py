@@ -7,6 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline import config, data, environment, graphs
+from pipeline.errors import BuildError
 from pipeline.graphs import simplify
 
 environment.prepare_tensorflow()
@@ -170,3 +171,11 @@ def test_a_number_that_a_branch_reads_stays() -> None:
         NODE("Add", ["a", "b"], ["result"]),
     ]
     assert shaped(graph(nodes, number=3)) == {"number": (), "number/rank4": (1, 1, 1, 1)}
+
+
+def test_a_graph_that_is_not_right_is_an_error_with_the_words_of_who_found_it() -> None:
+    shapes = {"x": [2, 3], "y": [5, 2], "z": [2, 2]}
+    x, y, z = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items())
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "y"], ["z"])], "does not fit", [x, y], [z])
+    with pytest.raises(BuildError, match="the graph cannot be simplified: InferenceError"):
+        simplify.simplify(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8))

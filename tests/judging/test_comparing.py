@@ -225,6 +225,18 @@ def test_more_than_is_held_in_memory_at_once_is_compared_alike(
             assert found == (value if isinstance(value, str | None) else pytest.approx(value)), key
 
 
+def test_on_random_inputs_nothing_but_the_tolerance_decides() -> None:
+    reference = {"out": scores(np.arange(1000) % CLASSES)}
+    choosing = Choosing(dataset().model_copy(update={"random": True}))
+    yardsticks = choosing.yardsticks(reference, {})
+    worse = {"out": np.roll(reference["out"], 1, axis=1)}
+    found = compare(yardsticks, reference, worse, STRICT)
+    assert found.verdict == "inconclusive"
+    assert "on random inputs nothing says" in found.reason
+    assert compare(yardsticks, reference, reference, STRICT).verdict == "pass"
+    assert compare(yardsticks, reference, {"out": worse["out"] * np.nan}, STRICT).verdict == "fail"
+
+
 def test_the_worst_verdict_counts() -> None:
     assert worst(["pass", "inconclusive", "skipped"]) == "inconclusive"
     assert worst(["inconclusive", "fail", "pass"]) == "fail"

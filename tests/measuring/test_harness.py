@@ -11,7 +11,7 @@ from pipeline.artifacts.results import NoiseFloor
 from pipeline.measuring import harness, speedups
 from pipeline.measuring.cells import Measurement, Schedule, Timed
 from pipeline.runners import Runner
-from pipeline.tensors import Array
+from pipeline.tensors import Outputs
 
 QUICK = Schedule(seconds=0.02, min_samples=9, rounds=3, warmup_s=0.05)
 
@@ -27,7 +27,7 @@ def runner(main_job: Path, name: str = "onnxruntime cpu fp32", **options: str) -
     return made_cells.runner(name, path=main_job / "artifacts/engine/fp32/model.onnx", **options)
 
 
-def nothing_wrong(one: Timed, scores: Array, reference: Array | None) -> str:
+def nothing_wrong(one: Timed, found: Outputs, reference: Outputs | None) -> str:
     return ""
 
 
@@ -64,9 +64,9 @@ def test_every_cell_is_timed_in_turn_in_every_round(main_job: Path, images: Path
 def test_outputs_are_checked_before_and_after_a_cell_is_timed(main_job: Path, images: Path) -> None:
     seen: list[tuple[str, tuple[int, ...], bool]] = []
 
-    def wrong(one: Timed, scores: Array, reference: Array | None) -> str:
+    def wrong(one: Timed, found: Outputs, reference: Outputs | None) -> str:
         backend = one.runner.record.backend
-        seen.append((backend, scores.shape, reference is not None))
+        seen.append((backend, found["probabilities"].shape, reference is not None))
         if backend == "null":
             return "zeros"
         return "another answer" if len(seen) > 2 else ""

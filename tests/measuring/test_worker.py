@@ -36,7 +36,7 @@ def test_answers_what_the_model_answers_here(timed: Timed, images: Path) -> None
         assert worker.measure("end_to_end", 0.001, 7).dtype == np.int64
     with backends.get("onnxruntime").load(timed.runner.path, timed.runner.options) as session:
         expected = session.run({"image": np.load(images)["image"]})["probabilities"]
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(found["probabilities"], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_killed_process_is_told_with_its_signal(timed: Timed, images: Path) ->
 def test_an_interrupt_from_the_keyboard_does_not_end_it(timed: Timed, images: Path) -> None:
     with Worker(timed, images, 3) as worker:
         os.kill(worker._process.pid, signal.SIGINT)
-        assert len(worker.outputs()) == 6
+        assert len(worker.outputs()["probabilities"]) == 6
 
 
 def test_no_process_is_left_behind(timed: Timed, images: Path) -> None:

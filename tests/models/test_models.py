@@ -142,8 +142,8 @@ class Halved(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("own")
 class Subclass(keras.Model):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **options):
+        super().__init__(**options)
         self.dense = keras.layers.Dense(10)
     def build(self, shape):
         self.dense.build((None, 784))
@@ -279,6 +279,7 @@ def test_a_model_of_16_bits_is_widened_to_fp32(policy: str, images: np.ndarray) 
     assert 0 < difference < 0.02
 
 
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize` method")
 def test_a_model_quantised_by_keras_is_refused() -> None:
     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
     model.quantize("int8")

@@ -25,7 +25,6 @@ def test_it_is_scipys_bca(random: np.random.Generator, skewed: bool) -> None:
     assert found == pytest.approx(tuple(expected), abs=0.03)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["normal", "rare", "skewed"])
 def test_it_covers_the_true_loss_about_as_often_as_it_says(shape: str) -> None:
     """With 200 samples; where few samples change at all, an interval cannot know of those that are not there."""
@@ -37,11 +36,11 @@ def test_it_covers_the_true_loss_about_as_often_as_it_says(shape: str) -> None:
     }[shape]
     truth = {"normal": 0.1, "rare": 0.2, "skewed": 1.0}[shape]
     covered = 0
-    for _ in range(300):
+    for _ in range(200):
         change = draw()
         low, high = bootstrap.interval(np.stack([np.zeros(200), change], axis=1), difference) or (0, 0)
         covered += low <= truth <= high
-    assert 0.90 <= covered / 300 <= 0.985
+    assert 0.90 <= covered / 200 <= 0.985
 
 
 def test_ten_thousand_samples_of_many_classes_take_seconds_and_the_same_ones_give_the_same(
@@ -54,9 +53,9 @@ def test_ten_thousand_samples_of_many_classes_take_seconds_and_the_same_ones_giv
         before, after = means[..., :21] / means[..., 21:42], means[..., 42:63] / means[..., 63:]
         return np.asarray((before - after).mean(axis=-1))
 
-    start = time.monotonic()
+    start = time.process_time()
     found = bootstrap.interval(parts, measure)
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 20
     assert found == pytest.approx((0.02, 0.02))
     assert found == bootstrap.interval(parts, measure)
 

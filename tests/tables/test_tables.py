@@ -123,7 +123,7 @@ def test_a_table_is_the_same_of_a_model_and_of_one_that_knows_its_place(folder: 
 def test_accuracy_says_what_each_hop_and_each_runner_lost(folder: Path) -> None:
     parity = ParityReport.read(folder / "validate/parity.json")
     hops, runners = shown(accuracy.hops(parity)), shown(accuracy.runners(parity))
-    assert "Accuracy hop by hop, on 540 test images of digits" in hops
+    assert "Accuracy hop by hop, on 540 test samples of digits" in hops
     assert "typed fp16 → onnxruntime cpu fp16, emulated" in hops
     assert "−0.20 (−0.90 to +0.10)" in runners
     assert "skipped" in hops
@@ -217,7 +217,7 @@ def test_layer_sensitivity_says_what_a_layer_wins_back() -> None:
         result=trial,
     )
     text = shown(sensitivity.layers(found))
-    assert "Layer sensitivity of fp16, on 5,000 images" in text
+    assert "Layer sensitivity of fp16, on 5,000 samples" in text
     assert "conv2d, dense (overflows)" in text
     assert "nothing left in this precision" in text
     assert "1.0e-03" in text

@@ -14,6 +14,11 @@ from typing import Any
 TRACED = (3, 32)
 """The sizes that a dynamic batch, and any other dynamic axis, have while the model is traced."""
 
+ALIASES = {
+    **{"multiply": "mul", "subtract": "sub", "divide": "div", "true_divide": "div", "not_equal": "ne"},
+    **{"greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le"},
+}
+
 
 def main(request: dict[str, Any]) -> None:
     """Do what the request says: see `pipeline.exporters.pytorch.Request`."""
@@ -34,7 +39,7 @@ def main(request: dict[str, Any]) -> None:
     with torch.no_grad():
         traced = torch.export.export(network, tensors, dynamic_shapes=(dynamic,), strict=False)
         program = torch.onnx.export(
-            traced,
+            traced.run_decompositions(_same_operators(torch)),
             dynamo=True,
             opset_version=request["opset"],
             input_names=[one["name"] for one in request["inputs"]],
@@ -43,6 +48,20 @@ def main(request: dict[str, Any]) -> None:
         )
     program.save(request["output"], external_data=False)
     _name_nodes(request["output"], model)
+
+
+def _same_operators(torch: Any) -> dict[Any, Any]:
+    """Return PyTorch's other names of operators, which Keras uses, with the names that its exporter knows.
+
+    Under the other names it does not bring the operands to one type: `2 * x` became a product of int64 and float32.
+    """
+    aten = torch.ops.aten
+    found = {}
+    for other, name in ALIASES.items():
+        for overload in ("Tensor", "Scalar"):
+            if hasattr(getattr(aten, other), overload) and hasattr(getattr(aten, name), overload):
+                found[getattr(getattr(aten, other), overload)] = getattr(getattr(aten, name), overload)
+    return found
 
 
 def _limit_memory(size: int) -> None:

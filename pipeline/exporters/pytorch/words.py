@@ -25,7 +25,7 @@ def told(kind: str, message: str, signature: Signature) -> BuildError:
         axes = ", ".join(f"axis {axis} of input {signature.inputs[int(number)].name!r}" for number, axis in fixed)
         return BuildError(
             f"export: under PyTorch the model works for one size only of {axes}",
-            "It unrolls recurrent layers: give that axis a fixed size.",
+            "It unrolls recurrent layers, and fixes the batch of those with masks or convolutions: fix that axis.",
         )
     if unknown := UNKNOWN.search(message):
         return BuildError(
@@ -36,6 +36,12 @@ def told(kind: str, message: str, signature: Signature) -> BuildError:
         return BuildError(
             f"export: a module that registers the model's own layers cannot be imported beside PyTorch: {message}",
             "It may use keras.ops and NumPy there, not TensorFlow; what else it needs is to be installed there.",
+        )
+    if "deserialized" in message or "locate class" in message:
+        return BuildError(
+            "export: PyTorch's exporter cannot make a layer or model of your own again",
+            "Register its class with @keras.saving.register_keras_serializable() in a module that can be imported, and "
+            "not in the program itself.",
         )
     lines = [line.strip() for line in COLOURS.sub("", message).splitlines() if line.strip()]
     return BuildError("\n".join([f"export: PyTorch's exporter failed: {kind}", *(f"  {one}" for one in lines[:SHOWN])]))

@@ -74,7 +74,12 @@ def convert_function(
     Raises:
         BuildError: as `convert`.
     """
-    graph = simplify.simplify(fold.fold(_converted(function, signature, opset, layers)))
+    try:
+        graph = simplify.simplify(fold.fold(_converted(function, signature, opset, layers)))
+    except onnx.shape_inference.InferenceError as error:
+        raise BuildError(
+            f"export: tf2onnx's graph is not valid: {error}", "Please report this with the model."
+        ) from error
     gc.collect()  # onnxslim's own graphs are cycles, with all weights
     graphs.check(graph, "export: tf2onnx's graph")
     _check_inputs(graph, signature)

@@ -77,9 +77,12 @@ def dense_bincount(new: Replacement) -> None:
     weights = new.input_shape(2)
     if weights != [0]:
         raise NotImplementedError("DenseBincount with weights")
-    depth = new.node("Reshape", new.inputs[1], new.axes(-1))
-    hot = new.node("OneHot", new.inputs[0], depth, new.constant([0, 1]), axis=-1)
-    new.result("ReduceMax" if new.attribute("binary_output", 0) else "ReduceSum", hot, new.axes(-2), keepdims=0)
+    # In the types for which ONNX Runtime has the operator.
+    numbers, depth = (new.node("Cast", name, to=TensorProto.INT64) for name in new.inputs[:2])
+    depth = new.node("Reshape", depth, new.axes(-1))
+    hot = new.node("OneHot", numbers, depth, new.constant([0, 1], np.float32), axis=-1)
+    counted = new.node("ReduceMax" if new.attribute("binary_output", 0) else "ReduceSum", hot, new.axes(-2), keepdims=0)
+    new.result("Cast", counted, to=new.elem_type)
 
 
 def broadcast_args(new: Replacement) -> None:

@@ -40,6 +40,11 @@ def refuse_hdf5(path: Path, content: Any) -> None:
         _refuse(path, _datasets(file))
 
 
+def memory_bytes() -> int:
+    """Return how much memory this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def _datasets(file: h5py.File) -> Iterator[Part]:
     found: list[Part] = []
 
@@ -61,8 +66,7 @@ def _refuse(path: Path, parts: Iterable[Part]) -> None:
             f"{largest.name}",
             "No weights shrink like that: it is refused as a bomb. If it is yours, save it again with model.save.",
         )
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if (declared := sum(one.declared for one in every)) > memory:
+    if (declared := sum(one.declared for one in every)) > (memory := memory_bytes()):
         raise ArtifactError(
             f"{path} holds {declared:,} bytes, and this machine has {memory:,} bytes of memory",
             "Use a machine with more memory, or a smaller model.",

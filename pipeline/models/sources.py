@@ -14,7 +14,7 @@ import tensorflow as tf
 from pipeline import models, user_code
 from pipeline.config import ARTICLE_CNN, Model
 from pipeline.errors import ArtifactError, DataError, PipelineError
-from pipeline.models import bombs, loading_errors
+from pipeline.models import bombs, loading_errors, memory
 from pipeline.tensors import Outputs
 
 RETURN = "It must return a keras.Model, built or trained."
@@ -121,7 +121,8 @@ def read(path: Path, *, compiled: bool = False) -> keras.Model:
     """
     try:
         _look(path)
-        found = keras.saving.load_model(path, compile=compiled, safe_mode=True)
+        with memory.limited():
+            found = keras.saving.load_model(path, compile=compiled, safe_mode=True)
     except FileNotFoundError as error:
         raise ArtifactError(f"{path} cannot be loaded: there is no such file", loading_errors.AGAIN) from error
     except DAMAGED as error:
@@ -156,7 +157,8 @@ def _look(path: Path) -> None:
                 raise ValueError(f"{damaged} does not have the checksum it was stored with")
             for name in archive.namelist():
                 if name.endswith(LEGACY):
-                    bombs.refuse_hdf5(path, archive.open(name))
+                    with archive.open(name) as content:
+                        bombs.refuse_hdf5(path, content)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:  # the last two: an unknown compression
         raise ValueError(f"it is no .keras file, or damaged ({error})") from error
 

@@ -13,6 +13,8 @@ from pipeline.config.loading import load
 from pipeline.stages import STAGES
 from pipeline.workflow import run
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
 EXAMPLES = sorted(path.parent.name for path in ROOT.glob("examples/*/pipeline.toml"))
 
 THROUGH = ("diabetes", "recurrent", "two_by_two", "unet")
@@ -53,10 +55,7 @@ def test_an_example_goes_through_the_stages(name: str, tmp_path: Path, monkeypat
     config = load(ROOT / "examples" / name / "pipeline.toml", QUICK)
     stages = STAGES if name in THROUGH else ("train", "export")
     for stage in stages:
-        try:
-            run.run(STAGES[stage], config, Console(quiet=True))
-        except Exception as error:
-            raise AssertionError(f"{stage}: {error}") from error
+        run.run(STAGES[stage], config, Console(quiet=True))
     recorded = json.loads((config.artifacts / "train/model.json").read_text(encoding="utf-8"))
     assert recorded["trained_epochs"] == 0, "it is adopted as it is"
     tested = json.loads((config.artifacts / "train/history.json").read_text(encoding="utf-8"))["test"]

@@ -16,11 +16,11 @@ import onnxruntime as ort
 import tensorflow as tf
 
 from benchmarks.coverage.case import BATCHES, NOT_APPLICABLE, OK, PRECISIONS, Case
-from pipeline import precisions
+from pipeline import graphs, precisions
 from pipeline.backends.tensorrt.build import BuildOptions, build
 from pipeline.errors import BuildError
 from pipeline.exporters import tf2onnx
-from pipeline.graphs import arithmetic, keras_layers, quantize
+from pipeline.graphs import keras_layers, quantize
 from pipeline.tensors import Array, Outputs
 
 OPSET = 18
@@ -124,16 +124,27 @@ def _compare(graph: onnx.ModelProto, feeds: list[Outputs], expected: list[list[A
 
 
 def _build(graph: onnx.ModelProto, name: str, feeds: list[Outputs]) -> str:
-    products = any(True for _ in arithmetic.compute_nodes(graph))
-    if name != "fp32" and not products:
+    if name == "int8" and not quantize.activations(graph):
         return NOT_APPLICABLE
     amax = _ranges(graph, feeds[0]) if name == "int8" else {}
-    typed = precisions.get(name).apply(graph, amax=amax) if products else graph
+    typed = precisions.get(name).apply(graph, amax=amax)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(typed, path)
-        build(path, BuildOptions("tensorrt-rtx", allow_tf32=False, batch=(1, *BATCHES)))
+        options = BuildOptions("tensorrt-rtx", allow_tf32=False, batch=(1, *BATCHES), ranges=_sizes(graph, feeds))
+        build(path, options)
     return OK
+
+
+def _sizes(graph: onnx.ModelProto, feeds: list[Outputs]) -> dict[str, dict[int, tuple[int, int, int]]]:
+    """Return the sizes of each dynamic axis but the batch, as the feeds have them."""
+    found: dict[str, dict[int, tuple[int, int, int]]] = {}
+    for spec in graphs.inputs(graph):
+        for axis, size in enumerate(spec.shape):
+            if axis and size is None:
+                seen = sorted(feed[spec.name].shape[axis] for feed in feeds)
+                found.setdefault(spec.name, {})[axis] = (seen[0], seen[-1], seen[-1])
+    return found
 
 
 def _ranges(graph: onnx.ModelProto, feed: Outputs) -> dict[str, float]:

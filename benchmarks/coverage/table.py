@@ -17,8 +17,8 @@ ABOUT = """\
 Written by `make coverage-table`. Each row is a model of its own: exported to ONNX by tf2onnx with our additions,
 compared with Keras in ONNX Runtime at two batch sizes (and two sizes of every other dynamic dimension), and built by
 TensorRT for RTX in FP32, FP16 and INT8, the latter with ranges from random data. The weights are random, none of them a
-plain zero or one. Nothing was run on a GPU. ✓: it worked; –: there is no product (Conv, Gemm, MatMul) that a precision
-would change; ✗: it failed, with the reason below the table.
+plain zero or one. Nothing was run on a GPU. ✓: it worked; –: there is nothing to quantise (no Conv, Gemm or
+MatMul outside a loop); ✗: it failed, with the reason below the table.
 """
 
 

@@ -64,7 +64,12 @@ def saved_model(options: Model, output: Path) -> Adopted:
         )
     function, owner = _signature(path, options.signature)
     names = [spec.name for spec in _inputs(function)]
-    outputs = dict(function.structured_outputs)
+    # What the graph's own operators may not tell of a shape, the signature does.
+    shapes = {spec.name: spec.shape for spec in declared_signature(path, options.signature).outputs}
+    outputs = {
+        name: tf.TensorSpec(shapes.get(name, one.shape) if one.shape.rank is None else one.shape, one.dtype)
+        for name, one in function.structured_outputs.items()
+    }
     signature = Signature(
         tuple(calling.spec_of(spec, spec.name) for spec in _inputs(function)),
         tuple(calling.spec_of(one, name) for name, one in outputs.items()),
@@ -78,7 +83,7 @@ def saved_model(options: Model, output: Path) -> Adopted:
         @tf.function(input_signature=_inputs(function))  # type: ignore[untyped-decorator]
         def serve(self, *tensors: tf.Tensor) -> dict[str, tf.Tensor]:
             given: dict[str, tf.Tensor] = function(**dict(zip(names, tensors, strict=True)))
-            return given
+            return {name: tf.ensure_shape(given[name], one.shape) for name, one in outputs.items()}
 
     module = Kept()
     tf.saved_model.save(module, str(output / "saved_model"), signatures={"serving_default": module.serve})
@@ -111,7 +116,7 @@ def _read(path: Path) -> Any:
     return proto
 
 
-def declared_signature(path: Path) -> Signature:
+def declared_signature(path: Path, asked: str = "") -> Signature:
     """Return what a SavedModel says that it takes and returns, without running it.
 
     Raises:
@@ -120,12 +125,13 @@ def declared_signature(path: Path) -> Signature:
     known = {key: one for meta in _read(path).meta_graphs for key, one in meta.signature_def.items() if one.inputs}
     if not known:
         raise DataError(f"model.source {path} has no signature", "Save it with signatures=….")
-    chosen = known.get(DEFAULT) or next(iter(known.values()))
+    chosen = known.get(asked) or known.get(DEFAULT) or next(iter(known.values()))
 
     def specs(infos: Any) -> tuple[TensorSpec, ...]:
         return tuple(
             calling.spec_of(
-                tf.TensorSpec([size.size if size.size >= 0 else None for size in one.tensor_shape.dim], one.dtype), name
+                tf.TensorSpec([size.size if size.size >= 0 else None for size in one.tensor_shape.dim], one.dtype),
+                calling.name_of(name),
             )
             for name, one in sorted(infos.items())
         )

@@ -73,6 +73,7 @@ class Optimized:
             Wanted(batch=batch),
             source=self.config.model.source,
             threads=self.config.benchmark.threads,
+            imports=self.config.model.imports,
         )
         with serving.opened(offered) as (served, session):
             split = Split({spec.name: _of(inputs, spec.name).astype(spec.dtype) for spec in session.inputs})

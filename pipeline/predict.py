@@ -39,7 +39,9 @@ def predict(files: Sequence[Path], backend: str, precision: str, config: Config)
     record = published.read(DatasetRecord)
     inputs = published.read(ModelRecord).signature.inputs
     feeds = [read(path, inputs, config) for path in files]
-    offered = serving.candidates(published, wanted, source=config.model.source, threads=config.benchmark.threads)
+    offered = serving.candidates(
+        published, wanted, source=config.model.source, threads=config.benchmark.threads, imports=config.model.imports
+    )
     with serving.opened(offered) as (served, session):
         lines = [f"{served.runner.record.name} on {session.device}: {served.why}; {served.verdict}"]
         tasks: Mapping[str, Task] = {}

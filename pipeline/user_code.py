@@ -4,7 +4,7 @@ import hashlib
 import importlib
 import importlib.util
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -56,14 +56,16 @@ def import_function(path: str, key: str) -> Callable[..., Any]:
     return result
 
 
-def register_layers(source: str) -> None:
-    """Import the module of a user's own model (`model.source`), which registers the layers that only it knows.
+def register_layers(source: str, imports: Sequence[str] = ()) -> None:
+    """Import what registers the layers of a user's own model: `model.imports`, and the module of `model.source`.
 
     A source that is no import path names no function of a user's: there is nothing to register.
 
     Raises:
         DataError: it cannot be imported.
     """
+    for module in imports:
+        import_module(module, "model.imports")
     if is_import_path(source):
         import_function(source, "model.source")
 

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 
 EXAMPLES = sorted(path.parent.name for path in ROOT.glob("examples/*/pipeline.toml"))
 
-THROUGH = ("diabetes", "recurrent", "two_by_two", "unet")
-"""One of each task, of several inputs and of a dynamic length: the others go as far as the export."""
+THROUGH = ("diabetes", "recurrent", "two_by_two", "unet", "vit")
+"""One of each task, of several inputs, of a dynamic length and of a layer of its own: the others are exported only."""
 
 QUICK = (
     "engine.precisions=fp32,int8",
@@ -70,8 +70,10 @@ def test_an_example_goes_through_the_stages(name: str, tmp_path: Path, monkeypat
     tested = json.loads((config.artifacts / "train/history.json").read_text(encoding="utf-8"))["test"]
     assert [one["output"] for one in tested] == [one["name"] for one in recorded["outputs"]]
     if name in THROUGH:
+        cells = json.loads((config.artifacts / "benchmark/results.json").read_text(encoding="utf-8"))["cells"]
+        assert [cell["reason"] for cell in cells if cell["status"] == "failed"] == []
         page = (config.artifacts / "report/report.md").read_text(encoding="utf-8")
         assert all(one["metric"] in page for one in tested)
         classified = any(one["task"] == "classification" for one in tested)
         assert ("McNemar" in page) == classified, "numbers are not right or wrong"
-        assert "image" not in page or name == "two_by_two"
+        assert "image" not in page or name in ("two_by_two", "unet", "vit")

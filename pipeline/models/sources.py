@@ -120,13 +120,6 @@ def _first_lines(error: Exception, limit: int = 400) -> str:
     return " ".join(str(text).split())[:limit]
 
 
-def register(imports: Sequence[str], source: str) -> None:
-    """Import what registers a model's own layers: the modules of `model.imports`, and that of its function."""
-    for module in imports:
-        user_code.import_module(module, "model.imports")
-    user_code.register_layers(source)
-
-
 def policy(model: keras.Model) -> str:
     """Return the types that a model was trained in, as Keras calls them: `float32`, or those of its other layers."""
     found = sorted({layer.dtype_policy.name for layer in model._flatten_layers()} - {"float32"})

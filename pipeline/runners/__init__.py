@@ -32,7 +32,8 @@ class Runner:
     """One way to run a published model: what artifacts record of it, and what it takes to open it here.
 
     `path` is where the recorded file lies. `module` satisfies pipeline.backends.Backend. `source` is the import path of
-    the user's model, whose layers are registered before it is loaded. `unavailable` says why it cannot run here.
+    the user's model, and `imports` what else registers its layers before it is loaded. `unavailable` says why it cannot
+    run here.
     """
 
     record: RunnerRecord
@@ -40,6 +41,7 @@ class Runner:
     device: DeviceKind
     module: str
     source: str = ""
+    imports: tuple[str, ...] = ()
     unavailable: str = ""
 
     @property
@@ -65,7 +67,7 @@ class Runner:
         """
         if self.unavailable:
             raise BackendUnavailable(self.unavailable)
-        user_code.register_layers(self.source)
+        user_code.register_layers(self.source, self.imports)
         backend = backends.module(self.module)
         backend.probe(self.record.variant)
         model: Path | bytes = self.path
@@ -78,7 +80,9 @@ class Runner:
             yield session
 
 
-def runners(published: Published, purpose: Purpose, *, source: str, threads: int | None) -> list[Runner]:
+def runners(
+    published: Published, purpose: Purpose, *, source: str, threads: int | None, imports: tuple[str, ...] = ()
+) -> list[Runner]:
     """Return every way to run what is published, for a purpose.
 
     `judge`: the exact runs, step by step from Keras on, then all that can be timed. `time`: the ways to run the
@@ -88,6 +92,7 @@ def runners(published: Published, purpose: Purpose, *, source: str, threads: int
         published: of the stages train, export and engine.
         purpose: which of the lists.
         source: the import path of the user's own model (`model.source`).
+        imports: the modules that register its layers (`model.imports`).
         threads: CPU threads, `benchmark.threads`; None: as many as there are.
 
     Example:
@@ -98,13 +103,13 @@ def runners(published: Published, purpose: Purpose, *, source: str, threads: int
     threads = threads or environment.cpu_count()
     found = exported(published, threads)
     if purpose == "judge":
-        return [*exact(published, source), *found]
+        return [*exact(published, source, imports), *found]
     if purpose == "time":
-        return [*original(published, source, threads), *harness(published), *found]
-    return [*found, *exact(published, source)]
+        return [*original(published, source, threads, imports), *harness(published), *found]
+    return [*found, *exact(published, source, imports)]
 
 
-def original(published: Published, source: str, threads: int) -> list[Runner]:
+def original(published: Published, source: str, threads: int, imports: tuple[str, ...] = ()) -> list[Runner]:
     """Return every usual way to run the original model, by the backends that run it."""
     model = published.read(ModelRecord)
     options = RunnerOptions(threads=threads)
@@ -117,7 +122,7 @@ def original(published: Published, source: str, threads: int) -> list[Runner]:
     if model.kind != "saved_model":
         files = {"keras": model.file, "saved_model": "export/saved_model"}
     return [
-        _runner(_record("original", name, variant, "fp32", file, options), published, source=source)
+        _runner(_record("original", name, variant, "fp32", file, options), published, source=source, imports=imports)
         for name in backends.names("original")
         for variant, kind in backends.get(name).VARIANTS.items()
         if (file := files.get(kind.consumes))
@@ -133,7 +138,7 @@ def harness(published: Published) -> list[Runner]:
     ]
 
 
-def exact(published: Published, source: str) -> list[Runner]:
+def exact(published: Published, source: str, imports: tuple[str, ...] = ()) -> list[Runner]:
     """Return the steps from the original model to each typed graph, without anything that may change the arithmetic.
 
     Where a CPU lacks a precision's arithmetic it is emulated by rounding in FP32.
@@ -152,7 +157,9 @@ def exact(published: Published, source: str) -> list[Runner]:
         ],
     )
     found = [
-        _runner(_record("exact", backend, variant, "fp32", file, options, name), published, source=source)
+        _runner(
+            _record("exact", backend, variant, "fp32", file, options, name), published, source=source, imports=imports
+        )
         for name, backend, variant, file in chain
     ]
     for engine in engine_records(published):
@@ -261,7 +268,7 @@ def _record(
     )
 
 
-def _runner(record: RunnerRecord, published: Published, source: str = "") -> Runner:
+def _runner(record: RunnerRecord, published: Published, source: str = "", imports: tuple[str, ...] = ()) -> Runner:
     """Return the runner of a published file or folder of the stages train and export."""
     folder = record.file.endswith("saved_model")
     path = published.root / record.file if folder else published.path(record.file)
@@ -273,6 +280,7 @@ def _runner(record: RunnerRecord, published: Published, source: str = "") -> Run
         device,
         _module(record.backend),
         "" if source == ARTICLE_CNN else source,
+        imports,
     )
 
 

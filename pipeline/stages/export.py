@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from pipeline import backends, conversion, data, exporters, graphs
+from pipeline import backends, conversion, data, exporters, graphs, user_code
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.model import ModelRecord
 from pipeline.backends import LoadOptions
@@ -33,7 +33,7 @@ def run(context: Context) -> Outcome:
     """Publish the file of each exporter: `model.onnx`, and of a Keras model `saved_model/`."""
     published, config = context.published, context.config
     record = published.read(ModelRecord)
-    sources.register(config.model.imports, config.model.source)
+    user_code.register_layers(config.model.source, config.model.imports)
     model = _exportable(context, record)
     exported = exporters.of(record.kind)
     for exporter in exported:

@@ -29,7 +29,9 @@ def run(context: Context) -> Outcome:
         timed_batch_sizes=config.benchmark.batch_sizes,
         choosing=Choosing(record, config.validate_.task, config.validate_.budget),
     )
-    every = runners(published, "judge", source=config.model.source, threads=config.benchmark.threads)
+    every = runners(
+        published, "judge", source=config.model.source, threads=config.benchmark.threads, imports=config.model.imports
+    )
     found = judge.judge(every, criteria)
     report = ParityReport(
         verdict=found.verdict,

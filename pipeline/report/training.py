@@ -46,7 +46,7 @@ def curves(run: Run) -> Figure:
     if rates:
         panels.append(panel("throughput", _curve(rates, "samples/s", zero=True), len(rates)))
     if not run.history.plain.epochs:
-        return Figure("training", "Training", "", [], [], empty="None: the model was adopted as it is.")
+        return Figure("training", "Training", empty="None: the model was adopted as it is.")
     return Figure(
         "training",
         "Training",

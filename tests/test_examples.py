@@ -9,7 +9,10 @@ import pytest
 from commands import ROOT
 from rich.console import Console
 
+from pipeline import runners
+from pipeline.artifacts.store import Store
 from pipeline.config.loading import load
+from pipeline.errors import DataError
 from pipeline.stages import STAGES
 from pipeline.workflow import run
 
@@ -69,9 +72,16 @@ def test_an_example_goes_through_the_stages(name: str, tmp_path: Path, monkeypat
     assert recorded["trained_epochs"] == 0, "it is adopted as it is"
     tested = json.loads((config.artifacts / "train/history.json").read_text(encoding="utf-8"))["test"]
     assert [one["output"] for one in tested] == [one["name"] for one in recorded["outputs"]]
+    if config.model.imports:  # a runner's process has only what it imports itself
+        published = Store(config.artifacts).published()
+        first, *_ = runners.original(published, config.model.source, 1, ("no_such_module",))
+        with pytest.raises(DataError, match="no_such_module"), first.open():
+            pass
     if name in THROUGH:
+        cells = json.loads((config.artifacts / "benchmark/results.json").read_text(encoding="utf-8"))["cells"]
+        assert [cell["reason"] for cell in cells if cell["status"] == "failed"] == []
         page = (config.artifacts / "report/report.md").read_text(encoding="utf-8")
         assert all(one["metric"] in page for one in tested)
         classified = any(one["task"] == "classification" for one in tested)
         assert ("McNemar" in page) == classified, "numbers are not right or wrong"
-        assert "image" not in page or name == "two_by_two"
+        assert "image" not in page or name in ("two_by_two", "unet")

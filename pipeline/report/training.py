@@ -45,6 +45,8 @@ def curves(run: Run) -> Figure:
         rates += [Measure(epoch, rate, "training")] if rate else []
     if rates:
         panels.append(panel("throughput", _curve(rates, "samples/s", zero=True), len(rates)))
+    if not run.history.plain.epochs:
+        return Figure("training", "Training", empty="None: the model was adopted as it is.")
     return Figure(
         "training",
         "Training",

@@ -24,17 +24,17 @@ MatMul outside a loop); ✗: it failed, with the reason below the table.
 OTHERS = """\
 ## Models that others trained
 
-From packages on the index, as they lie there; run by hand on 2026-11-27 on two cores of an Intel Xeon, with random inputs
-and no labels, so that agreement with the original is judged.
+From packages on the index, as they lie there; run by hand on 2026-11-27 on two cores of an Intel Xeon, with random
+inputs and no labels, so that agreement with the original is judged.
 
 - **`fer` 25.10.3, `emotion_model.hdf5`** (legacy Keras file, 58,423 parameters, faces to seven emotions): all stages in
   fp32 and fp16. int8 is built, and validate fails it: on noise, agreement drops by at least 2.6 points.
 - **`basic-pitch` 0.4.0, `nmp`** (SavedModel, audio in, three outputs): all stages in fp32, fp16 and int8; with six test
   samples the verdict is "inconclusive".
-- **`magika` 1.0.3, `model.onnx`** (third-party ONNX file, bytes to 214 kinds of file): all stages in fp32 and tf32. fp16 and
-  int8 are built, and validate fails fp16, emulated: agreement drops by at least 82 points.
-- **`silero-vad` 6.2.3, `silero_vad.onnx`** (third-party ONNX file whose batch is the second axis of one input): refused by
-  `init`, "state is float32 [8, 32, 128], the model takes float32 [2, 'any', 128]".
+- **`magika` 1.0.3, `model.onnx`** (third-party ONNX file, bytes to 214 kinds of file): all stages in fp32 and tf32. fp16
+  and int8 are built, and validate fails fp16, emulated: agreement drops by at least 82 points.
+- **`silero-vad` 6.2.3, `silero_vad.onnx`** (third-party ONNX file whose batch is the second axis of one input): refused
+  by `init`, "state is float32 [8, 32, 128], the model takes float32 [2, 'any', 128]".
 """
 
 

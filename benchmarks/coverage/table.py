@@ -31,8 +31,8 @@ inputs and no labels, so that agreement with the original is judged.
   fp32 and fp16. int8 is built, and validate fails it: on noise, agreement drops by at least 2.6 points.
 - **`basic-pitch` 0.4.0, `nmp`** (SavedModel, audio in, three outputs): all stages in fp32, fp16 and int8; with six test
   samples the verdict is "inconclusive".
-- **`magika` 1.0.3, `model.onnx`** (third-party ONNX file, bytes to 214 kinds of file): all stages in fp32 and tf32. fp16
-  and int8 are built, and validate fails fp16, emulated: agreement drops by at least 82 points.
+- **`magika` 1.0.3, `model.onnx`** (third-party ONNX file, bytes to 214 kinds of file): all stages in fp32 and tf32.
+  fp16 and int8 are built, and validate fails fp16, emulated: agreement drops by at least 82 points.
 - **`silero-vad` 6.2.3, `silero_vad.onnx`** (third-party ONNX file whose batch is the second axis of one input): refused
   by `init`, "state is float32 [8, 32, 128], the model takes float32 [2, 'any', 128]".
 """

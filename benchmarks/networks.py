@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import onnx
 
 from pipeline import digests, environment
 from pipeline.tensors import Array
@@ -87,7 +88,7 @@ def write(network: Network, folder: Path) -> Written:
     with environment.native_log_hidden():
         model = build(network)
         model.save(folder / "model.keras")
-        tf2onnx.write(model, folder / "model.onnx", opset=18)
+        onnx.save(tf2onnx.convert(model, 18), folder / "model.onnx")
     return Written(
         parameters=model.count_params(),
         onnx_bytes=(folder / "model.onnx").stat().st_size,

@@ -35,6 +35,7 @@ class Middle(k.Layer):
 
 def network(*middle: Callable[[keras.KerasTensor], keras.KerasTensor]) -> keras.Model:
     """Return a small network with a normalisation that is folded, a branch, a nested model, and `middle` in it."""
+    keras.utils.set_random_seed(0)
     image = keras.Input((8, 8, 3), dtype="uint8", name="image")
     x = k.Rescaling(1 / 255, name="to_one")(image)
     x = k.Conv2D(4, 3, padding="same", name="first")(x)
@@ -97,4 +98,4 @@ def test_what_is_converted_wrongly_is_named(
     model = network(middle)
     found = conversion.first_difference(model, tf2onnx.convert(model, 18), feed())
     assert found is not None
-    assert found.layer == name
+    assert found.layer.partition("_")[0] == name, "Keras numbers operations of one name"

@@ -128,12 +128,13 @@ def test_outputs_other_than_keras_are_refused() -> None:
     differences: dict[str, float] = {}
     wrong = command._wrong("net", 4, differences)
     scores = np.random.default_rng(0).dirichlet(np.ones(10), 4).astype(np.float32)
-    assert wrong(keras, scores, None) == ""
-    assert wrong(loop, scores + 1e-6, scores) == ""
+    right = {"probabilities": scores}
+    assert wrong(keras, right, None) == ""
+    assert wrong(loop, {"y": scores + 1e-6}, right) == ""
     assert differences == {"net/4/ONNX Runtime, bare loop": pytest.approx(1e-6, rel=0.1)}
-    assert "differs from Keras by up to" in wrong(loop, scores[::-1], scores)
-    assert "NaN" in wrong(loop, scores * np.nan, scores)
-    assert "Keras did not run" in wrong(loop, scores, None)
+    assert "differs from Keras by up to" in wrong(loop, {"y": scores[::-1]}, right)
+    assert "NaN" in wrong(loop, {"y": scores * np.nan}, right)
+    assert "Keras did not run" in wrong(loop, right, None)
 
 
 def of(module: str, variant: str) -> Runner:

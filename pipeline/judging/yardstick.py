@@ -101,9 +101,10 @@ def spread(rows: Rows) -> float:
     """Return the standard deviation of all numbers of an output; 1 where they are all the same, or no numbers."""
     total = squares = 0.0
     count = math.prod(rows.shape)
-    for which in slices({"": rows}):
-        total += float(np.sum(rows[which], dtype=np.float64))
-    for which in slices({"": rows}):
-        squares += float(((np.asarray(rows[which], np.float64) - total / count) ** 2).sum())
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and Inf: no number comes of them
+        for which in slices({"": rows}):
+            total += float(np.sum(rows[which], dtype=np.float64))
+        for which in slices({"": rows}):
+            squares += float(((np.asarray(rows[which], np.float64) - total / count) ** 2).sum())
     found = math.sqrt(squares / count)
     return found if found > 0 and math.isfinite(found) else 1.0

@@ -145,7 +145,7 @@ def test_what_cannot_be_converted_is_told_by_its_layer(model: object, words: str
 
 def test_an_input_that_nothing_depends_on_is_an_error() -> None:
     signature = (tf.TensorSpec((None, 3), tf.float32, "used"), tf.TensorSpec((None, 3), tf.float32, "unused"))
-    with pytest.raises(BuildError, match=r"gave the graph the inputs .*'used'.*, not .*'unused'"):
+    with pytest.raises(BuildError, match=r"gave the graph the inputs used .*, not .*unused"):
         tf2onnx.convert_function(lambda used, unused: {"y": used * 2}, signature, 18)
 
 

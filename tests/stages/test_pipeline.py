@@ -81,7 +81,7 @@ def test_every_runner_that_ran_passes_and_the_others_say_why(main_job: Path) -> 
             assert low <= output["loss"] <= high
     if not environment.gpus():
         assert all(f"tensorrt tensorrt-rtx {name}" in runners.keys() - ran for name in PRECISIONS)
-    assert runners["typed fp16"]["total"]["max_abs"] > 0, "FP16 rounds"
+    assert runners["typed fp16"]["total"]["outputs"][0]["max_abs"] > 0, "FP16 rounds"
     assert {row["batch_invariance"]["samples"] for row in runners.values() if row["batch_invariance"]} == {128}
     assert 16 in runners["onnxruntime cpu fp32"]["batch_invariance"]["batch_sizes"], "the benchmark's batch sizes too"
 
@@ -425,7 +425,7 @@ def test_auto_builds_every_precision_and_chooses_one_with_reasons(copy: Path) ->
     assert selection["chosen"] in selection["pareto"]
     for row in selection["candidates"]:
         assert bool(row["rejected"]) == (row["precision"] != selection["chosen"])
-        assert row["comparison"]["samples"] == 180
+        assert row["comparison"]["outputs"][0]["samples"] == 180
     if not environment.gpus():
         assert "no GPU ran the engines" in selection["basis"], "a CPU's timing ranks nothing"
     for name in precisions.NAMES:
@@ -437,8 +437,8 @@ def test_auto_builds_every_precision_and_chooses_one_with_reasons(copy: Path) ->
         if environment.version("tensorrt-rtx-cu12"):
             assert record["status"] == "built"
     calibration = read(copy, "engine/int8/engine.json")["calibration"]
-    assert sum(calibration["classes"].values()) == calibration["samples"] == len(calibration["sample_sha256"]) == 512
-    assert max(calibration["classes"].values()) - min(calibration["classes"].values()) <= 1
+    assert sum(calibration["strata"].values()) == calibration["samples"] == len(calibration["sample_sha256"]) == 512
+    assert max(calibration["strata"].values()) - min(calibration["strata"].values()) <= 1
     assert calibration["validation_error"][calibration["method"]] == min(calibration["validation_error"].values())
     assert all(each["amax"] > 0 for each in calibration["activations"].values())
 
@@ -447,7 +447,9 @@ def test_auto_builds_every_precision_and_chooses_one_with_reasons(copy: Path) ->
     assert all(runners[f"typed {name}"]["verdict"] != "skipped" for name in precisions.NAMES)
     emulated = {name for name in precisions.NAMES if runners[f"typed {name}"]["runner"]["emulated"]}
     assert emulated == {"tf32", "fp16", "bf16"}, "a CPU has none of these"
-    assert runners["openvino cpu int8"]["total"]["samples"] == 360, "OpenVINO's INT8 has a verdict of its own"
+    assert runners["openvino cpu int8"]["total"]["outputs"][0]["samples"] == 360, (
+        "OpenVINO's INT8 has a verdict of its own"
+    )
 
 
 def test_a_layer_named_to_stay_in_fp32_does_so(copy: Path) -> None:

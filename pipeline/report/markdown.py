@@ -38,6 +38,8 @@ def _table(table: Table) -> str:
 def _head(run: Run) -> Iterator[str]:
     dataset, history, samples = run.dataset.plain, run.history.plain, run.dataset.plain.samples
     yield "# From Keras to TensorRT: what was measured"
+    if dataset.random:
+        yield "> **No data.** Inputs are random numbers: nothing here says how good the model is on real ones."
     if dataset.substitute:
         yield f"> **Not MNIST.** {dataset.substitute}. Every figure here is of {dataset.origin}."
     lines = [

@@ -25,6 +25,8 @@ def run(context: Context) -> Outcome:
 def _summary(context: Context, own: Run) -> None:
     """Print the summary at the end of `make all`."""
     dataset, history, parity = own.dataset.plain, own.history.plain, own.parity.plain
+    if dataset.random:
+        context.warn("inputs are random numbers: nothing below says how good the model is on real ones")
     if dataset.substitute:
         context.warn(f"the figures below are of {dataset.origin}, NOT of MNIST")
     how_good = tested(history) or "how good the model is was not measured:"

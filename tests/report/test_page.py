@@ -14,7 +14,7 @@ from pages import HOSTILE, LAYER, Page, change, hostile, list_anew, read
 from pipeline.artifacts.parity import ParityReport
 from pipeline.artifacts.recommendation import Recommendation
 from pipeline.artifacts.results import BenchmarkResults
-from pipeline.report import changed, findings, page
+from pipeline.report import changed, findings, markdown, page
 
 
 def looked_up(artifacts: Path, source: str) -> Any:
@@ -158,3 +158,10 @@ def test_an_image_of_any_number_of_channels_is_drawn(channels: int) -> None:
     assert drawn.startswith("data:image/png;base64,")
     assert changed.draw(image.astype(np.float32)) == drawn, "floats of pixels"
     assert changed.draw((image / 255).astype(np.float32)) == drawn, "and of fractions"
+
+
+def test_random_inputs_are_said_first(made: Path) -> None:
+    change(made, "train/dataset.json", random=True)
+    run = read(made)
+    for text in (page.render(run), markdown.render(run)):
+        assert "Inputs are random numbers" in text

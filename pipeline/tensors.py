@@ -11,6 +11,12 @@ Array = NDArray[Any]
 Feed = Mapping[str, Array]
 Outputs = dict[str, Array]
 
+Range = tuple[int, int, int]
+"""The sizes of a dynamic axis: the smallest, the one to be fastest at, and the largest."""
+
+Ranges = Mapping[str, Mapping[int, Range]]
+"""By input and axis."""
+
 
 class Rows(Protocol):
     """The samples of one input or target, [samples, …]: an array, a memory map, or what reads them when asked for."""

@@ -1,18 +1,12 @@
 """The sizes of a model's dynamic axes: those configured, and else those of the data."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.errors import ConfigError
-from pipeline.tensors import Feed, Signature
-
-Range = tuple[int, int, int]
-"""The smallest size, the one to be fastest at, and the largest."""
-
-Ranges = Mapping[str, Mapping[int, Range]]
-"""By input and axis; the batch, axis 0, is not among them."""
+from pipeline.tensors import Feed, Range, Ranges, Signature
 
 
 def ranges(signature: Signature, dataset: DatasetRecord, configured: Ranges) -> dict[str, dict[int, Range]]:

@@ -13,12 +13,12 @@ from pipeline.artifacts.manifest import FileRecord
 from pipeline.backends import LoadOptions, tensorrt
 from pipeline.backends.tensorrt import build, inspection
 from pipeline.config import Engine
-from pipeline.data.sizes import Ranges
 from pipeline.errors import BackendUnavailable, BuildError
 from pipeline.graphs import keras_layers
 from pipeline.precisions import Precision
 from pipeline.quantization.selection import Candidate
 from pipeline.quantization.typed_graphs import Rewriter, TypedGraph
+from pipeline.tensors import Ranges
 
 
 class Flavour(NamedTuple):

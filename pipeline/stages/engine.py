@@ -13,7 +13,6 @@ from pipeline.artifacts.selection import SelectedOn
 from pipeline.backends.tensorrt import build
 from pipeline.config import AUTO, Engine
 from pipeline.data import sizes
-from pipeline.data.sizes import Ranges
 from pipeline.errors import BackendUnavailable, BuildError
 from pipeline.measuring import clock, tuning
 from pipeline.precisions import Precision
@@ -22,7 +21,7 @@ from pipeline.quantization.engines import Flavour, Made
 from pipeline.quantization.typed_graphs import Rewriter
 from pipeline.runners import inference, of_precision, probed, tuning_record
 from pipeline.tables import engines as engine_tables
-from pipeline.tensors import fixed_batch
+from pipeline.tensors import Ranges, fixed_batch
 from pipeline.workflow.context import Context, Outcome
 
 TIMED_S = 1.0

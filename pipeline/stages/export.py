@@ -1,5 +1,7 @@
 """Stage 2: export the trained model by every exporter, under its own names of inputs and outputs."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ from pipeline import backends, conversion, data, exporters, graphs, user_code
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.export import Compared, ExportedFile, ExportRecord, NotTaken
 from pipeline.artifacts.model import ModelRecord
-from pipeline.backends import LoadOptions
+from pipeline.backends import LoadOptions, Session
 from pipeline.data import sizes
 from pipeline.errors import BuildError, DataError, InputError, first_line
 from pipeline.exporters import Exportable, Exporter, Made
@@ -44,13 +46,15 @@ def run(context: Context) -> Outcome:
     feeds = {f"batches of {size}": test.feed(np.resize(np.arange(len(test)), size)) for size in batches}
     ranges = sizes.ranges(record.signature, dataset, config.engine.ranges)
     feeds |= dict(sizes.at_the_ends(test.feed(np.arange(batches[-1]) % len(test)), ranges))
-    expected = {what: _expected(model, feed, what) for what, feed in feeds.items()}
+    with _original(model) as original:
+        expected = {what: _expected(original, feed, what) for what, feed in feeds.items()}
 
     def check(exporter: Exporter) -> tuple[Compared, ...]:
         path, (backend, options) = context.output / exporter.FILE, CHECKED_BY[exporter.ARTIFACT]
-        return tuple(
-            _compare(path, backend, options, feed, expected[what], what, model) for what, feed in feeds.items()
-        )
+        with backends.get(backend).load(path, options) as session:
+            return tuple(
+                _compare(path, backend, session, feed, expected[what], what, model) for what, feed in feeds.items()
+            )
 
     files = []
     for file, able in candidates.items():
@@ -90,14 +94,14 @@ def _exportable(context: Context, record: ModelRecord) -> Exportable:
     return Exportable(record.name, record.kind, path, signature, calling.serving(model), model, layers)
 
 
-def _expected(model: Exportable, feed: Feed, what: str) -> Outputs:
+def _expected(original: Callable[[Feed], Outputs], feed: Feed, what: str) -> Outputs:
     """Return the original's outputs, in FP32.
 
     Raises:
         DataError: it cannot run on these inputs, or returns NaN for them.
     """
     try:
-        found = _run(model, feed)
+        found = original(feed)
     except InputError as error:
         taken = ", ".join(f"{name} {list(rows.shape)}" for name, rows in feed.items())
         raise DataError(
@@ -108,31 +112,38 @@ def _expected(model: Exportable, feed: Feed, what: str) -> Outputs:
     return found
 
 
-def _run(model: Exportable, feed: Feed) -> Outputs:
-    if model.serving is None:
+@contextmanager
+def _original(model: Exportable) -> Iterator[Callable[[Feed], Outputs]]:
+    """Load the original once; what is yielded runs it, in FP32, for the time of a `with` block."""
+    serving = model.serving
+    if serving is None:
         with backends.get("onnxruntime").load(model.path, LoadOptions("cpu", exact=True)) as session:
-            return {name: rows.copy() for name, rows in session.run(feed).items()}
+            yield lambda feed: {name: rows.copy() for name, rows in session.run(feed).items()}
+        return
     # On a GPU, TensorFlow's own default is TF32, which is further away than a right export may be.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     # Traced, as Keras itself predicts: eagerly, some layers give another type.
-    infer = tf.function(model.serving.function, input_signature=model.serving.signature)
-    with calling.refusals():
-        found = infer(*(tf.constant(feed[spec.name]) for spec in model.serving.signature))
-    return {name: one.numpy() for name, one in found.items()}
+    infer = tf.function(serving.function, input_signature=serving.signature)
+
+    def run(feed: Feed) -> Outputs:
+        with calling.refusals():
+            found = infer(*(tf.constant(feed[spec.name]) for spec in serving.signature))
+        return {name: one.numpy() for name, one in found.items()}
+
+    yield run
 
 
 def _compare(
     path: Path,
     backend: str,
-    options: LoadOptions,
+    session: Session,
     feed: Feed,
     expected: Outputs,
     what: str,
     model: Exportable,
 ) -> Compared:
     """Raise BuildError unless what was exported computes what the original does."""
-    with backends.get(backend).load(path, options) as session:
-        found = session.run(feed)
+    found = session.run(feed)
     for name, want in expected.items():
         got = found[name]
         if got.shape == want.shape and EQUAL.holds(got, want):

@@ -7,6 +7,7 @@ import keras
 from pipeline import tasks
 from pipeline.data import Dataset
 from pipeline.errors import DataError
+from pipeline.models import calling
 from pipeline.models.calling import Caller
 from pipeline.tasks import Seen
 
@@ -29,7 +30,7 @@ def compile(model: keras.Model, how: Caller, dataset: Dataset, learning_rate: An
         return
     few = slice(0, LOOKED_AT)
     result = model(how.arguments(dataset.train.feed(few)), training=False)
-    found = dict(zip((spec.name for spec in how.outputs), keras.tree.flatten(result), strict=True))
+    found = calling.named((spec.name for spec in how.outputs), result)
     labels = dataset.train.labels(few)
     losses, metrics = [], []
     for spec in how.outputs:

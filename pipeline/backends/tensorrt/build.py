@@ -21,6 +21,7 @@ from pipeline import cuda
 from pipeline.backends import Variant, check_variant
 from pipeline.backends.tensorrt import dynamic_axes, failures
 from pipeline.errors import ArtifactError, BackendUnavailable, BuildError, ConfigError
+from pipeline.tensors import Range, Ranges
 
 FLAVOURS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """Each flavour with the module it is imported as."""
@@ -48,8 +49,8 @@ class BuildOptions:
 
     flavour: str
     allow_tf32: bool
-    batch: dynamic_axes.Range
-    ranges: dynamic_axes.Ranges = field(default_factory=dict)
+    batch: Range
+    ranges: Ranges = field(default_factory=dict)
     targets: tuple[str, ...] = ()
     workspace_bytes: int | None = None
     optimization_level: int | None = None

@@ -3,12 +3,7 @@
 from collections.abc import Mapping
 
 from pipeline.errors import ConfigError
-
-Range = tuple[int, int, int]
-"""The smallest size, the one the engine is tuned for, and the largest."""
-
-Ranges = Mapping[str, Mapping[int, Range]]
-"""By input and axis."""
+from pipeline.tensors import Range, Ranges
 
 Shape = tuple[int, ...]
 

@@ -53,7 +53,8 @@ examples: $(INSTALLED) ## train the models in examples/ and take each through ev
 bench-peers: $(INSTALLED) ## time our runners and others (benchmarks/README.md)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-coverage-table: $(INSTALLED) ## which Keras layers come through, measured anew: docs/coverage.md
+coverage-table: $(INSTALLED) pytorch-exporter ## which Keras layers come through, measured anew: docs/coverage.md
+	@$(PIP) show --quiet keras-hub 2>/dev/null || $(PIP) install --quiet --constraint constraints.txt --editable '.[coverage]'
 	@$(BIN)/python -m benchmarks.coverage $(ARGS)
 
 predict: $(INSTALLED) ## classify images: make predict ARGS="image.png"

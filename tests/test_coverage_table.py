@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.coverage import table
-from benchmarks.coverage.case import NOT_APPLICABLE, OK, STEPS
+from benchmarks.coverage.case import BY_PYTORCH, NOT_APPLICABLE, NOT_BY_PYTORCH, OK, STEPS
 from benchmarks.coverage.child import in_a_child
 from benchmarks.coverage.every import BY_KEY
 
@@ -28,12 +28,17 @@ def test_the_page_counts_and_gives_reasons() -> None:
     results = {
         "core: Dense": good,
         "core: Embedding": good | {"fp16": NOT_APPLICABLE},
-        "shapes: Flatten": {"export": "no | way_out", "commit": "abc"},
+        "shapes: Flatten": {"export": "no | way_out", NOT_BY_PYTORCH: "not set up", "commit": "abc"},
+        "shapes: Reshape": good | {BY_PYTORCH: "no operator"},
     }
-    page = table.markdown(["core: Dense", "core: Embedding", "shapes: Flatten", "shapes: Permute"], results, "keras 3")
-    assert "3 of 4 cases, on commit abc; keras 3." in page
-    assert "| core | 2 | 2 | 2 | 2 | 2 | 2 | 2 |" in page
-    assert "| shapes | 1 | 0 | 0 | 0 | 0 | 0 | 0 |" in page
+    keys = ["core: Dense", "core: Embedding", "shapes: Flatten", "shapes: Reshape", "shapes: Permute"]
+    page = table.markdown(keys, results, "keras 3")
+    assert "4 of 5 cases, on commit abc; keras 3." in page
+    assert "| core | 2 | 2 | 2 | 2 | 2 | 2 | 2 | 0 |" in page
+    assert "| shapes | 2 | 1 | 1 | 1 | 1 | 1 | 1 | 1 |" in page
+    assert "| Reshape | ✓ᴾ | ✓ | ✓ | ✓ | ✓ |" in page
+    assert "- **Flatten**, ONNX by PyTorch: not set up" in page
+    assert "- **Reshape**, ONNX by PyTorch, since tf2onnx failed: no operator" in page
     assert "| Embedding | ✓ | ✓ | ✓ | – | ✓ |" in page
     assert "| Flatten | ✗ |  |  |  |  |" in page
     assert "- **Flatten**, ONNX: no \\| way\\_out" in page

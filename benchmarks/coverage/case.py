@@ -21,6 +21,9 @@ STEPS = ("export", "equal", *PRECISIONS)
 OK, NOT_APPLICABLE = "ok", "no product"
 """What a step says where nothing is wrong, and where a precision has nothing to change: no Conv, Gemm or MatMul."""
 
+BY_PYTORCH, NOT_BY_PYTORCH = "by PyTorch, since tf2onnx", "nor by PyTorch"
+"""In a result: why tf2onnx did not bring the case through, where PyTorch's exporter did; why that did not either."""
+
 
 class Input(NamedTuple):
     """An input without its batch: `shape` holds None where it is dynamic; integers are below `high`."""

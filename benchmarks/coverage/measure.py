@@ -15,12 +15,13 @@ import onnx
 import onnxruntime as ort
 import tensorflow as tf
 
-from benchmarks.coverage.case import BATCHES, NOT_APPLICABLE, OK, PRECISIONS, Case
+from benchmarks.coverage.case import BATCHES, BY_PYTORCH, NOT_APPLICABLE, NOT_BY_PYTORCH, OK, PRECISIONS, Case
 from pipeline import graphs, precisions
 from pipeline.backends.tensorrt.build import BuildOptions, build
 from pipeline.errors import BuildError
-from pipeline.exporters import tf2onnx
+from pipeline.exporters import Exportable, pytorch, tf2onnx
 from pipeline.graphs import keras_layers, quantize
+from pipeline.models import calling
 from pipeline.tensors import Array, Outputs
 
 OPSET = 18
@@ -35,25 +36,44 @@ def measure(
 ) -> Result:
     """Take a case as far as it goes; return, for each of `STEPS` reached, `OK` or the reason it failed.
 
-    `built` are the precisions in which engines are built; `tell` is given the result after each step.
+    What tf2onnx does not bring through is tried with PyTorch's exporter, as the export stage does. `built` are the
+    precisions in which engines are built; `tell` is given the result before each.
     """
     start = time.perf_counter()
-    result: Result = {}
     model = _model(case)
     feeds = [[one.draw(index) for one in case.inputs] for index in range(len(BATCHES))]
     expected = [_keras(model, feed) for feed in feeds]
-    if _step(result, "export", lambda: result.update(graph=_export(model, case))):
-        graph: onnx.ModelProto = result.pop("graph")
-        names = [value.name for value in graph.graph.input]
-        named = [dict(zip(names, feed, strict=True)) for feed in feeds]
-        tell(result)
-        _step(result, "equal", lambda: _compare(graph, named, expected))
+    result: Result = {}
+    graph, named = _exported(result, partial(_export, model, case), feeds, expected)
+    if why := _failed(result):
+        second: Result = {}
+        graph, named = _exported(second, partial(_export_by_pytorch, model), feeds, expected)
+        why_too = _failed(second)
+        result = result | {NOT_BY_PYTORCH: why_too} if why_too else second | {BY_PYTORCH: why}
+    if graph is not None and result.get("equal") == OK:
         for precision in built:
             tell(result)
             _step(result, precision, partial(_build, graph, precision, named))
     result["seconds"] = round(time.perf_counter() - start, 1)
     result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return result
+
+
+def _failed(result: Result) -> str | None:
+    return next((result[step] for step in ("export", "equal") if result.get(step, OK) != OK), None)
+
+
+def _exported(
+    result: Result, export: Callable[[], onnx.ModelProto], feeds: list[list[Array]], expected: list[list[Array]]
+) -> tuple[onnx.ModelProto | None, list[Outputs]]:
+    """Export and compare; return the graph, where there is one, and the feeds by the names of its inputs."""
+    made: list[onnx.ModelProto] = []
+    if not _step(result, "export", lambda: made.append(export())):
+        return None, []
+    names = [value.name for value in made[0].graph.input]
+    named = [dict(zip(names, feed, strict=True)) for feed in feeds]
+    _step(result, "equal", lambda: _compare(made[0], named, expected))
+    return made[0], named
 
 
 def _step(result: Result, name: str, run: Callable[[], Any]) -> bool:
@@ -103,6 +123,14 @@ def _export(model: keras.Model, case: Case) -> onnx.ModelProto:
         return {f"out{index}": one for index, one in enumerate(found)}
 
     return tf2onnx.convert_function(function, signature, OPSET, keras_layers.names(model))
+
+
+def _export_by_pytorch(model: keras.Model) -> onnx.ModelProto:
+    serving, signature = calling.serving(model), calling.signature(calling.caller(model))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        pytorch.write(Exportable(model.name, "keras", Path(), signature, serving, model), path, OPSET)
+        return onnx.load(path)
 
 
 def _session(graph: onnx.ModelProto) -> ort.InferenceSession:

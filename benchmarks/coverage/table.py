@@ -4,21 +4,24 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from benchmarks.coverage.case import NOT_APPLICABLE, OK, STEPS
+from benchmarks.coverage.case import BY_PYTORCH, NOT_APPLICABLE, NOT_BY_PYTORCH, OK, STEPS
 
 Results = Mapping[str, Mapping[str, Any]]
 """What `measure` returned, with the commit it ran on, by the case's key."""
 
 HEADS = {"export": "ONNX", "equal": "equal to Keras", "fp32": "FP32", "fp16": "FP16", "int8": "INT8"}
 
+COLUMNS = ("cases", *STEPS, "all", "by PyTorch")
+
 ABOUT = """\
 # Which Keras layers come through
 
 Written by `make coverage-table`. Each row is a model of its own: exported to ONNX by tf2onnx with our additions,
-compared with Keras in ONNX Runtime at two batch sizes (and two sizes of every other dynamic dimension), and built by
-TensorRT for RTX in FP32, FP16 and INT8, the latter with ranges from random data. The weights are random, none of them a
-plain zero or one. Nothing was run on a GPU. ✓: it worked; –: there is nothing to quantise (no Conv, Gemm or
-MatMul outside a loop); ✗: it failed, with the reason below the table.
+compared with Keras in ONNX Runtime at two batch sizes (and two sizes of every other dynamic dimension), and, where it
+is equal, built by TensorRT for RTX in FP32, FP16 and INT8, the latter with ranges from random data. What tf2onnx does
+not bring through is tried with PyTorch's exporter, as the export stage does. The weights are random, none of them a
+plain zero or one. Nothing was run on a GPU. ✓: it worked; ✓ᴾ: by PyTorch's exporter; –: there is nothing to quantise
+(no Conv, Gemm or MatMul outside a loop); ✗: it failed, with the reason below the table.
 """
 
 OTHERS = """\
@@ -60,21 +63,24 @@ def markdown(keys: Iterable[str], results: Results, versions: str) -> str:
 
 
 def _summary(keys: list[str], results: Results) -> list[str]:
-    lines = [_row("", "cases", *HEADS.values(), "all"), _row(*["---"] * (len(STEPS) + 3))]
+    lines = [_row("", "cases", *HEADS.values(), "all", "by PyTorch"), _row(*["---"] * (len(STEPS) + 4))]
     total: Counter[str] = Counter()
     for kind in dict.fromkeys(key.partition(": ")[0] for key in keys):
         rows = [results[key] for key in keys if key.startswith(f"{kind}: ") and key in results]
         counts = Counter(step for row in rows for step in STEPS if row.get(step) in (OK, NOT_APPLICABLE))
         counts["cases"] = len(rows)
         counts["all"] = sum(all(row.get(step) in (OK, NOT_APPLICABLE) for step in STEPS) for row in rows)
-        lines.append(_row(kind, *(str(counts[step]) for step in ("cases", *STEPS, "all"))))
+        counts["by PyTorch"] = sum(BY_PYTORCH in row for row in rows)
+        lines.append(_row(kind, *(str(counts[column]) for column in COLUMNS)))
         total += counts
-    return [*lines, _row("**all**", *(str(total[step]) for step in ("cases", *STEPS, "all")))]
+    return [*lines, _row("**all**", *(str(total[column]) for column in COLUMNS))]
 
 
 def _cell(row: Mapping[str, Any], step: str) -> str:
     if step not in row:
         return ""
+    if step == "export" and BY_PYTORCH in row:
+        return "✓ᴾ"
     return {OK: "✓", NOT_APPLICABLE: "–"}.get(row[step], "✗")
 
 
@@ -84,6 +90,10 @@ def _reasons(key: str, row: Mapping[str, Any]) -> list[str]:
     for step in STEPS:
         if row.get(step, OK) not in (OK, NOT_APPLICABLE):
             failed.setdefault(row[step], []).append(HEADS[step])
+    if BY_PYTORCH in row:
+        failed.setdefault(row[BY_PYTORCH], []).append("ONNX by PyTorch, since tf2onnx failed")
+    if NOT_BY_PYTORCH in row:
+        failed.setdefault(row[NOT_BY_PYTORCH], []).append("ONNX by PyTorch")
     return [f"- **{name}**, {', '.join(steps)}: {_plain(reason)}" for reason, steps in failed.items()]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from commands import ROOT, Run
 
-from pipeline import environment
+from pipeline import environment, exporters
 from pipeline.stages import STAGES
 
 FRAMEWORKS = (
@@ -157,7 +157,10 @@ def test_a_gpu_backend_asked_for_by_name_without_a_gpu_exits_with_4(copy: Path, 
 
 def test_doctor_answers_in_json(pipeline: Run) -> None:
     found = json.loads(pipeline("doctor", "--json").stdout)
-    assert found["schema"] == 2
+    assert found["schema"] == 3
+    exporters_found = found["exporters"]
+    assert {*exporters_found["versions"], *exporters_found["unavailable"]} == set(exporters.NAMES)
+    assert exporters_found["versions"]["tf2onnx"]["tf2onnx"] == environment.version("tf2onnx")
     assert list(found["stages"]) == list(STAGES)
     assert "CPUExecutionProvider" in found["onnxruntime"]["loaded"]
     assert found["tensorflow"]["version"] == environment.version("tensorflow")

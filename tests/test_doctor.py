@@ -7,7 +7,7 @@ import pytest
 
 from pipeline import doctor
 from pipeline.doctor import Findings
-from pipeline.doctor.processes import OnnxRuntimeFound, TensorFlowFound
+from pipeline.doctor.processes import ExportersFound, OnnxRuntimeFound, TensorFlowFound
 from pipeline.environment import Gpu, Machine
 
 ROOT = Path(__file__).parent.parent
@@ -24,6 +24,7 @@ def found(versions: dict[str, str], gpus: int = 1, loaded: tuple[str, ...] = ())
         onnxruntime=OnnxRuntimeFound(version=runtime, loaded=loaded, error="" if runtime else "No module named …"),
         tensorrt={},
         backends={},
+        exporters=ExportersFound(),
     )
 
 

@@ -131,7 +131,7 @@ class OpenVinoSession(Closable):
             return self._core.compile_model(model, "CPU", self._config)
         except RuntimeError as error:
             raise BackendUnavailable(
-                f"OpenVINO cannot compile the model: {error}", "Run it with ONNX Runtime instead."
+                f"OpenVINO cannot compile the model: {_words(error)}", "Run it with ONNX Runtime instead."
             ) from error
 
     def _prepare(self, shapes: Shapes) -> _Ready:
@@ -203,9 +203,17 @@ def load(model: Path | bytes, options: LoadOptions) -> Iterator[OpenVinoSession]
     except RuntimeError as error:
         graphs.load(model)  # raises where it is no model at all
         name = model.name if isinstance(model, Path) else "the model"
-        raise BackendUnavailable(f"OpenVINO cannot run {name}: {error}", "Run it with ONNX Runtime instead.") from error
+        raise BackendUnavailable(
+            f"OpenVINO cannot run {name}: {_words(error)}", "Run it with ONNX Runtime instead."
+        ) from error
     session = OpenVinoSession(core, read, config)
     try:
         yield session
     finally:
         session.close()
+
+
+def _words(error: Exception) -> str:
+    """Return what OpenVINO says, in one line, without the places in its source."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return " ".join(line for line in lines if line and not line.startswith(("Exception from", "Check '")))

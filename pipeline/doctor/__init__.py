@@ -10,7 +10,7 @@ from pipeline.artifacts.record import Record, dump_json
 from pipeline.backends.tensorrt import build
 from pipeline.config import AUTO, Config
 from pipeline.doctor import processes
-from pipeline.doctor.processes import OnnxRuntimeFound, TensorFlowFound
+from pipeline.doctor.processes import ExportersFound, OnnxRuntimeFound, TensorFlowFound
 from pipeline.environment import Machine
 from pipeline.errors import BackendUnavailable
 from pipeline.runners import tuning_record
@@ -49,12 +49,13 @@ class Findings(Record):
     onnxruntime: OnnxRuntimeFound
     tensorrt: dict[str, FlavourFound]
     backends: dict[str, BackendFound]
+    exporters: ExportersFound
 
 
 class Diagnosis(Findings):
     """What `doctor --json` prints."""
 
-    schema_: Literal[2] = Field(2, alias="schema")
+    schema_: Literal[3] = Field(3, alias="schema")
     setup: str
     """The extra that is installed, and what `make setup` would choose."""
     conflicts: tuple[str, ...]
@@ -67,6 +68,7 @@ def examine(config: Config) -> Diagnosis:
     """Find out, without changing anything."""
     # TensorFlow takes seconds to import, and CUDA can end a process: each is asked in a process of its own.
     tensorflow = processes.start("tensorflow")
+    exporters = processes.start("exporters")
     onnxruntime = processes.start("onnxruntime", *(["gpu"] if environment.gpus() else []))
     found = Findings(
         machine=environment.machine(),
@@ -75,6 +77,7 @@ def examine(config: Config) -> Diagnosis:
         backends={name: _backend(name) for name in backends.NAMES if backends.get(name).ROLE != "harness"},
         tensorflow=processes.finish(tensorflow, TensorFlowFound),
         onnxruntime=processes.finish(onnxruntime, OnnxRuntimeFound),
+        exporters=processes.finish(exporters, ExportersFound),
     )
     return Diagnosis(
         **dict(found),
@@ -153,7 +156,11 @@ def conflicts(found: Findings) -> list[str]:
 
 def missing(found: Findings) -> list[str]:
     """Name what is missing and what that costs."""
-    probed = (("tensorflow", found.tensorflow.error), ("onnxruntime", found.onnxruntime.error))
+    probed = (
+        ("tensorflow", found.tensorflow.error),
+        ("onnxruntime", found.onnxruntime.error),
+        ("exporters", found.exporters.error),
+    )
     lacking = [f"{name}: {error}" for name, error in probed if error]
     runtime = found.onnxruntime.version
     if runtime and _release(runtime) < (1, 32):
@@ -232,6 +239,10 @@ def to_text(found: Diagnosis) -> str:
         versions = ", ".join(f"{package} {version}" for package, version in backend.versions.items())
         lines.append(f"  {backend.label} ({name}): {versions or 'not installed'}")
         lines += [f"    {variant:13}{reason or 'runs here'}" for variant, reason in backend.variants.items()]
+    lines += ["", "Exporters:"]
+    for name, used in found.exporters.versions.items():
+        lines.append(f"  {name:13}{', '.join(f'{package} {version}' for package, version in used.items())}")
+    lines += [f"  {name:13}{reason}" for name, reason in found.exporters.unavailable.items()]
     lines += [""] * bool(found.conflicts or found.missing)
     lines += [f"CONFLICT     {conflict}" for conflict in found.conflicts]
     lines += [f"missing      {missing}" for missing in found.missing]

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from pipeline import environment
 from pipeline.artifacts.record import Record
@@ -32,7 +32,15 @@ class OnnxRuntimeFound(Record):
     error: str = ""
 
 
-Found = TypeVar("Found", TensorFlowFound, OnnxRuntimeFound)
+class ExportersFound(Record):
+    """The versions of what each exporter works with, and why those that cannot be used here cannot."""
+
+    versions: dict[str, dict[str, str]] = Field(default_factory=dict)
+    unavailable: dict[str, str] = Field(default_factory=dict)
+    error: str = ""
+
+
+Found = TypeVar("Found", TensorFlowFound, OnnxRuntimeFound, ExportersFound)
 
 
 def start(library: str, *arguments: str) -> "subprocess.Popen[str]":

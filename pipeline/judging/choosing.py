@@ -1,7 +1,7 @@
 """Which task each output has: as asked for, or by what the output and its target look like."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,6 +31,16 @@ class Choosing:
     task: str | Mapping[str, str] = AUTO
     budget: str | float | Mapping[str, float] = AUTO
 
+    def check_names(self, outputs: Iterable[str]) -> None:
+        """Raise ConfigError where the configuration names an output that the model does not have."""
+        there = list(outputs)
+        for key, value in (("task", self.task), ("budget", self.budget)):
+            if isinstance(value, Mapping) and (strange := set(value) - set(there)):
+                raise ConfigError(
+                    f"validate.{key} names {', '.join(sorted(strange))}, which the model does not return",
+                    f"Its outputs are {', '.join(there)}.",
+                )
+
     def yardsticks(self, original: Samples, targets: Samples) -> tuple[Yardstick, ...]:
         """Return by what each output is judged, in the model's order.
 
@@ -42,12 +52,7 @@ class Choosing:
             ConfigError: the configuration names an output that the model does not have, or no task.
             DataError: a task does not go with an output and its target, or none does.
         """
-        for key, value in (("task", self.task), ("budget", self.budget)):
-            if isinstance(value, Mapping) and (strange := set(value) - set(original)):
-                raise ConfigError(
-                    f"validate.{key} names {', '.join(sorted(strange))}, which the model does not return",
-                    f"Its outputs are {', '.join(original)}.",
-                )
+        self.check_names(original)
         if isinstance(self.task, str) and user_code.is_import_path(self.task):
             return (self._budgeted(_own("", self.task, targets), original),)
         return tuple(self._one(name, original, targets) for name in original)

@@ -11,7 +11,7 @@ _ALL = (
         entry="pipeline.stages.train:run",
         needs=(),
         sections=("data", "model", "train"),
-        places=("validate.task",),  # how the test split is judged makes no other model
+        places=("validate.task", "validate.budget"),  # how the test split is judged makes no other model
         hardware=False,
         help="Train the Keras model, on the GPU where there is one.",
     ),

@@ -19,6 +19,7 @@ from pipeline.config import Model, Train
 from pipeline.data import Dataset
 from pipeline.errors import DataError
 from pipeline.graphs import keras_layers
+from pipeline.judging.choosing import Choosing
 from pipeline.models import calling, declaring, sources
 from pipeline.tensors import CPU, FIRST_GPU, Signature
 from pipeline.training import adoption, compiling, feeding, testing
@@ -47,6 +48,8 @@ def run(context: Context) -> Outcome:
     declaring.check(config.model.inputs, prepared.record.signature)
     dataset = data.bind(dataset, prepared.record.signature)
     record = dataset.record()
+    outputs = [spec.name for spec in prepared.record.signature.outputs]
+    Choosing(record, config.validate_.task, config.validate_.budget).check_names(outputs)  # before hours of training
     _say_data(context, record)
     fitted = Fitted(0.0, (), {}, 0)
     if prepared.model is None or not epochs:

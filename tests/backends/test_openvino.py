@@ -130,3 +130,21 @@ def test_a_batch_that_the_graph_does_not_have_is_told_apart(tmp_path: Path) -> N
         assert session.run({"x": np.ones((4, 256), np.float32)})["y"].shape == (4, 256)
         with pytest.raises(BatchOutsideProfile, match=r"\(3, 256\), the model takes \(4, 256\)"):
             session.run({"x": np.ones((3, 256), np.float32)})
+
+
+def test_why_a_model_cannot_be_compiled_is_one_line(tmp_path: Path) -> None:
+    """A reshape to another number of elements than the batch has."""
+    path = tmp_path / "model.onnx"
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["x", "shape"], ["y"])],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 256])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [7, 256])],
+        [onnx.numpy_helper.from_array(np.array([7, 256]), "shape")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    with pytest.raises(BackendUnavailable, match="cannot compile the model: While validating") as caught:
+        openvino.load(path, CPU).__enter__()
+    assert "incompatible with input shape" in caught.value.message
+    assert caught.value.message.count("\n") == 0
+    assert "Exception from" not in caught.value.message

@@ -69,6 +69,14 @@ def test_an_input_that_the_data_lack(refused: Refused) -> None:
     assert "an input without a name, and the model's inputs are a, b" in error.message
 
 
+@pytest.mark.parametrize("key", ["validate.task.q", "validate.budget.q"])
+def test_a_task_or_a_budget_for_an_output_that_is_none_is_found_before_training(key: str, refused: Refused) -> None:
+    value = "classification" if "task" in key else 0.5
+    error = refused("train", {key: value, "train.epochs": 50})
+    assert f"{key.removesuffix('.q')} names q, which the model does not return" in error.message
+    assert error.hint == "Its outputs are p."
+
+
 def test_integers_for_a_regression_of_two_numbers(refused: Refused) -> None:
     classifier(2, None).save("regression.keras")
     error = refused("train", {"model.source": "regression.keras"})

@@ -11,6 +11,7 @@
     ├ BuildError         5   a graph or an engine that cannot be built, with the builder's own words
     ├ ParityError        6   accuracy outside its budget
     ├ RegressionError    7   slower than the results compared with (--fail-on-regression)
+    ├ Preempted          8   SIGTERM while training, after a checkpoint: the same command goes on from it
     └ Interrupted      130   Ctrl-C, with what was measured until then kept
 
 Anything else that is raised is a bug of the pipeline: traceback, exit 1.
@@ -88,6 +89,12 @@ class RegressionError(PipelineError):
     """A cell slower than in the results it was compared with."""
 
     exit_code = 7
+
+
+class Preempted(PipelineError):  # noqa: N818  an interruption is no error of anything
+    """Stopped by SIGTERM, as a scheduler sends it, after a checkpoint: the same command goes on from it."""
+
+    exit_code = 8
 
 
 class Interrupted(PipelineError):  # noqa: N818  an interruption is no error of anything

@@ -37,7 +37,7 @@ from pipeline.artifacts.dataset import DatasetRecord, PerSplit, TargetRecord
 from pipeline.artifacts.disagreements import Answer, DifferingRunner, DifferingSample, Disagreements
 from pipeline.artifacts.engine import BatchProfile, CalibrationRecord, EngineRecord, GraphArithmetic
 from pipeline.artifacts.export import Compared, ExportedFile, ExportRecord, NotTaken
-from pipeline.artifacts.history import TestMetric, TrainingHistory
+from pipeline.artifacts.history import TestMetric, TrainedEpoch, TrainingHistory
 from pipeline.artifacts.manifest import DatasetSummary, FileRecord, Fingerprint, Manifest
 from pipeline.artifacts.model import ModelRecord
 from pipeline.artifacts.parity import Hop, JudgedOn, JudgedRunner, ParityReport
@@ -102,12 +102,27 @@ def _train(folder: Path) -> None:
     TrainingHistory(
         dataset="digits",
         device="cpu",
-        epochs=2,
+        recipe="fast",
+        batch=32,
         steps_per_epoch=40,
-        seconds=3.0,
+        steps_per_execution=5,
+        learning_rate=0.015,
+        schedule="one_cycle",
+        in_memory=True,
+        epochs=tuple(
+            TrainedEpoch(
+                measures=dict(zip(("accuracy", "loss", "val_accuracy", "val_loss"), values, strict=True)),
+                seconds=seconds,
+                validation_s=0.25,
+                waited_s=0.125,
+                learning_rate=rate,
+            )
+            for values, seconds, rate in (((0.5, 1.0, 0.6, 0.9), 2.0, 0.01125), ((0.9, 0.2, 0.85, 0.3), 1.0, 0.0))
+        ),
+        best_epoch=None,
+        resumed_at="",
+        seconds=3.5,
         samples_per_s=1234.5,
-        epoch_seconds=(2.0, 1.0),
-        history={"accuracy": (0.5, 0.9), "loss": (1.0, 0.2), "val_accuracy": (0.6, 0.85), "val_loss": (0.9, 0.3)},
         test=(TestMetric(output="probabilities", task="classification", metric="accuracy", value=0.95),),
         test_samples=540,
     ).write(folder / "history.json")

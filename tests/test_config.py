@@ -28,7 +28,7 @@ def test_set_wins_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> No
     file = tmp_path / "pipeline.toml"
     file.write_text("artifacts = 'elsewhere'\n[train]\nepochs = 2\nseed = 7\n[validate]\nbatch_size = 16\n")
     found = loading.load(file, ["train.epochs=3", "train.epochs=4"])
-    assert (found.train.epochs, found.train.seed, found.train.batch_size) == (4, 7, 32)
+    assert (found.train.epochs, found.train.seed, found.train.batch_size) == (4, 7, "auto")
     assert (found.artifacts, found.validate_.batch_size) == (Path("elsewhere"), 16)
 
 
@@ -64,7 +64,7 @@ def test_set_takes_toml_bare_words_and_lists_with_commas(
     [
         (["trian.epochs=1"], ["'trian'", "did you mean 'train'", "export", "benchmark", "validate"]),
         (["epochs=1"], ["'epochs'", "allowed: artifacts, data"]),
-        (["train.epoch=1"], ["'train.epoch'", "did you mean 'epochs'", "allowed: epochs, batch_size, learning_rate"]),
+        (["train.epoch=1"], ["'train.epoch'", "did you mean 'epochs'", "allowed: recipe, epochs, batch_size, learning_rate"]),
         (["validate.batch=1"], ["'validate.batch'", "budget"]),
         (["data.name=cifar"], ["data.name = 'cifar'", "'auto', 'mnist' or 'digits'"]),
         (["data.name.x=1"], ["data.name", "{'x': 1}", "'auto', 'mnist' or 'digits'"]),

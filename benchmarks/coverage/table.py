@@ -54,7 +54,13 @@ def markdown(keys: Iterable[str], results: Results, versions: str) -> str:
     ]
     kinds = dict.fromkeys(key.partition(": ")[0] for key in keys)
     for kind in kinds:
-        lines += ["", f"## {kind[0].upper()}{kind[1:]}", "", _row("", *HEADS.values()), _row(*["---"] * (len(STEPS) + 1))]
+        lines += [
+            "",
+            f"## {kind[0].upper()}{kind[1:]}",
+            "",
+            _row("", *HEADS.values()),
+            _row(*["---"] * (len(STEPS) + 1)),
+        ]
         mine = [key for key in keys if key.startswith(f"{kind}: ") and key in results]
         lines += [_row(key.partition(": ")[2], *(_cell(results[key], step) for step in STEPS)) for key in mine]
         reasons = [reason for key in mine for reason in _reasons(key, results[key])]

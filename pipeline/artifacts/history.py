@@ -17,24 +17,48 @@ class TestMetric(Record):
     """Null where it is no number."""
 
 
+class TrainedEpoch(Record):
+    """How one epoch went."""
+
+    measures: dict[str, float | None]
+    """Keras's, by name, `val_…` of the validation split; null where one is no number."""
+    seconds: float
+    """Of training; the first epoch also traces and compiles."""
+    validation_s: float
+    waited_s: float
+    """How many of the seconds the training waited for data."""
+    learning_rate: float | None
+    """At the epoch's end; null where the optimizer does not tell."""
+
+
 class TrainingHistory(Artifact):
     """How the training went, epoch by epoch, and how good the model is."""
 
     PATH: ClassVar[str] = "train/history.json"
 
-    schema_: Literal[3] = Field(3, alias="schema")
+    schema_: Literal[4] = Field(4, alias="schema")
     dataset: str
     device: str
     """Where it was trained: `cpu`, `cuda:0`."""
-    epochs: int
+    recipe: str
+    batch: int
     steps_per_epoch: int
+    steps_per_execution: int | None
+    """How many steps TensorFlow took at a time; null where nothing was trained."""
+    learning_rate: float
+    """The optimizer's at its highest, where the model did not come compiled with one of its own."""
+    schedule: str
+    in_memory: bool | None
+    """Whether the training samples were kept in memory, and not read anew in each epoch; null: nothing was trained."""
+    epochs: tuple[TrainedEpoch, ...]
+    best_epoch: int | None
+    """The number, from 1, of the epoch whose weights were taken; null without early stopping: the last one's."""
+    resumed_at: str
+    """Where the training went on from a checkpoint of an interrupted one, the last time; empty: it never did."""
     seconds: float
+    """Of all epochs, with their validation."""
     samples_per_s: float | None
-    """Null where nothing was trained."""
-    epoch_seconds: tuple[float, ...]
-    """Each epoch's training without its validation; the first one traces and compiles, too."""
-    history: dict[str, tuple[float, ...]]
-    """Keras's: a value for each epoch of every measure."""
+    """In training, validation not counted; null where nothing was trained."""
     test: tuple[TestMetric, ...]
     """Of each output with labels; none where there are none, or where the task cannot be told."""
     test_samples: int

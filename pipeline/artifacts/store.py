@@ -148,6 +148,10 @@ class Store:
         if before.exists() and not self.folder(stage).exists():
             before.rename(self.folder(stage))
 
+    def kept(self, stage: str) -> Path:
+        """Return the folder that a stage keeps between its runs until one of them has published."""
+        return self._aside(stage, "kept")
+
     def _aside(self, stage: str, what: str) -> Path:
         return self.root / f".{stage}.{what}"
 

@@ -5,7 +5,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -30,7 +30,7 @@ def _from_commas(value: Any) -> Any:
 Names = Annotated[tuple[str, ...], BeforeValidator(_from_commas)]
 BatchSizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_from_commas), Field(min_length=1)]
 
-AUTO = "auto"
+AUTO: Final = "auto"
 ARTICLE_CNN = "article-cnn"
 PRECISIONS = registry.names("pipeline.precisions")
 TASKS = registry.names("pipeline.tasks")
@@ -112,18 +112,39 @@ class Model(Section):
         return "onnx" if path.suffix == ".onnx" else "keras"
 
 
+Auto = Literal["auto"]
+
+
 class Train(Section):
     """How it is trained."""
 
-    epochs: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
-        "auto",
-        description="auto: 5, as in the article, or as many as make 1,000 steps on a small data set; 0, adopted as it "
-        "is, for a model that comes as a file",
+    recipe: Literal["fast", "article"] = Field(
+        "fast",
+        description="what batch, rate, schedule and epochs are where they are auto; fast: the article's accuracy in "
+        "the least time, on the article's network; article: as in its script",
     )
-    batch_size: int = Field(32, ge=1)
-    learning_rate: float = Field(1e-3, gt=0, description="of Adam, at the start")
-    schedule: Literal["cosine", "constant"] = Field(
-        "cosine", description="cosine: the learning rate falls to 0; constant: as in the article"
+    epochs: Auto | Annotated[int, Field(ge=0)] = Field(
+        "auto",
+        description="auto: the recipe's, more on a small data set; 0, adopted as it is, for a model from a file",
+    )
+    batch_size: Auto | Annotated[int, Field(ge=1)] = Field("auto", description="auto: the recipe's")
+    learning_rate: Auto | Annotated[float, Field(gt=0)] = Field(
+        "auto", description="of Adam, at its highest; auto: the recipe's; a model that comes compiled keeps its own"
+    )
+    schedule: Literal["auto", "constant", "cosine", "one_cycle"] = Field(
+        "auto",
+        description="cosine: the learning rate falls to 0; one_cycle: it rises first; auto: the recipe's",
+    )
+    early_stopping: int | None = Field(
+        None,
+        ge=0,
+        description="epochs without a lower validation loss to go on for; the best epoch is taken; unset: off",
+    )
+    checkpoint_s: float = Field(
+        60.0, ge=0, description="seconds between checkpoints within an epoch; each epoch ends with one"
+    )
+    callbacks: str = Field(
+        "", description="package.module:function that returns Keras callbacks, as of Weights & Biases or MLflow"
     )
     seed: int = Field(0, ge=0)
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import altair as alt
 
+from pipeline.artifacts.history import TrainingHistory
 from pipeline.report.figures import Figure, base, by_name, panel
 from pipeline.report.run import Run
 from pipeline.tables import Column, Table
@@ -20,41 +21,60 @@ class Measure(NamedTuple):
 
 
 def curves(run: Run) -> Figure:
-    """Draw the training's measures by epoch, training and validation, and its throughput."""
-    history, samples = run.history.history, run.dataset.plain.samples.train
-    epochs = range(1, run.history.plain.epochs + 1)
-    measures = [name for name, values in history.pairs() if not name.startswith("val_") and len(values)]
+    """Draw the training's measures by epoch, training and validation, its learning rate and its throughput."""
+    history, samples = run.history, run.dataset.plain.samples.train
+    epochs = history.plain.epochs
+    if not epochs:
+        return Figure("training", "Training", empty="None: the model was adopted as it is.")
+    numbers = range(1, len(epochs) + 1)
     panels = []
     columns = [Column("epoch", "count")]
-    rows: list[list[Cell]] = [[epoch] for epoch in epochs]
-    for name in measures:
+    rows: list[list[Cell]] = [[number] for number in numbers]
+    for name in dict.fromkeys(key.removeprefix("val_") for key in epochs[0].measures):
         points = []
         for split, key in (("training", name), ("validation", f"val_{name}")):
-            if key not in history.plain:
+            if key not in epochs[0].measures:
                 continue
             columns.append(Column(f"{name}, {split}", "number"))
-            for row, value, epoch in zip(rows, history[key], epochs, strict=True):
-                row.append(value)
-                points.append(Measure(epoch, value.plain, split))
+            for row, epoch, number in zip(rows, history.epochs, numbers, strict=True):
+                row.append(epoch.measures[key])
+                value = epoch.measures[key].plain
+                points += [Measure(number, value, split)] if value is not None else []
         panels.append(panel(name, _curve(points, name), len(points)))
-    columns += [Column("seconds", "seconds"), Column("samples/s", "rate")]
-    rates = []
-    for row, second, epoch in zip(rows, run.history.epoch_seconds, epochs, strict=True):
-        rate = samples / second.plain if second else None
-        row += [second, rate]
-        rates += [Measure(epoch, rate, "training")] if rate else []
+    columns += [*(Column(name, "seconds") for name in ("seconds", "waiting for data")), Column("samples/s", "rate")]
+    columns += [Column("learning rate", "number")]
+    rates, falling = [], []
+    for row, epoch, number in zip(rows, history.epochs, numbers, strict=True):
+        seconds, learning_rate = epoch.seconds.plain, epoch.learning_rate.plain
+        rate = samples / seconds if seconds else None
+        row += [epoch.seconds, epoch.waited_s, rate, epoch.learning_rate]
+        rates += [Measure(number, rate, "training")] if rate else []
+        falling += [Measure(number, learning_rate, "training")] if learning_rate is not None else []
     if rates:
         panels.append(panel("throughput", _curve(rates, "samples/s", zero=True), len(rates)))
-    if not run.history.plain.epochs:
-        return Figure("training", "Training", empty="None: the model was adopted as it is.")
+    if falling:
+        panels.append(panel("learning rate", _curve(falling, "learning rate", zero=True), len(falling)))
     return Figure(
         "training",
         "Training",
-        "Each measure by epoch, and how many samples a second the training took in (on "
-        f"{run.history.plain.device}, validation not counted; the first epoch also traces and compiles). Validation "
-        "that drifts away from training is a sign of overfitting.",
+        "Each measure by epoch, how many samples a second the training took in, and the learning rate at the end of "
+        f"each. {told(history.plain)} Validation that drifts away from training is a sign of overfitting.",
         panels,
         [Table("Training", columns, rows)],
+    )
+
+
+def told(history: TrainingHistory) -> str:
+    """Return how the model was trained, in a sentence or more."""
+    steps, waited = history.steps_per_epoch, sum(epoch.waited_s for epoch in history.epochs)
+    seconds = sum(epoch.seconds for epoch in history.epochs)
+    stopped = "" if history.best_epoch is None else f" Epoch {history.best_epoch}, of the lowest loss, was taken."
+    resumed = "" if not history.resumed_at else f" It went on from a checkpoint at {history.resumed_at}."
+    return (
+        f"Recipe {history.recipe}: {len(history.epochs)} epochs of {steps} steps of {history.batch} samples on "
+        f"{history.device}, in {seconds:.1f} s without validation, of which it waited {waited:.2f} s for data "
+        f"({'kept in memory' if history.in_memory else 'read anew in each epoch'}); the first epoch also traces and "
+        f"compiles.{stopped}{resumed}"
     )
 
 

@@ -1,13 +1,13 @@
 """What a stage is given, and what it hands back."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from pipeline.artifacts.manifest import DatasetSummary, Manifest
+from pipeline.artifacts.manifest import DatasetSummary, Fingerprint, Manifest
 from pipeline.artifacts.record import Artifact
 from pipeline.artifacts.store import Published
 from pipeline.config import Config
@@ -30,6 +30,10 @@ class Context:
     console: Console
     missing: dict[str, ArtifactError] = field(default_factory=dict)
     """Why artifacts that the stage could do without are not there."""
+    kept: Path = Path()
+    """A folder that the stage may keep between its runs; it goes when one of them has published."""
+    fingerprint: Callable[[], Fingerprint] = lambda: Fingerprint(inputs={}, configuration={}, versions={})
+    """Returns what its result depends on, as far as known now."""
 
     def write(self, artifact: Artifact, name: str = "") -> None:
         """Write one of the stage's artifacts; `name`, below the stage's folder, where its kind has several."""

@@ -1,10 +1,12 @@
 """How a stage is run: verified inputs in, artifacts and a manifest out, or "up to date"."""
 
 import importlib
+import shutil
 import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 from rich.console import Console
 
@@ -39,7 +41,16 @@ def run(stage: Stage, config: Config, console: Console, *, force: bool = False) 
         started = time.monotonic()
         with store.publish(stage.name) as output:
             published = Published(store.root, manifests, stage.needs)
-            context = Context(declared.view(config, stage), published, output, manifests, console, missing)
+            context = Context(
+                config=declared.view(config, stage),
+                published=published,
+                output=output,
+                manifests=manifests,
+                console=console,
+                missing=missing,
+                kept=store.kept(stage.name),
+                fingerprint=partial(fingerprint.of, stage, config, manifests),
+            )
             outcome = _entry(stage)(context)
             dataset = outcome.dataset or next((one.dataset for one in manifests.values() if one.dataset), None)
             manifest = Manifest(
@@ -56,6 +67,7 @@ def run(stage: Stage, config: Config, console: Console, *, force: bool = False) 
                 outputs=records(output),
             )
             manifest.write(output / MANIFEST)
+        shutil.rmtree(store.kept(stage.name), ignore_errors=True)
         done = f"{stage.name}: done in {manifest.seconds:.1f} s → {store.folder(stage.name)}/"
         console.print(done, highlight=False, markup=False)
         if outcome.failure:

@@ -106,4 +106,4 @@ def test_the_parity_figure_shows_hops_and_totals(made: Path) -> None:
 
 def test_training_shows_the_users_own_measures(main_job: Path) -> None:
     curves = training.curves(read(main_job / "artifacts"))
-    assert [panel.title for panel in curves.panels] == ["accuracy", "loss", "throughput"]
+    assert [panel.title for panel in curves.panels] == ["accuracy", "loss", "throughput", "learning rate"]

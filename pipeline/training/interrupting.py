@@ -1,0 +1,46 @@
+"""Ctrl-C and SIGTERM, as a preemption sends it: the step is finished, what was done is saved, then the run ends."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from pipeline.errors import Interrupted, PipelineError, Preempted
+
+
+class Asked:
+    """Which signal asked to stop, if any."""
+
+    number: int | None = None
+    at = 0.0
+    """When, by the monotonic clock."""
+
+    def error(self, what: str) -> PipelineError:
+        """Return what ends the run; `what` says what is kept."""
+        if self.number == signal.SIGINT:
+            return Interrupted(f"interrupted; {what}", "The same command goes on from there.")
+        return Preempted(f"stopped by SIGTERM; {what}", "The same command goes on from there.")
+
+
+@contextmanager
+def listening() -> Iterator[Asked]:
+    """Note the first SIGTERM or Ctrl-C instead of obeying it; a second one ends the process at once."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may take signals
+        yield Asked()
+        return
+    asked, before = Asked(), {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        asked.number, asked.at = number, time.monotonic()
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,184 @@
+"""Training that is interrupted goes on as if nothing had happened; what goes wrong is said, and nothing is lost."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from small_models import CLASSES, FEATURES, Stage, labels, samples
+
+from pipeline.errors import ArtifactError, DataError, Interrupted, PipelineError, Preempted
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+OWN = f"""
+import os, signal
+from pathlib import Path
+import keras
+
+def model():
+    taken = keras.Input(({FEATURES},), name="a")
+    hidden = keras.layers.Dropout(0.3)(keras.layers.Dense(8, activation="relu")(taken))
+    return keras.Model(taken, keras.layers.Dense({CLASSES}, activation="softmax", name="p")(hidden))
+
+class Disturbing(keras.callbacks.Callback):
+    '''At the step that a file says, does what it says: a signal, or a loss that is none.'''
+
+    steps = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps += 1
+        at, what = Path("disturb").read_text().split() if Path("disturb").exists() else (0, "")
+        if self.steps == int(at):
+            if what == "nan":
+                self.model.layers[-1].kernel.assign(self.model.layers[-1].kernel * float("nan"))
+            else:
+                os.kill(os.getpid(), getattr(signal, what))
+
+def disturbing():
+    return Disturbing()
+
+def other():
+    return "no callback"
+
+def raising():
+    raise RuntimeError("out of cheese")
+"""
+
+STEPS = 7
+"""Of an epoch: 56 samples to train on, in batches of 8."""
+
+Train = Callable[..., str]
+
+
+@pytest.fixture
+def train(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """Return a function that trains a small model with dropout, one step at a time; it returns what was said."""
+    monkeypatch.delitem(sys.modules, "own_training", raising=False)
+    (tmp_path / "own_training.py").write_text(OWN)
+    monkeypatch.setattr("pipeline.training.fitting.STEPS_PER_EXECUTION", 1)
+    np.savez("d.npz", x=samples(70), y=labels(70))
+
+    def go(**options: object) -> str:
+        chosen = {f"train.{key}" if key != "artifacts" else key: value for key, value in options.items()}
+        own = {"model.source": "own_training:model", "train.callbacks": "own_training:disturbing"}
+        return stage("train", own | {"train.epochs": 4, "train.batch_size": 8} | chosen)
+
+    return go
+
+
+def weights(folder: Path) -> list[np.ndarray]:
+    """Return the weights of a published model, and its optimizer's variables."""
+    model = keras.saving.load_model(folder / "train/model.keras")
+    return [np.asarray(one) for one in (*model.weights, *model.optimizer.variables)]
+
+
+def history(folder: Path) -> dict[str, Any]:
+    """Return what was recorded of a training."""
+    found: dict[str, Any] = json.loads((folder / "train/history.json").read_text())
+    return found
+
+
+def disturbed(train: Train, step: int, what: str, error: type[PipelineError], **options: object) -> PipelineError:
+    """Train until a signal or a bad loss at a step, and return what was raised."""
+    Path("disturb").write_text(f"{step} {what}")
+    with pytest.raises(error) as caught:
+        train(**options)
+    Path("disturb").unlink()
+    return caught.value
+
+
+@pytest.mark.parametrize("options", [{}, {"early_stopping": 5}, {"schedule": "constant"}])
+def test_a_training_that_was_interrupted_ends_as_one_that_was_not(
+    train: Train, tmp_path: Path, options: dict[str, object]
+) -> None:
+    train(artifacts="whole", **options)
+    for step, what, error, code, where in (
+        (STEPS + 3, "SIGTERM", Preempted, 8, "epoch 2, step 4"),
+        (2, "SIGINT", Interrupted, 130, "epoch 2, step 6"),
+        (2 + STEPS, "SIGTERM", Preempted, 8, "epoch 4"),  # at the last step of an epoch, which is then ended
+    ):
+        stopped = disturbed(train, step, what, error, artifacts="parts", **options)
+        assert stopped.exit_code == code
+        assert stopped.message.endswith(f"parts/.train.kept/checkpoint is at {where}"), stopped.message
+        assert not Path("parts/train").exists()
+    said = train(artifacts="parts", **options)
+    assert "going on from the checkpoint in parts/.train.kept/checkpoint: epoch 4\n" in said
+    for found, expected in zip(weights(tmp_path / "parts"), weights(tmp_path / "whole"), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    parts, whole = history(tmp_path / "parts"), history(tmp_path / "whole")
+    assert [one["measures"] for one in parts["epochs"]] == [one["measures"] for one in whole["epochs"]]
+    assert [one["learning_rate"] for one in parts["epochs"]] == [one["learning_rate"] for one in whole["epochs"]]
+    assert (parts["best_epoch"], parts["resumed_at"], whole["resumed_at"]) == (whole["best_epoch"], "epoch 4", "")
+    assert not Path("parts/.train.kept").exists(), "a checkpoint of what is published is of no use"
+
+
+def test_another_training_does_not_go_on_from_a_checkpoint(train: Train) -> None:
+    disturbed(train, STEPS + 3, "SIGTERM", Preempted)
+    said = train(learning_rate=0.01)
+    assert "is of another training (configuration). Training begins anew." in said
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
+def test_a_damaged_checkpoint_is_told(train: Train, damage: str) -> None:
+    disturbed(train, STEPS + 3, "SIGTERM", Preempted)
+    path = Path("artifacts/.train.kept/checkpoint/variables.npz")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(content[:100] if damage == "cut" else content)
+    said = train()
+    assert "the checkpoint in artifacts/.train.kept/checkpoint " in said
+    assert said.count("Training begins anew.") == 1
+
+
+def test_a_loss_that_is_no_number_ends_the_training(train: Train) -> None:
+    error = disturbed(train, STEPS + 3, "nan", DataError)
+    assert "diverged: its loss is not a number in epoch 2" in error.message
+    assert "The last good checkpoint, epoch 2, is in artifacts/.train.kept/checkpoint. Lower" in error.hint
+    again = train()
+    assert "going on from the checkpoint" in again, again
+
+
+def test_a_disk_that_is_full_leaves_the_last_checkpoint(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, saved = np.savez, []
+
+    def full(*arguments: Any, **arrays: Any) -> None:
+        saved.append(arguments)
+        if len(saved) == 3:
+            raise OSError(28, "No space left on device")
+        whole(*arguments, **arrays)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "savez", full)
+        with pytest.raises(ArtifactError, match=r"cannot write below .*: No space left on device"):
+            train()
+    assert "going on from the checkpoint in artifacts/.train.kept/checkpoint: epoch 3\n" in train()
+
+
+def test_the_best_epoch_is_taken(train: Train, tmp_path: Path) -> None:
+    """At such a rate the validation loss is lowest early on."""
+    train(early_stopping=2, learning_rate=0.3, schedule="constant", epochs=30)
+    found = history(tmp_path / "artifacts")
+    losses = [epoch["measures"]["val_loss"] for epoch in found["epochs"]]
+    assert found["best_epoch"] == int(np.argmin(losses)) + 1
+    assert len(losses) == found["best_epoch"] + 2
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("other", "returned str, not Keras callbacks"),
+        ("raising", "raised RuntimeError: out of cheese"),
+        ("absent", "cannot be imported"),
+    ],
+)
+def test_callbacks_that_are_none(train: Train, function: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        train(callbacks=f"own_training:{function}")

@@ -25,7 +25,7 @@ INSTALLED := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 ARGS ?=
 
 .NOTPARALLEL:
-.PHONY: all $(STAGES) localise examples bench-peers coverage-table setup doctor predict pytorch-exporter test gpu-check \
+.PHONY: all $(STAGES) localise examples bench-peers bench-train coverage-table setup doctor predict pytorch-exporter test gpu-check \
 	browser browser-test check format lint types help
 
 all: $(STAGES) ## everything, from training to the report
@@ -52,6 +52,9 @@ examples: $(INSTALLED) ## train the models in examples/ and take each through ev
 
 bench-peers: $(INSTALLED) ## time our runners and others (benchmarks/README.md)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-train: $(INSTALLED) ## train by the article's script and by ours, in turn (benchmarks/README.md)
+	@$(BIN)/python -m benchmarks.training $(ARGS)
 
 coverage-table: $(INSTALLED) pytorch-exporter ## which Keras layers come through, measured anew: docs/coverage.md
 	@$(PIP) show --quiet keras-hub 2>/dev/null || $(PIP) install --quiet --constraint constraints.txt --editable '.[coverage]'

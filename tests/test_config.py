@@ -64,7 +64,10 @@ def test_set_takes_toml_bare_words_and_lists_with_commas(
     [
         (["trian.epochs=1"], ["'trian'", "did you mean 'train'", "export", "benchmark", "validate"]),
         (["epochs=1"], ["'epochs'", "allowed: artifacts, data"]),
-        (["train.epoch=1"], ["'train.epoch'", "did you mean 'epochs'", "allowed: recipe, epochs, batch_size, learning_rate"]),
+        (
+            ["train.epoch=1"],
+            ["'train.epoch'", "did you mean 'epochs'", "allowed: recipe, epochs, batch_size, learning_rate"],
+        ),
         (["validate.batch=1"], ["'validate.batch'", "budget"]),
         (["data.name=cifar"], ["data.name = 'cifar'", "'auto', 'mnist' or 'digits'"]),
         (["data.name.x=1"], ["data.name", "{'x': 1}", "'auto', 'mnist' or 'digits'"]),

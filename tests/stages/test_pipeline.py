@@ -59,7 +59,7 @@ def test_training_reaches_what_the_readme_says(main_job: Path) -> None:
     assert history["test_samples"] == 360
     assert history["test"][0]["metric"] == "accuracy"
     assert history["test"][0]["value"] >= 0.95
-    assert len(history["history"]["val_accuracy"]) == history["epochs"]
+    assert all("val_accuracy" in epoch["measures"] for epoch in history["epochs"])
 
 
 def test_every_runner_that_ran_passes_and_the_others_say_why(main_job: Path) -> None:

@@ -1,0 +1,1 @@
+"""Times training: the article's script, and ours on the same network."""

@@ -101,7 +101,7 @@ def _train(folder: Path) -> None:
     ).write(folder / "dataset.json")
     TrainingHistory(
         dataset="digits",
-        device="cpu",
+        devices=("cpu",),
         recipe="fast",
         batch=32,
         steps_per_epoch=40,
@@ -131,6 +131,7 @@ def _train(folder: Path) -> None:
         kind="function",
         sha256=None,
         file="train/model.keras",
+        as_trained=None,
         name="article_cnn",
         parameters=1234,
         trained_epochs=2,

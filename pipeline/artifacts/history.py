@@ -25,8 +25,8 @@ class TrainedEpoch(Record):
     seconds: float
     """Of training; the first epoch also traces and compiles."""
     validation_s: float
-    waited_s: float
-    """How many of the seconds the training waited for data."""
+    waited_s: float | None
+    """How many of the seconds the training waited for data; null where several devices are fed ahead of time."""
     learning_rate: float | None
     """At the epoch's end; null where the optimizer does not tell."""
 
@@ -38,8 +38,8 @@ class TrainingHistory(Artifact):
 
     schema_: Literal[4] = Field(4, alias="schema")
     dataset: str
-    device: str
-    """Where it was trained: `cpu`, `cuda:0`."""
+    devices: tuple[str, ...]
+    """Where it was trained: `cpu`, `cuda:0`; several shared every batch."""
     recipe: str
     batch: int
     steps_per_epoch: int

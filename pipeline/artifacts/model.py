@@ -14,7 +14,7 @@ class ModelRecord(Artifact):
 
     PATH: ClassVar[str] = "train/model.json"
 
-    schema_: Literal[1] = Field(1, alias="schema")
+    schema_: Literal[2] = Field(2, alias="schema")
     origin: str
     """`model.source` as configured: `article-cnn`, an import path, a file or a folder."""
     kind: Literal["function", "keras", "saved_model", "onnx"]
@@ -23,13 +23,15 @@ class ModelRecord(Artifact):
     """Of the file or folder it came from; null for a function."""
     file: str
     """The published original, `train/…`."""
+    as_trained: str | None
+    """The model as it was trained, where that was not in FP32, in which the published original is; else null."""
     name: str
     parameters: int | None
     """Null where they are not known."""
     trained_epochs: int
     """By this pipeline; 0: it was adopted as it is."""
     policy: str
-    """Keras's types of the training, as `mixed_float16`; it is exported in FP32 whatever they are."""
+    """Keras's types in the published original, as `mixed_float16`; it is exported in FP32 whatever they are."""
     inputs: tuple[TensorRecord, ...]
     outputs: tuple[TensorRecord, ...]
     layers: tuple[str, ...]

@@ -27,7 +27,14 @@ def _from_commas(value: Any) -> Any:
     return [value] if isinstance(value, int) else value
 
 
+def _as_names(value: Any) -> Any:
+    """Accept numbers among names, as `0,1` is in a file."""
+    values = _from_commas(value)
+    return [str(one) if isinstance(one, int) else one for one in values] if isinstance(values, list) else values
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_from_commas)]
+Devices = Annotated[tuple[str, ...], BeforeValidator(_as_names)]
 BatchSizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_from_commas), Field(min_length=1)]
 
 AUTO: Final = "auto"
@@ -134,6 +141,14 @@ class Train(Section):
     schedule: Literal["auto", "constant", "cosine", "one_cycle"] = Field(
         "auto",
         description="cosine: the learning rate falls to 0; one_cycle: it rises first; auto: the recipe's",
+    )
+    devices: Devices = Field(
+        (AUTO,), min_length=1, description="auto: the first GPU, or the CPU; all: every GPU; or their numbers, as 0,1"
+    )
+    precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = Field(
+        "auto",
+        description="Keras's types of the arithmetic of a model that a function makes; auto: mixed where a GPU has "
+        "tensor cores, else float32; what is published is in FP32",
     )
     early_stopping: int | None = Field(
         None,

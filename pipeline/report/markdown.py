@@ -60,7 +60,7 @@ def _training(history: TrainingHistory) -> str:
         return "Training: none, the model was adopted as it is"
     rate = "" if history.samples_per_s is None else f" ({history.samples_per_s:,.0f} samples/s)"
     steps = f"{len(history.epochs)} epochs of {history.steps_per_epoch} steps in {history.seconds:.1f} s"
-    return f"Training: {steps}{rate} on {history.device}"
+    return f"Training: {steps}{rate} on {', '.join(history.devices)}"
 
 
 def _tested(history: TrainingHistory) -> str:

@@ -66,14 +66,15 @@ def curves(run: Run) -> Figure:
 
 def told(history: TrainingHistory) -> str:
     """Return how the model was trained, in a sentence or more."""
-    steps, waited = history.steps_per_epoch, sum(epoch.waited_s for epoch in history.epochs)
+    steps, waits = history.steps_per_epoch, [epoch.waited_s for epoch in history.epochs if epoch.waited_s is not None]
     seconds = sum(epoch.seconds for epoch in history.epochs)
+    waited = f", of which it waited {sum(waits):.2f} s for data" if waits else ""
     stopped = "" if history.best_epoch is None else f" Epoch {history.best_epoch}, of the lowest loss, was taken."
     resumed = "" if not history.resumed_at else f" It went on from a checkpoint at {history.resumed_at}."
     return (
         f"Recipe {history.recipe}: {len(history.epochs)} epochs of {steps} steps of {history.batch} samples on "
-        f"{history.device}, in {seconds:.1f} s without validation, of which it waited {waited:.2f} s for data "
-        f"({'kept in memory' if history.in_memory else 'read anew in each epoch'}); the first epoch also traces and "
+        f"{' and '.join(history.devices)}, in {seconds:.1f} s without validation{waited}, from data "
+        f"{'kept in memory' if history.in_memory else 'read anew in each epoch'}; the first epoch also traces and "
         f"compiles.{stopped}{resumed}"
     )
 

@@ -150,6 +150,8 @@ def exact(published: Published, modules: Sequence[str]) -> list[Runner]:
             onnx,
         ],
     )
+    if model.as_trained:
+        chain = [("as trained", "tensorflow", "call", model.as_trained), *chain]
     found = [
         _runner(_record("exact", backend, variant, "fp32", file, options, name), published, modules)
         for name, backend, variant, file in chain

@@ -18,9 +18,10 @@ from pipeline.errors import DataError
 from pipeline.graphs import keras_layers
 from pipeline.judging.choosing import Choosing
 from pipeline.models import calling, declaring, sources
-from pipeline.tensors import CPU, FIRST_GPU, Signature, fixed_batch
-from pipeline.training import adoption, compiling, fitting, recipes, testing, user_callbacks
+from pipeline.tensors import Signature, fixed_batch
+from pipeline.training import adoption, compiling, fitting, precision, recipes, testing, user_callbacks
 from pipeline.training.checkpoints import Checkpoints
+from pipeline.training.devices import Devices, chosen
 from pipeline.training.fitting import Fitted
 from pipeline.training.progress import Bar
 from pipeline.training.recipes import Plan
@@ -33,7 +34,8 @@ def run(context: Context) -> Outcome:
     sources.check(config.model)
     dataset = data.load(config.data)
     trains = _trains(config.train, dataset, config.model)
-    device = _device(context, trains)
+    devices = chosen(config.train.devices if trains else (AUTO,))
+    _say_devices(context, devices, trains)
     keras.utils.set_random_seed(config.train.seed)
     if (
         config.model.kind == "saved_model"
@@ -41,7 +43,8 @@ def run(context: Context) -> Outcome:
         and (reaching := adoption.reaching_out(Path(config.model.source)))
     ):
         context.warn(f"{config.model.source} has operators that reach beyond the model: {', '.join(reaching)}")
-    prepared = _prepare(config.model, dataset, context.output, compiled=trains)
+    with devices.scope(), precision.policy(config.train.precision if trains else precision.FLOAT32, context.say):
+        prepared = _prepare(config.model, dataset, context.output, compiled=trains)
     declaring.check(config.model.inputs, prepared.record.signature)
     dataset = data.bind(dataset, prepared.record.signature)
     record = dataset.record()
@@ -49,22 +52,26 @@ def run(context: Context) -> Outcome:
     Choosing(record, config.validate_.task, config.validate_.budget).check_names(outputs)  # before hours of training
     _say_data(context, record)
     plan = recipes.plan(
-        config.train, config.model.source, len(dataset.train), fixed_batch=fixed_batch(prepared.record.signature.inputs)
+        config.train,
+        config.model.source,
+        len(dataset.train),
+        fixed_batch=fixed_batch(prepared.record.signature.inputs),
+        devices=len(devices),
     )
     fitted: Fitted | None = None
     if prepared.model is None or not trains:
         size = "" if prepared.record.parameters is None else f" ({prepared.record.parameters:,} parameters)"
         context.say(f"adopting {prepared.record.name}{size} from {config.model.source} as it is")
     else:
-        fitted = _fit(context, prepared.model, dataset, plan)
+        fitted = _fit(context, prepared.model, dataset, plan, devices)
     if prepared.model is not None:
-        prepared.model.save(context.output / "model.keras")
+        prepared = _published(prepared, context.output, trained=fitted is not None)
     published = context.output / prepared.record.file.partition("/")[2]
     tested = testing.test(context, published, prepared.record, dataset.test, record)
 
     context.write(record)
     context.write(prepared.record.model_copy(update={"trained_epochs": len(fitted.epochs) if fitted else 0}))
-    context.write(_history(dataset, device, plan, fitted, tested))
+    context.write(_history(dataset, devices, plan, fitted, tested))
     return Outcome(
         dataset=DatasetSummary(
             name=record.name, origin=record.origin, substitute=record.substitute, samples=record.samples
@@ -72,14 +79,36 @@ def run(context: Context) -> Outcome:
     )
 
 
+class Prepared(NamedTuple):
+    """The configured model: its record, and itself where it is Keras's, which is yet to be published."""
+
+    record: ModelRecord
+    model: keras.Model | None
+
+
+def _published(prepared: Prepared, output: Path, *, trained: bool) -> Prepared:
+    """Write the model: in FP32 where it was trained here, and as it was trained beside that where they differ.
+
+    A file that was adopted stays as its user runs it; the export brings it into FP32.
+    """
+    assert prepared.model is not None
+    model = sources.in_fp32(prepared.model) if trained else prepared.model
+    model.save(output / "model.keras")
+    if model is prepared.model:
+        return prepared
+    prepared.model.save(output / "as_trained.keras")
+    own = {"as_trained": "train/as_trained.keras", "policy": sources.policy(model)}
+    return Prepared(prepared.record.model_copy(update=own), model)
+
+
 def _history(
-    dataset: Dataset, device: str, plan: Plan, fitted: Fitted | None, tested: tuple[TestMetric, ...]
+    dataset: Dataset, devices: Devices, plan: Plan, fitted: Fitted | None, tested: tuple[TestMetric, ...]
 ) -> TrainingHistory:
     epochs = fitted.epochs if fitted else ()
     training_s = sum(epoch.seconds for epoch in epochs)
     return TrainingHistory(
         dataset=dataset.name,
-        device=device,
+        devices=devices.addresses,
         recipe=plan.recipe,
         batch=plan.batch,
         steps_per_epoch=plan.steps,
@@ -95,13 +124,6 @@ def _history(
         test=tested,
         test_samples=len(dataset.test),
     )
-
-
-class Prepared(NamedTuple):
-    """The configured model: its record, and itself where it is Keras's, which is yet to be published."""
-
-    record: ModelRecord
-    model: keras.Model | None
 
 
 def _prepare(options: Model, dataset: Dataset, output: Path, *, compiled: bool) -> Prepared:
@@ -135,6 +157,7 @@ def _record(
         kind=options.kind,
         sha256=None if options.kind == "function" else digests.of_path(Path(options.source)),
         file=file,
+        as_trained=None,
         name=name,
         parameters=parameters,
         trained_epochs=0,
@@ -145,10 +168,11 @@ def _record(
     )
 
 
-def _fit(context: Context, model: keras.Model, dataset: Dataset, plan: Plan) -> Fitted:
+def _fit(context: Context, model: keras.Model, dataset: Dataset, plan: Plan, devices: Devices) -> Fitted:
     """Train the model as planned, or go on with a training that was interrupted. Errors as `fitting.fit`."""
     options = context.config.train
-    compiling.compile(model, calling.caller(model), dataset, plan.rate())
+    with devices.scope():
+        compiling.compile(model, calling.caller(model), dataset, plan.rate())
     context.say(
         f"training {model.name} ({model.count_params():,} parameters): {plan.epochs} epochs of {plan.steps} steps of "
         f"{plan.batch}, recipe {plan.recipe}"
@@ -156,7 +180,7 @@ def _fit(context: Context, model: keras.Model, dataset: Dataset, plan: Plan) -> 
     own = user_callbacks.returned(options.callbacks) if options.callbacks else []
     kept = Checkpoints(context.kept, _what(context, dataset))
     with Bar(context, plan) as bar:
-        return fitting.fit(context, model, dataset, plan, kept, [bar, *own])
+        return fitting.fit(context, model, dataset, plan, devices, kept, [bar, *own])
 
 
 def _what(context: Context, dataset: Dataset) -> dict[str, Any]:
@@ -168,19 +192,20 @@ def _what(context: Context, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _device(context: Context, trains: bool) -> str:
-    """Say whether there is a GPU and what TensorFlow will use; return that device's address."""
-    doing = "training" if trains else "running the model"
-    found = tf.config.list_physical_devices("GPU")
-    if found:
+def _say_devices(context: Context, devices: Devices, trains: bool) -> None:
+    """Say whether there is a GPU, and on what the model is trained."""
+    doing, on = "training" if trains else "running the model", " and ".join(devices.addresses)
+    if devices.strategy is not None:
+        context.say(f"{doing} on {on}, each with a share of every batch")
+        return
+    if found := tf.config.list_physical_devices("GPU"):
         name = tf.config.experimental.get_device_details(found[0]).get("device_name", found[0].name)
-        context.say(f"GPU: yes, {name}; {doing} on it")
-        return str(FIRST_GPU)
-    if present := environment.gpus():
+        tf32 = "; products in FP32 are done in TF32, TensorFlow's default" if trains else ""
+        context.say(f"GPU: yes, {name}; {doing} on it{tf32}")
+    elif present := environment.gpus():
         context.warn(f"{present[0].name} is there, but TensorFlow cannot use it; {doing} on the CPU (`make doctor`)")
     else:
         context.say(f"GPU: none; {doing} on the CPU ({environment.cpu_name()}, {environment.cpu_count()} cores)")
-    return str(CPU)
 
 
 def _say_data(context: Context, record: DatasetRecord) -> None:

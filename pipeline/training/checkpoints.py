@@ -38,7 +38,7 @@ class Progress(Record):
     step: int = 0
     seconds: float = 0.0
     """Spent in the epoch that is not over, and `waited_s` of them for data."""
-    waited_s: float = 0.0
+    waited_s: float | None = 0.0
     stopping: Stopping | None = None
 
     def __str__(self) -> str:

@@ -27,12 +27,13 @@ class Feeder:
     """The training samples as Keras takes them.
 
     `epoch` is the epoch whose batches are made next; `waited` is how many seconds the training waited for a batch since
-    it was last set to 0; `error` is what reading the data raised, which TensorFlow hands on without its kind.
+    it was last set to 0, where `timed`; `error` is what reading the data raised, which TensorFlow hands on without its
+    kind.
     """
 
-    def __init__(self, split: Split, how: Caller, batch: int, steps: int, seed: int) -> None:
+    def __init__(self, split: Split, how: Caller, batch: int, steps: int, seed: int, *, timed: bool = True) -> None:
         self.in_memory = size(split) <= IN_MEMORY_BYTES
-        self.epoch = 0
+        self.epoch, self.timed = 0, timed
         self.waited = tf.Variable(0.0, dtype=tf.float64, trainable=False)
         self.error: Exception | None = None
         self._split = Split(split.feed(), split.labels()) if self.in_memory else split
@@ -49,13 +50,17 @@ class Feeder:
         made = tf.data.Dataset.range(first, self._steps).map(
             self._load, num_parallel_calls=1 if self.in_memory else environment.cpu_count(), deterministic=True
         )
-        now = tf.data.Dataset.range(count).map(lambda _: tf.timestamp())
-        # A zip asks its parts in turn: the two times lie around the wait for the batch.
-        found = tf.data.Dataset.zip(now, made.prefetch(AHEAD), now).map(self._unstamped)
+        found = made.prefetch(AHEAD)
+        if self.timed:
+            # A zip asks its parts in turn: the two times lie around the wait for the batch.
+            now = tf.data.Dataset.range(count).map(lambda _: tf.timestamp())
+            found = tf.data.Dataset.zip(now, found, now).map(self._unstamped)
         options = tf.data.Options()
         options.experimental_optimization.apply_default_optimizations = False  # it would fetch the times ahead, too
         options.experimental_optimization.inject_prefetch = False
         options.autotune.enabled = False
+        policy = tf.data.experimental.AutoShardPolicy
+        options.experimental_distribute.auto_shard_policy = policy.OFF  # each batch is shared out, not the files
         return found.with_options(options)
 
     def sample(self) -> Any:

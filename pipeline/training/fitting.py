@@ -1,6 +1,7 @@
 """Training a model by Keras's `fit`, from the beginning or from a checkpoint."""
 
 import math
+import re
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,8 +15,9 @@ from pipeline.config import Train
 from pipeline.data import Dataset
 from pipeline.errors import ArtifactError, DataError, PipelineError
 from pipeline.models import calling, loading_errors
-from pipeline.training import checkpoints, feeding, interrupting
+from pipeline.training import checkpoints, feeding, interrupting, reordering
 from pipeline.training.checkpoints import Checkpoints, Progress, Stopping
+from pipeline.training.devices import Devices
 from pipeline.training.feeding import Feeder
 from pipeline.training.recipes import Plan
 from pipeline.workflow.context import Context
@@ -43,6 +45,7 @@ def fit(
     model: keras.Model,
     dataset: Dataset,
     plan: Plan,
+    devices: Devices,
     kept: Checkpoints,
     watching: Sequence[keras.callbacks.Callback],
 ) -> Fitted:
@@ -50,9 +53,10 @@ def fit(
 
     Args:
         context: of the stage.
-        model: compiled, its optimizer built.
+        model: compiled.
         dataset: bound to the model.
         plan: how long, in which batches.
+        devices: those that the model was made for.
         kept: where checkpoints lie.
         watching: callbacks that only look: the progress bar's, the user's.
 
@@ -63,13 +67,14 @@ def fit(
         Preempted: SIGTERM.
     """
     options, how = context.config.train, calling.caller(model)
-    feeder = Feeder(dataset.train, how, plan.batch, plan.steps, options.seed)
-    model.optimizer.build(model.trainable_variables)
+    feeder = Feeder(dataset.train, how, plan.batch, plan.steps, options.seed, timed=len(devices) == 1)
+    with devices.scope():
+        model.optimizer.build(model.trainable_variables)
     start, arrays = _start(context, model, kept)
-    if model.steps_per_execution == 1:
+    if model.steps_per_execution == 1 and devices.strategy is None:  # with one, Keras 3.15 loses its loop's variables
         model.steps_per_execution = _steps_per_execution(model, feeder, plan.steps)
     stopping = _early_stopping(options)
-    with interrupting.listening() as asked:
+    with interrupting.listening() as asked, reordering.pooled_first(model):
         keeper = Keeper(feeder, plan, kept, asked, start, stopping, arrays, options.checkpoint_s)
         callbacks = [*watching, *([stopping] if stopping else []), keeper]
         validation = feeding.validation_data(dataset.validation, how, plan.batch)
@@ -154,10 +159,20 @@ def _told(error: tf.errors.OpError, feeder: Feeder, plan: Plan) -> PipelineError
         return DataError(f"the training data can no longer be read: {kind}: {feeder.error}", "Bring them back.")
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return DataError(
-            f"training in batches of {plan.batch} takes more memory than there is: {loading_errors.words(error)}",
+            f"training in batches of {plan.batch} takes more memory than there is: {_words(error)}",
             "Lower train.batch_size.",
         )
-    return DataError(f"TensorFlow cannot train the model: {loading_errors.words(error)}")
+    return DataError(f"TensorFlow cannot train the model: {_words(error)}")
+
+
+def _words(error: tf.errors.OpError) -> str:
+    """Return what TensorFlow says, without the places in the program where the graph was made."""
+    whole = re.sub(
+        r'File "[^"]+", line \d+, in \S+ ?|Detected at node \S+ defined at \(most recent call last\): ',
+        "",
+        loading_errors.words(error),
+    )
+    return whole[: loading_errors.LIMIT]
 
 
 class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
@@ -178,7 +193,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
         self.progress = start
         self._kept, self._asked, self._feeder, self._stopping = kept, asked, feeder, stopping
         self._arrays, self._every_s, self._steps = arrays, every_s, plan.steps
-        self._first_step, self._before_s, self._waited_before_s = start.step, start.seconds, start.waited_s
+        self._first_step, self._before_s, self._waited_before_s = start.step, start.seconds, start.waited_s or 0.0
         self._saved = self._began = self._ended = self._validated = time.monotonic()
         self._good = str(start) if arrays else ""
         """What the last checkpoint holds."""
@@ -219,7 +234,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
             measures={key: float(value) if math.isfinite(value) else None for key, value in (logs or {}).items()},
             seconds=round(self._before_s + self._ended - self._began, 4),
             validation_s=round(self._validated - self._ended, 4),
-            waited_s=round(self._waited_before_s + self._waited_s(), 4),
+            waited_s=self._waited_s(),
             learning_rate=_rate(self.model.optimizer),
         )
         self.progress = Progress(epochs=(*self.progress.epochs, over), stopping=self._stopping_state())
@@ -233,7 +248,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
                 update={
                     "step": step,
                     "seconds": round(self._before_s + self._ended - self._began, 4),
-                    "waited_s": round(self._waited_before_s + self._waited_s(), 4),
+                    "waited_s": self._waited_s(),
                 }
             )
         best = self._stopping.best_weights if self._stopping is not None else None
@@ -252,8 +267,10 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
         if self._asked.number is not None:
             raise self._asked.error(f"the checkpoint in {self._kept.folder} is at {self._good or 'the beginning'}")
 
-    def _waited_s(self) -> float:
-        return float(self._feeder.waited.numpy())
+    def _waited_s(self) -> float | None:
+        if not self._feeder.timed:
+            return None
+        return round(self._waited_before_s + float(self._feeder.waited.numpy()), 4)
 
     def _stopping_state(self) -> Stopping | None:
         one = self._stopping

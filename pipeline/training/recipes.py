@@ -67,7 +67,7 @@ class Plan:
         )
 
 
-def plan(options: Train, source: str, samples: int, fixed_batch: int | None = None) -> Plan:
+def plan(options: Train, source: str, samples: int, fixed_batch: int | None = None, devices: int = 1) -> Plan:
     """Return how a model is trained.
 
     Args:
@@ -75,13 +75,15 @@ def plan(options: Train, source: str, samples: int, fixed_batch: int | None = No
         source: `model.source`.
         samples: how many there are to train on.
         fixed_batch: the only batch that the model takes, where it takes no other.
+        devices: how many share each batch; the last one of an epoch is left out where they cannot share it evenly.
     """
     recipe = ARTICLE if options.recipe == "article" else FAST_ARTICLE_CNN if source == ARTICLE_CNN else FAST
     batch = recipe.batch if samples >= FEW_SAMPLES else recipe.batch_of_few
     if options.batch_size != AUTO:
         batch = options.batch_size
     batch = fixed_batch or batch
-    steps = samples // batch if fixed_batch else math.ceil(samples / batch)
+    whole = fixed_batch is not None or samples % batch % devices
+    steps = samples // batch if whole else math.ceil(samples / batch)
     epochs = max(recipe.epochs, math.ceil(recipe.least_steps / max(1, steps)))
     if options.epochs != AUTO:
         epochs = options.epochs

@@ -1,7 +1,11 @@
 """Training that is interrupted goes on as if nothing had happened; what goes wrong is said, and nothing is lost."""
 
 import json
+import random
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +13,20 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from commands import run_pipeline
+from PIL import Image
 from small_models import CLASSES, FEATURES, Stage, labels, samples
 
-from pipeline.errors import ArtifactError, DataError, Interrupted, PipelineError, Preempted
+from pipeline import environment
+from pipeline.errors import (
+    ArtifactError,
+    BackendUnavailable,
+    ConfigError,
+    DataError,
+    Interrupted,
+    PipelineError,
+    Preempted,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
@@ -48,6 +63,8 @@ def other():
 def raising():
     raise RuntimeError("out of cheese")
 """
+
+GPU = bool(environment.gpus())
 
 STEPS = 7
 """Of an epoch: 56 samples to train on, in batches of 8."""
@@ -182,3 +199,114 @@ def test_the_best_epoch_is_taken(train: Train, tmp_path: Path) -> None:
 def test_callbacks_that_are_none(train: Train, function: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
         train(callbacks=f"own_training:{function}")
+
+
+def test_images_that_vanish_while_it_trains_are_named(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.training.feeding.IN_MEMORY_BYTES", 0)
+    Path("own_images.py").write_text(OWN_IMAGES)
+    for name in ("a", "b"):
+        Path("pictures", name).mkdir(parents=True)
+        for number in range(20):
+            pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(f"pictures/{name}/{number}.png")
+    with pytest.raises(DataError, match=r"\d+\.png is not an image that can be read"):
+        stage(
+            "train",
+            {"model.source": "own_images:model", "data.source": "pictures", "train.callbacks": "own_images:taking"},
+        )
+    assert not Path("artifacts/train").exists()
+
+
+OWN_IMAGES = """
+from pathlib import Path
+import keras
+
+def model(shape, classes):
+    layers = [keras.Input(shape, dtype="uint8"), keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
+    return keras.Sequential([*layers, keras.layers.Dense(classes, activation="softmax")])
+
+class Taking(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        for path in Path("pictures").rglob("*.png"):
+            path.write_bytes(b"")
+
+def taking():
+    return Taking()
+"""
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_what_was_trained_in_16_bits_is_published_in_fp32(train: Train, precision: str, tmp_path: Path) -> None:
+    said = train(precision=precision)
+    assert f"training in {precision}; what is published is in FP32" in said
+    folder = tmp_path / "artifacts/train"
+    record = json.loads((folder / "model.json").read_text())
+    assert (record["policy"], record["as_trained"]) == ("float32", "train/as_trained.keras")
+    published, trained = (
+        keras.saving.load_model(folder / name, compile=False) for name in ("model.keras", "as_trained.keras")
+    )
+    assert {layer.dtype_policy.name for layer in published.layers} == {"float32"}
+    assert trained.layers[-1].dtype_policy.name == precision
+    for one, other in zip(published.weights, trained.weights, strict=True):
+        assert one.dtype == "float32"
+        np.testing.assert_array_equal(one, other)
+    assert keras.config.dtype_policy().name == "float32", "the policy is this training's alone"
+
+
+@pytest.mark.parametrize(
+    ("devices", "error", "said"),
+    [
+        ("first", ConfigError, "are no devices"),
+        ("cpu:0,1", ConfigError, "are no devices"),
+        ("7", BackendUnavailable, "TensorFlow sees 0 GPUs here"),
+        pytest.param(
+            "all", BackendUnavailable, "TensorFlow sees 0 GPUs", marks=pytest.mark.skipif(GPU, reason="a GPU")
+        ),
+    ],
+)
+def test_devices_that_are_none(train: Train, devices: str, error: type[PipelineError], said: str) -> None:
+    with pytest.raises(error, match=said):
+        train(devices=devices)
+
+
+@pytest.mark.slow
+def test_two_devices_share_each_batch_and_end_with_the_weights_of_one(tmp_path: Path) -> None:
+    (tmp_path / "own_training.py").write_text(OWN.replace("Dropout(0.3)", "Dropout(0.0)"))
+    np.savez(tmp_path / "d.npz", x=samples(100), y=labels(100))
+    for name, devices in (("one", "auto"), ("two", "cpu:0,cpu:1")):
+        done = run_pipeline(
+            "train",
+            *("--set=model.source=own_training:model", "--set=data.source=d.npz", "--set=train.epochs=3"),
+            *("--set=train.batch_size=8", f"--set=train.devices={devices}", f"--set=artifacts={name}"),
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+    assert "training on cpu:0 and cpu:1, each with a share of every batch" in done.stdout
+    for one, two in zip(weights(tmp_path / "one"), weights(tmp_path / "two"), strict=True):
+        np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-5)
+    recorded = history(tmp_path / "two")
+    assert recorded["devices"] == ["cpu:0", "cpu:1"]
+    assert all(epoch["waited_s"] is None for epoch in recorded["epochs"])
+
+
+@pytest.mark.slow
+def test_a_training_killed_at_any_moment_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    """SIGKILL, at moments that no code of ours chooses; the moments are drawn anew in each run of the tests."""
+    options = ("train", "--set=data.name=digits", "--set=train.checkpoint_s=0", "--set=train.epochs=6")
+    whole = run_pipeline(*options, "--set=artifacts=whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    draw, command = random.Random(), [sys.executable, "-m", "pipeline", *options, "--set=artifacts=parts"]
+    state = tmp_path / "parts/.train.kept/checkpoint/state.json"
+    for _ in range(2):
+        before = state.read_bytes() if state.exists() else b""
+        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            deadline = time.monotonic() + 60
+            while (not state.exists() or state.read_bytes() == before) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(draw.uniform(0, 0.4))
+            process.kill()
+        assert process.returncode == -signal.SIGKILL, "it was still training"
+    last = run_pipeline(*options, "--set=artifacts=parts", cwd=tmp_path)
+    assert "going on from the checkpoint" in last.stdout, last.stdout + last.stderr
+    for found, expected in zip(weights(tmp_path / "parts"), weights(tmp_path / "whole"), strict=True):
+        np.testing.assert_array_equal(found, expected)

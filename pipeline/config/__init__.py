@@ -145,6 +145,11 @@ class Train(Section):
     devices: Devices = Field(
         (AUTO,), min_length=1, description="auto: the first GPU, or the CPU; all: every GPU; or their numbers, as 0,1"
     )
+    hosts: Literal["auto", "one", "all"] = Field(
+        "auto",
+        description="all: train with all processes that JAX finds, as in a Kubernetes job; auto: where mpirun or srun "
+        "started several",
+    )
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = Field(
         "auto",
         description="Keras's types of the arithmetic of a model that a function makes; auto: mixed where a GPU has "

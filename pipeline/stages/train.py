@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from pipeline import data, digests, environment, user_code
+from pipeline import data, digests, environment, hosts, user_code
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.history import TestMetric, TrainingHistory
 from pipeline.artifacts.manifest import DatasetSummary
@@ -19,7 +19,7 @@ from pipeline.graphs import keras_layers
 from pipeline.judging.choosing import Choosing
 from pipeline.models import calling, declaring, sources
 from pipeline.tensors import Signature, fixed_batch
-from pipeline.training import adoption, compiling, fitting, precision, recipes, testing, user_callbacks
+from pipeline.training import adoption, compiling, fitting, precision, recipes, testing, together, user_callbacks
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.devices import Devices, chosen
 from pipeline.training.fitting import Fitted
@@ -179,8 +179,8 @@ def _fit(context: Context, model: keras.Model, dataset: Dataset, plan: Plan, dev
     )
     own = user_callbacks.returned(options.callbacks) if options.callbacks else []
     kept = Checkpoints(context.kept, _what(context, dataset))
-    with Bar(context, plan) as bar:
-        return fitting.fit(context, model, dataset, plan, devices, kept, [bar, *own])
+    with together.shared(model, hosts.current()) as trained, Bar(context, plan) as bar:
+        return fitting.fit(context, trained, dataset, plan, devices, kept, [bar, *own])
 
 
 def _what(context: Context, dataset: Dataset) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def _what(context: Context, dataset: Dataset) -> dict[str, Any]:
 def _say_devices(context: Context, devices: Devices, trains: bool) -> None:
     """Say whether there is a GPU, and on what the model is trained."""
     doing, on = "training" if trains else "running the model", " and ".join(devices.addresses)
-    if devices.strategy is not None:
+    if devices.strategy is not None or len(devices) > 1:
         context.say(f"{doing} on {on}, each with a share of every batch")
         return
     if found := tf.config.list_physical_devices("GPU"):

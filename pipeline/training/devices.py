@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from pipeline import environment
+from pipeline import environment, hosts
 from pipeline.config import AUTO
 from pipeline.errors import BackendUnavailable, ConfigError
 from pipeline.tensors import CPU, Device
@@ -37,6 +37,9 @@ def chosen(asked: tuple[str, ...]) -> Devices:
         ConfigError: these are no devices.
     """
     gpus = tf.config.list_physical_devices("GPU")
+    if world := hosts.current():
+        tf.config.set_visible_devices([], "GPU")  # they are JAX's, and TensorFlow would take their memory
+        return Devices(world.devices)
     if asked == (AUTO,):
         return Devices((str(Device("cuda") if gpus else CPU),))
     if asked and all(VIRTUAL.fullmatch(one) for one in asked):

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from pipeline import environment
+from pipeline import environment, hosts
 from pipeline.data import Split
 from pipeline.models.calling import Caller
 
@@ -38,6 +38,7 @@ class Feeder:
         self.error: Exception | None = None
         self._split = Split(split.feed(), split.labels()) if self.in_memory else split
         self._how, self._batch, self._steps, self._seed = how, batch, steps, seed
+        self._world = hosts.current()
         self._order = lru_cache(2)(self._shuffled)
         self._inputs = [spec.name for spec in how.inputs]
         self._targets = [spec.name for spec in how.outputs]
@@ -78,6 +79,8 @@ class Feeder:
     def _read(self, step: np.int64) -> list[Any]:
         try:
             which = np.sort(self._order(self.epoch)[step * self._batch : (step + 1) * self._batch])
+            if self._world is not None:  # each process reads its own share of a batch
+                which = np.array_split(which, self._world.size)[self._world.rank]
             feed, labels = self._split.feed(which), self._split.labels(which)
         except Exception as error:
             self.error = error

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pipeline import hosts
 from pipeline.artifacts.history import TrainedEpoch
 from pipeline.config import Train
 from pipeline.data import Dataset
@@ -68,14 +69,20 @@ def fit(
     """
     options, how = context.config.train, calling.caller(model)
     feeder = Feeder(dataset.train, how, plan.batch, plan.steps, options.seed, timed=len(devices) == 1)
+    world = hosts.current()
     with devices.scope():
         model.optimizer.build(model.trainable_variables)
     start, arrays = _start(context, model, kept)
-    if model.steps_per_execution == 1 and devices.strategy is None:  # with one, Keras 3.15 loses its loop's variables
+    if (
+        model.steps_per_execution == 1 and devices.strategy is None and world is None
+    ):  # with one, Keras 3.15 loses its loop's variables
         model.steps_per_execution = _steps_per_execution(model, feeder, plan.steps)
     stopping = _early_stopping(options)
     with interrupting.listening() as asked, reordering.pooled_first(model):
-        keeper = Keeper(feeder, plan, kept, asked, start, stopping, arrays, options.checkpoint_s)
+        every_s = (
+            options.checkpoint_s if world is None else math.inf
+        )  # several processes are together at an epoch's end
+        keeper = Keeper(feeder, plan, kept, asked, start, stopping, arrays, every_s)
         callbacks = [*watching, *([stopping] if stopping else []), keeper]
         validation = feeding.validation_data(dataset.validation, how, plan.batch)
         try:
@@ -218,7 +225,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
         step = self._first_step + batch + 1
         if step >= self._steps:
             return  # the epoch's end, after its validation, is saved
-        if self._asked.number is not None or self._ended - self._saved >= self._every_s:
+        if self._ended - self._saved >= self._every_s or (self._asked.number is not None and self._every_s < math.inf):
             self._save(step)
         self._stop_if_asked()
 
@@ -252,7 +259,9 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
                 }
             )
         best = self._stopping.best_weights if self._stopping is not None else None
-        self._kept.save(self.model, self.progress, best)
+        world = hosts.current()
+        if world is None or not world.rank:
+            self._kept.save(self.model, self.progress, best)
         self._good, self._saved = str(self.progress), time.monotonic()
 
     def _check(self, loss: Any) -> None:

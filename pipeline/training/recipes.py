@@ -7,6 +7,7 @@ from typing import Literal
 import keras
 
 from pipeline.config import ARTICLE_CNN, AUTO, Train
+from pipeline.errors import ConfigError
 
 Schedule = Literal["constant", "cosine", "one_cycle"]
 
@@ -76,12 +77,20 @@ def plan(options: Train, source: str, samples: int, fixed_batch: int | None = No
         samples: how many there are to train on.
         fixed_batch: the only batch that the model takes, where it takes no other.
         devices: how many share each batch; the last one of an epoch is left out where they cannot share it evenly.
+
+    Raises:
+        ConfigError: the devices cannot share a batch evenly.
     """
     recipe = ARTICLE if options.recipe == "article" else FAST_ARTICLE_CNN if source == ARTICLE_CNN else FAST
     batch = recipe.batch if samples >= FEW_SAMPLES else recipe.batch_of_few
     if options.batch_size != AUTO:
         batch = options.batch_size
     batch = fixed_batch or batch
+    if batch % devices:
+        raise ConfigError(
+            f"{devices} devices cannot share batches of {batch} evenly",
+            f"Set train.batch_size to a multiple of {devices}.",
+        )
     whole = fixed_batch is not None or samples % batch % devices
     steps = samples // batch if whole else math.ceil(samples / batch)
     epochs = max(recipe.epochs, math.ceil(recipe.least_steps / max(1, steps)))

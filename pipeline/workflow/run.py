@@ -3,14 +3,16 @@
 import importlib
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 
-from pipeline import backends, environment
+from pipeline import backends, environment, hosts
 from pipeline.artifacts import documentation
 from pipeline.artifacts.manifest import Manifest
 from pipeline.artifacts.store import MANIFEST, Published, Store, records
@@ -27,6 +29,9 @@ def run(stage: Stage, config: Config, console: Console, *, force: bool = False) 
         PipelineError: see pipeline.errors.
     """
     store = Store(config.artifacts)
+    if stage.name == "train" and hosts.several(config.train.hosts) and hosts.join().rank:
+        _follow(stage, config, store, force=force)
+        return
     with store.lock():
         needed = dict.fromkeys(need.partition("/")[0] for need in stage.needs)
         manifests, missing = store.all_verified(needed, stage.optional)
@@ -72,6 +77,24 @@ def run(stage: Stage, config: Config, console: Console, *, force: bool = False) 
         console.print(done, highlight=False, markup=False)
         if outcome.failure:
             raise outcome.failure
+
+
+def _follow(stage: Stage, config: Config, store: Store, *, force: bool) -> None:
+    """Do what process 0 does, and publish nothing. The folder of artifacts is the same for all processes."""
+    before = fingerprint.of(stage, config, {})
+    if not force and not fingerprint.why_not_up_to_date(store, stage, before):
+        return
+    with tempfile.TemporaryDirectory() as name:
+        context = Context(
+            config=declared.view(config, stage),
+            published=Published(store.root, {}, stage.needs),
+            output=Path(name),
+            manifests={},
+            console=Console(quiet=True),
+            kept=store.kept(stage.name),
+            fingerprint=lambda: before,
+        )
+        _entry(stage)(context)
 
 
 def _entry(stage: Stage) -> Callable[[Context], Outcome]:

@@ -1,0 +1,139 @@
+"""Several processes train one model: as one does, published once, and none of them waits for ever for one that died."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from commands import PYTHONPATH, run_pipeline
+
+from pipeline import hosts
+from pipeline.errors import BackendUnavailable, ConfigError
+
+MPIRUN = shutil.which("mpirun")
+LACKS = (
+    "Open MPI is not installed (Debian's openmpi-bin)"
+    if MPIRUN is None
+    else ("" if importlib.util.find_spec("jax") else "JAX is not installed (the extra hosts)")
+)
+together = pytest.mark.skipif(bool(LACKS), reason=LACKS)
+
+OWN = """
+import os, signal
+import keras
+import numpy as np
+
+def model():
+    taken = keras.Input((4,), name="a")
+    hidden = keras.layers.Dense(8, activation="relu")(taken)
+    made = keras.Model(taken, keras.layers.Dense(3, activation="softmax", name="p")(hidden))
+    random = np.random.default_rng(0)  # JAX and TensorFlow draw other numbers from one seed
+    made.set_weights([random.normal(size=one.shape) for one in made.get_weights()])
+    return made
+
+class Dying(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if os.environ.get("OMPI_COMM_WORLD_RANK") == "1" and batch == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+def dying():
+    return Dying()
+"""
+
+OPTIONS = (
+    "train",
+    *("--set=model.source=own_hosts:model", "--set=data.source=d.npz"),
+    *("--set=train.epochs=4", "--set=train.batch_size=8"),
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, random: np.random.Generator) -> Path:
+    (tmp_path / "own_hosts.py").write_text(OWN)
+    np.savez(tmp_path / "d.npz", x=random.normal(size=(100, 4)).astype(np.float32), y=np.arange(100) % 3)
+    return tmp_path
+
+
+def mpirun(folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command line of ours as two processes."""
+    own = {"PYTHONPATH": PYTHONPATH, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    command = [str(MPIRUN), "--oversubscribe", "-n", "2", sys.executable, "-m", "pipeline", *options]
+    return subprocess.run(command, cwd=folder, env=os.environ | own, capture_output=True, text=True, timeout=240)
+
+
+def weights(path: Path) -> list[np.ndarray]:
+    return [np.asarray(one) for one in keras.saving.load_model(path, compile=False).weights]
+
+
+@together
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(folder: Path) -> None:
+    one = run_pipeline(*OPTIONS, "--set=artifacts=one", cwd=folder)
+    assert one.returncode == 0, one.stderr
+    two = mpirun(folder, *OPTIONS, "--set=artifacts=two")
+    assert two.returncode == 0, two.stdout + two.stderr
+    assert "training on cpu of process 0 and cpu of process 1, each with a share of every batch" in two.stdout
+    assert two.stdout.count("train: done in") == 1, "process 0 alone publishes"
+    for found, expected in zip(
+        weights(folder / "two/train/model.keras"), weights(folder / "one/train/model.keras"), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)  # JAX's arithmetic, and TensorFlow's
+    recorded = json.loads((folder / "two/train/history.json").read_text())
+    assert recorded["devices"] == ["cpu of process 0", "cpu of process 1"]
+    again = mpirun(folder, *OPTIONS, "--set=artifacts=two")
+    assert (again.returncode, "train: up to date" in again.stdout) == (0, True), again.stdout + again.stderr
+    exported = run_pipeline("export", *OPTIONS[1:], "--set=artifacts=two", cwd=folder)
+    assert exported.returncode == 0, exported.stderr
+
+
+@together
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_others(folder: Path) -> None:
+    started = time.monotonic()
+    done = mpirun(folder, *OPTIONS, "--set=train.callbacks=own_hosts:dying")
+    assert done.returncode != 0
+    assert time.monotonic() - started < 60 + hosts.LOST_AFTER_S
+    assert "process rank 1" in done.stderr
+    assert "signal 9" in done.stderr
+    assert not (folder / "artifacts/train").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "variables", "several"),
+    [
+        ("auto", {}, False),
+        ("auto", {"OMPI_COMM_WORLD_SIZE": "1"}, False),
+        ("auto", {"OMPI_COMM_WORLD_SIZE": "4"}, True),
+        ("auto", {"SLURM_STEP_NUM_TASKS": "2"}, True),
+        ("one", {"OMPI_COMM_WORLD_SIZE": "4"}, False),
+        ("all", {}, True),
+    ],
+)
+def test_whether_there_are_several(
+    asked: str, variables: dict[str, str], several: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in hosts.STARTED_BY:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert hosts.several(asked) is several
+
+
+def test_keras_cannot_be_moved_once_it_is_there() -> None:
+    with pytest.raises(ConfigError, match="Keras is imported already"):
+        hosts.join.__wrapped__()
+
+
+def test_without_jax_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "keras")
+    monkeypatch.setitem(sys.modules, "jax", None)
+    with pytest.raises(BackendUnavailable, match="needs JAX") as caught:
+        hosts.join.__wrapped__()
+    assert "keras-tensorrt-pipeline[hosts]" in caught.value.hint

@@ -25,7 +25,7 @@ INSTALLED := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 ARGS ?=
 
 .NOTPARALLEL:
-.PHONY: all $(STAGES) localise examples bench-peers bench-train coverage-table setup doctor predict pytorch-exporter test gpu-check \
+.PHONY: all $(STAGES) localise examples bench-peers bench-train coverage-table setup doctor tensorboard predict pytorch-exporter test gpu-check \
 	browser browser-test check format lint types help
 
 all: $(STAGES) ## everything, from training to the report
@@ -59,6 +59,10 @@ bench-train: $(INSTALLED) ## train by the article's script and by ours, in turn 
 coverage-table: $(INSTALLED) pytorch-exporter ## which Keras layers come through, measured anew: docs/coverage.md
 	@$(PIP) show --quiet keras-hub 2>/dev/null || $(PIP) install --quiet --constraint constraints.txt --editable '.[coverage]'
 	@$(BIN)/python -m benchmarks.coverage $(ARGS)
+
+tensorboard: $(INSTALLED) ## TensorBoard on the logs of trainings with train.tensorboard=true
+	@$(PIP) show --quiet tensorboard 2>/dev/null || $(PIP) install --quiet --constraint constraints.txt --editable '.[tensorboard]'
+	@$(BIN)/tensorboard --logdir artifacts $(ARGS)
 
 predict: $(INSTALLED) ## classify images: make predict ARGS="image.png"
 	@$(BIN)/python -m pipeline predict $(ARGS)

@@ -163,6 +163,7 @@ class Train(Section):
     checkpoint_s: float = Field(
         60.0, ge=0, description="seconds between checkpoints within an epoch; each epoch ends with one"
     )
+    tensorboard: bool = Field(False, description="write TensorBoard's logs; make tensorboard shows them")
     callbacks: str = Field(
         "", description="package.module:function that returns Keras callbacks, as of Weights & Biases or MLflow"
     )

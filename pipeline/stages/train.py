@@ -1,5 +1,6 @@
 """Stage 1: train the Keras model, on the GPU where there is one."""
 
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,13 +20,15 @@ from pipeline.graphs import keras_layers
 from pipeline.judging.choosing import Choosing
 from pipeline.models import calling, declaring, sources
 from pipeline.tensors import Signature, fixed_batch
-from pipeline.training import adoption, compiling, fitting, precision, recipes, testing, together, user_callbacks
+from pipeline.training import adoption, callbacks, compiling, fitting, precision, recipes, testing, together
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.devices import Devices, chosen
 from pipeline.training.fitting import Fitted
 from pipeline.training.progress import Bar
 from pipeline.training.recipes import Plan
 from pipeline.workflow.context import Context, Outcome
+
+LOGS = "tensorboard"
 
 
 def run(context: Context) -> Outcome:
@@ -177,16 +180,24 @@ def _fit(context: Context, model: keras.Model, dataset: Dataset, plan: Plan, dev
         f"training {model.name} ({model.count_params():,} parameters): {plan.epochs} epochs of {plan.steps} steps of "
         f"{plan.batch}, recipe {plan.recipe}"
     )
-    own = user_callbacks.returned(options.callbacks) if options.callbacks else []
+    watching = callbacks.own(options.callbacks) if options.callbacks else []
+    logs = context.kept / LOGS
+    if options.tensorboard:
+        watching.append(callbacks.tensorboard(logs))
+        context.say(f"TensorBoard's logs: {logs}")
     kept = Checkpoints(context.kept, _what(context, dataset))
     with together.shared(model, hosts.current()) as trained, Bar(context, plan) as bar:
-        return fitting.fit(context, trained, dataset, plan, devices, kept, [bar, *own])
+        fitted = fitting.fit(context, trained, dataset, plan, devices, kept, [bar, *watching])
+    if logs.is_dir():
+        shutil.copytree(logs, context.output / LOGS)
+    return fitted
 
 
 def _what(context: Context, dataset: Dataset) -> dict[str, Any]:
     """Return what a training is of: the samples, and all else that makes another model of them."""
     known = context.fingerprint().model_dump(mode="json")
-    known["configuration"]["train"].pop("checkpoint_s")
+    for key in ("checkpoint_s", "tensorboard"):
+        known["configuration"]["train"].pop(key)
     return {"samples": dataset.seen["train"].sha256} | {
         key: known[key] for key in ("configuration", "versions", "model")
     }

@@ -235,6 +235,17 @@ def taking():
 """
 
 
+def test_tensorboard_gets_what_keras_measures(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "tensorboard", None)
+        with pytest.raises(BackendUnavailable, match="needs TensorBoard"):
+            train(tensorboard=True)
+    pytest.importorskip("tensorboard")
+    assert "TensorBoard's logs: artifacts/.train.kept/tensorboard" in train(tensorboard=True)
+    published = tmp_path / "artifacts/train/tensorboard"
+    assert {path.parent.name for path in published.rglob("events.*")} == {"train", "validation"}
+
+
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_what_was_trained_in_16_bits_is_published_in_fp32(train: Train, precision: str, tmp_path: Path) -> None:
     said = train(precision=precision)

@@ -1,14 +1,15 @@
-"""Keras callbacks of the user's own: what Weights & Biases, MLflow and others give to watch a training with."""
+"""Callbacks that watch a training: TensorBoard's, and the user's own, as of Weights & Biases or MLflow."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import keras
 
 from pipeline import user_code
-from pipeline.errors import DataError
+from pipeline.errors import BackendUnavailable, DataError
 
 
-def returned(path: str) -> list[keras.callbacks.Callback]:
+def own(path: str) -> list[keras.callbacks.Callback]:
     """Return the callbacks that the function named by `train.callbacks` returns.
 
     Raises:
@@ -26,3 +27,18 @@ def returned(path: str) -> list[keras.callbacks.Callback]:
             "Return a list of keras.callbacks.Callback.",
         )
     return list(every)
+
+
+def tensorboard(folder: Path) -> keras.callbacks.Callback:
+    """Return the callback that writes TensorBoard's logs.
+
+    Raises:
+        BackendUnavailable: TensorBoard, whose package writes them, is not installed.
+    """
+    try:
+        import tensorboard  # noqa: F401  what TensorFlow's summaries are made by
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"train.tensorboard needs TensorBoard: {error}", "pip install 'keras-tensorrt-pipeline[tensorboard]'."
+        ) from error
+    return keras.callbacks.TensorBoard(str(folder), write_graph=False)

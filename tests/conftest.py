@@ -68,9 +68,8 @@ def main_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(shared / "main_job.lock"):
         if not done.exists():
             folder.mkdir(exist_ok=True)
-            for stage in ("train", "export", "engine", "validate", "benchmark", "report"):
-                run = run_pipeline(stage, *MAIN_JOB, cwd=folder)
-                assert run.returncode == 0, f"{stage}: {run.stdout}\n{run.stderr}"
+            run = run_pipeline("all", *MAIN_JOB, cwd=folder)
+            assert run.returncode == 0, f"{run.stdout}\n{run.stderr}"
             done.touch()
     return folder
 

@@ -101,6 +101,7 @@ def _train(folder: Path) -> None:
     ).write(folder / "dataset.json")
     TrainingHistory(
         dataset="digits",
+        backend="tensorflow",
         devices=("cpu",),
         recipe="fast",
         batch=32,

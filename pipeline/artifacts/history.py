@@ -38,6 +38,8 @@ class TrainingHistory(Artifact):
 
     schema_: Literal[4] = Field(4, alias="schema")
     dataset: str
+    backend: str
+    """What Keras ran on: `tensorflow`, or `jax` where several processes trained together."""
     devices: tuple[str, ...]
     """Where it was trained: `cpu`, `cuda:0`; several shared every batch."""
     recipe: str

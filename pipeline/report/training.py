@@ -11,6 +11,8 @@ from pipeline.report.run import Run
 from pipeline.tables import Column, Table
 from pipeline.tables.table import Cell
 
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
+
 
 class Measure(NamedTuple):
     """A measure after an epoch, of the training or the validation split."""
@@ -58,7 +60,7 @@ def curves(run: Run) -> Figure:
         "training",
         "Training",
         "Each measure by epoch, how many samples a second the training took in, and the learning rate at the end of "
-        f"each. {told(history.plain)} Validation that drifts away from training is a sign of overfitting.",
+        f"each. {told(history.plain)}{_share(run)} Validation that drifts away from training is a sign of overfitting.",
         panels,
         [Table("Training", columns, rows)],
     )
@@ -71,12 +73,36 @@ def told(history: TrainingHistory) -> str:
     waited = f", of which it waited {sum(waits):.2f} s for data" if waits else ""
     stopped = "" if history.best_epoch is None else f" Epoch {history.best_epoch}, of the lowest loss, was taken."
     resumed = "" if not history.resumed_at else f" It went on from a checkpoint at {history.resumed_at}."
+    on = f"{' and '.join(history.devices)} (Keras on {BACKENDS[history.backend]})"
     return (
-        f"Recipe {history.recipe}: {len(history.epochs)} epochs of {steps} steps of {history.batch} samples on "
-        f"{' and '.join(history.devices)}, in {seconds:.1f} s without validation{waited}, from data "
+        f"Recipe {history.recipe}: {len(history.epochs)} epochs of {steps} steps of {history.batch} samples on {on}, "
+        f"in {seconds:.1f} s without validation{waited}, from data "
         f"{'kept in memory' if history.in_memory else 'read anew in each epoch'}; the first epoch also traces and "
         f"compiles.{stopped}{resumed}"
     )
+
+
+INFERENCES = 3
+"""How many inferences a training step's multiply-accumulates are counted as: forward, and both gradients of a product.
+A first layer needs only one of these, so that this is the most that a step does."""
+
+
+def _share(run: Run) -> str:
+    """Say how near the training came to the machine's limit, where the benchmark measured that on the same device."""
+    history, results = run.history.plain, run.results.plain if run.results else None
+    if results is None or history.samples_per_s is None or history.devices != ("cpu",):
+        return ""
+    peaks = next((one for one in results.limits.values() if one.device == "cpu"), None)
+    peak = peaks.macs_per_s.get("fp32") if peaks else None
+    for cell in results.cells:
+        if peak and cell.runner.precision == "fp32" and cell.limit and cell.limit.compute_us:
+            macs = cell.limit.compute_us / 1e6 * peak / cell.batch
+            share = history.samples_per_s * INFERENCES * macs / peak
+            return (
+                f" That is at most {100 * share:.1f} % of the machine's limit, {peak / 1e9:.0f} GMAC/s in FP32: a step "
+                "is counted as three inferences."
+            )
+    return ""
 
 
 def _curve(points: Sequence[Measure], title: str, *, zero: bool = False) -> Any:

@@ -111,6 +111,7 @@ def _history(
     training_s = sum(epoch.seconds for epoch in epochs)
     return TrainingHistory(
         dataset=dataset.name,
+        backend=keras.backend.backend(),
         devices=devices.addresses,
         recipe=plan.recipe,
         batch=plan.batch,

@@ -26,7 +26,7 @@ def test_the_articles_cnn_keeps_its_accuracy_in_every_precision(pipeline: Run, t
         )
         assert done.returncode == 0, f"{stage}: {done.stdout}{done.stderr}"
     history = json.loads((tmp_path / "artifacts/train/history.json").read_text())
-    assert history["epochs"] == 5
+    assert len(history["epochs"]) == 2, "the fast recipe"
     assert history["test_samples"] == 10_000
     assert history["test"][0]["value"] >= 0.98
     parity = json.loads((tmp_path / "artifacts/validate/parity.json").read_text())

@@ -86,9 +86,8 @@ def test_two_processes_train_what_one_does(folder: Path) -> None:
     ):
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)  # JAX's arithmetic, and TensorFlow's
     recorded = json.loads((folder / "two/train/history.json").read_text())
+    assert recorded["backend"] == "jax"
     assert recorded["devices"] == ["cpu of process 0", "cpu of process 1"]
-    again = mpirun(folder, *OPTIONS, "--set=artifacts=two")
-    assert (again.returncode, "train: up to date" in again.stdout) == (0, True), again.stdout + again.stderr
     exported = run_pipeline("export", *OPTIONS[1:], "--set=artifacts=two", cwd=folder)
     assert exported.returncode == 0, exported.stderr
 

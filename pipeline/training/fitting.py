@@ -84,7 +84,9 @@ def fit(
         )  # several processes are together at an epoch's end
         keeper = Keeper(feeder, plan, kept, asked, start, stopping, arrays, every_s)
         callbacks = [*watching, *([stopping] if stopping else []), keeper]
-        validation = feeding.validation_data(dataset.validation, how, plan.batch)
+        # Keras fails at a batch that devices cannot share evenly: the last few samples are left out then.
+        whole = len(dataset.validation) // len(devices) * len(devices) if devices.strategy else len(dataset.validation)
+        validation = feeding.validation_data(dataset.validation.take(slice(whole)), how, plan.batch)
         try:
             for first, last, step in _parts(start, plan.epochs):
                 feeder.epoch = first

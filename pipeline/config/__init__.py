@@ -151,7 +151,7 @@ class Train(Section):
         "started several",
     )
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = Field(
-        "auto",
+        "float32",
         description="Keras's types of the arithmetic of a model that a function makes; auto: mixed where a GPU has "
         "tensor cores, else float32; what is published is in FP32",
     )

@@ -266,6 +266,17 @@ def test_what_was_trained_in_16_bits_is_published_in_fp32(train: Train, precisio
     assert keras.config.dtype_policy().name == "float32", "the policy is this training's alone"
 
 
+def test_the_hop_from_what_was_trained_to_what_is_published_is_measured(train: Train, stage: Stage) -> None:
+    train(precision="mixed_bfloat16")
+    options = {"model.source": "own_training:model", "engine.precisions": "fp32", "train.precision": "mixed_bfloat16"}
+    for name in ("export", "engine", "validate"):
+        stage(name, options)
+    parity = json.loads(Path("artifacts/validate/parity.json").read_text())
+    first = parity["hops"][0]
+    assert (first["reference"], first["candidate"]) == ("as trained", "keras")
+    assert parity["runners"][0]["runner"]["file"] == "train/as_trained.keras"
+
+
 @pytest.mark.parametrize(
     ("devices", "error", "said"),
     [

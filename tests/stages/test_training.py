@@ -191,6 +191,29 @@ def test_the_best_epoch_is_taken(train: Train, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "options", [{}, {"early_stopping": 2, "learning_rate": 0.3, "schedule": "constant", "epochs": 30}]
+)
+def test_a_training_that_was_over_and_not_published_is_not_trained_on(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object]
+) -> None:
+    train(artifacts="whole", **options)
+
+    def full(*arguments: object) -> None:
+        raise ArtifactError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.training.testing.test", full)
+        with pytest.raises(ArtifactError, match="the disk is full"):
+            train(artifacts="parts", **options)
+    assert "going on from the checkpoint" in train(artifacts="parts", **options)
+    for found, expected in zip(weights(tmp_path / "parts")[:4], weights(tmp_path / "whole")[:4], strict=True):
+        np.testing.assert_array_equal(found, expected)
+    parts, whole = history(tmp_path / "parts"), history(tmp_path / "whole")
+    assert [one["measures"] for one in parts["epochs"]] == [one["measures"] for one in whole["epochs"]]
+    assert parts["best_epoch"] == whole["best_epoch"]
+
+
+@pytest.mark.parametrize(
     ("function", "said"),
     [
         ("other", "returned str, not Keras callbacks"),

@@ -1,5 +1,6 @@
 """OpenVINO on the CPU (extra `openvino`)."""
 
+import ctypes
 import importlib
 import sys
 from collections.abc import Iterator
@@ -128,7 +129,8 @@ class OpenVinoSession(Closable):
         model = self._model.clone()
         try:
             model.reshape({port: list(shape) for port, shape in zip(model.inputs, shapes, strict=True)})
-            return self._core.compile_model(model, "CPU", self._config)
+            with _signal_stack_kept():
+                return self._core.compile_model(model, "CPU", self._config)
         except RuntimeError as error:
             raise BackendUnavailable(
                 f"OpenVINO cannot compile the model: {_words(error)}", "Run it with ONNX Runtime instead."
@@ -211,6 +213,28 @@ def load(model: Path | bytes, options: LoadOptions) -> Iterator[OpenVinoSession]
         yield session
     finally:
         session.close()
+
+
+class _SignalStack(ctypes.Structure):
+    _fields_ = (("memory", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """Give this thread back the alternate signal stack that it had, or none.
+
+    OpenVINO 2026.4 leaves one of 11,824 bytes, where the processor has AMX. Later a signal that Python handles, as
+    Ctrl-C, has ended the process with SIGSEGV.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    system, before = ctypes.CDLL(None), _SignalStack()
+    system.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        system.sigaltstack(ctypes.byref(before), None)
 
 
 def _words(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """OpenVINO: FP32 that is FP32, no word to anybody, and what it cannot do said in its own words."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -148,3 +149,19 @@ def test_why_a_model_cannot_be_compiled_is_one_line(tmp_path: Path) -> None:
     assert "incompatible with input shape" in caught.value.message
     assert caught.value.message.count("\n") == 0
     assert "Exception from" not in caught.value.message
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's")
+def test_it_leaves_the_signal_stack_alone(product: tuple[Path, np.ndarray]) -> None:
+    """On the stack that OpenVINO sets, a later Ctrl-C has ended the process with SIGSEGV."""
+
+    def found() -> tuple[object, ...]:
+        now = openvino._SignalStack()
+        ctypes.CDLL(None).sigaltstack(None, ctypes.byref(now))
+        return now.memory, now.flags, now.size
+
+    path, _ = product
+    before = found()
+    with openvino.load(path, CPU) as session:
+        session.run({"x": np.zeros((3, 256), np.float32)})
+        assert found() == before

@@ -19,7 +19,7 @@ from pipeline.training import checkpoints, feeding, interrupting, reordering
 from pipeline.training.checkpoints import Checkpoints, Progress
 from pipeline.training.devices import Devices
 from pipeline.training.feeding import Feeder
-from pipeline.training.keeping import Keeper
+from pipeline.training.keeping import EarlyStopping, Keeper
 from pipeline.training.recipes import Plan
 from pipeline.workflow.context import Context
 
@@ -73,7 +73,9 @@ def fit(
     # With a strategy, Keras 3.15 loses the variables of its loop over several steps.
     if model.steps_per_execution == 1 and devices.strategy is None and world is None:
         model.steps_per_execution = _steps_per_execution(model, feeder, plan.steps)
-    stopping = _early_stopping(options)
+    stopping = None
+    if options.early_stopping is not None:
+        stopping = EarlyStopping(options.early_stopping, start.stopping, checkpoints.best_weights(arrays))
     with interrupting.listening() as asked, reordering.pooled_first(model):
         every_s = options.checkpoint_s if world is None else math.inf  # they are together only at an epoch's end
         keeper = Keeper(feeder, plan, kept, asked, start, stopping, arrays, every_s)
@@ -100,8 +102,8 @@ def fit(
                     break
         except tf.errors.OpError as error:
             raise _told(error, feeder, plan) from error
-    if (best := checkpoints.best_weights(arrays)) and keeper.progress == start:
-        model.set_weights(best)  # it was over, and ended before it was published
+    if stopping is not None and stopping.best_weights:
+        model.set_weights(stopping.best_weights)
     return Fitted(
         epochs=keeper.progress.epochs,
         resumed_at=str(start) if start != Progress() else "",
@@ -138,14 +140,6 @@ def _start(context: Context, model: keras.Model, kept: Checkpoints) -> tuple[Pro
         return Progress(), {}
     context.say(f"going on from the checkpoint in {kept.folder}: {state.progress}")
     return state.progress, arrays
-
-
-def _early_stopping(options: Train) -> keras.callbacks.EarlyStopping | None:
-    if options.early_stopping is None:
-        return None
-    return keras.callbacks.EarlyStopping(
-        "val_loss", patience=options.early_stopping, restore_best_weights=True, mode="min"
-    )
 
 
 def _steps_per_execution(model: keras.Model, feeder: Feeder, steps: int) -> int:

@@ -19,6 +19,26 @@ VALIDATION_GRACE_S = 5.0
 """How long an epoch's validation may go on after an interruption: cut short, the epoch's last steps are lost."""
 
 
+class EarlyStopping(keras.callbacks.EarlyStopping):  # type: ignore[misc]  # Keras has no types
+    """Keras's, from what a checkpoint knows, and over several calls of `fit`: one does not begin or end it.
+
+    Its `best_weights` are for the caller to take at the end of all: between two calls the training goes on as it was.
+    """
+
+    def __init__(self, patience: int, seen: Stopping | None, best_weights: list[Any]) -> None:
+        super().__init__("val_loss", patience=patience, restore_best_weights=True, mode="min")
+        super().on_train_begin()
+        if seen is not None:
+            self.wait, self.best, self.best_epoch = seen.wait, seen.best, seen.best_epoch
+            self.best_weights = best_weights
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        pass
+
+    def on_train_end(self, logs: Any = None) -> None:
+        pass
+
+
 class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
     """Records each epoch, writes checkpoints, and ends the training where it diverges or is asked to stop."""
 
@@ -29,7 +49,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
         kept: Checkpoints,
         asked: interrupting.Asked,
         start: Progress,
-        stopping: keras.callbacks.EarlyStopping | None,
+        stopping: EarlyStopping | None,
         arrays: dict[str, Any],
         every_s: float,
     ) -> None:
@@ -47,13 +67,6 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
         """The epoch whose weights are taken, from 0; None without early stopping."""
         seen = self.progress.stopping
         return seen.best_epoch if seen is not None else None
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        seen = self.progress.stopping
-        if self._stopping is not None and seen is not None:  # after its own on_train_begin, which forgets
-            self._stopping.wait, self._stopping.best = seen.wait, seen.best
-            self._stopping.best_epoch = seen.best_epoch
-            self._stopping.best_weights = checkpoints.best_weights(self._arrays) or self._stopping.best_weights
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._feeder.epoch = epoch

@@ -109,7 +109,15 @@ def disturbed(train: Train, step: int, what: str, error: type[PipelineError], **
     return caught.value
 
 
-@pytest.mark.parametrize("options", [{}, {"early_stopping": 5}, {"schedule": "constant"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"early_stopping": 5},
+        {"early_stopping": 5, "learning_rate": 0.5, "schedule": "constant"},  # whose first epochs are the best
+        {"schedule": "constant"},
+    ],
+)
 def test_a_training_that_was_interrupted_ends_as_one_that_was_not(
     train: Train, tmp_path: Path, options: dict[str, object]
 ) -> None:

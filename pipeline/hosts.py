@@ -6,7 +6,6 @@ its own detection of the cluster; process 0 publishes, and the others only compu
 
 import os
 import sys
-from functools import cache
 from typing import NamedTuple
 
 from pipeline.errors import BackendUnavailable, ConfigError
@@ -41,7 +40,6 @@ def several(asked: str) -> bool:
     return any(int(os.environ.get(name, "1")) > 1 for name in STARTED_BY)
 
 
-@cache
 def join() -> World:
     """Join the other processes, and have Keras run on JAX.
 
@@ -49,6 +47,8 @@ def join() -> World:
         BackendUnavailable: JAX is not installed, or finds no other process.
         ConfigError: Keras runs on something else already.
     """
+    if _joined:
+        return _joined[0]
     if "keras" in sys.modules:
         raise ConfigError("Keras is imported already, and cannot be moved to JAX", "Train by `python -m pipeline`.")
     try:

@@ -236,12 +236,10 @@ def to_text(found: Diagnosis) -> str:
         lines.append(f"{flavour:12} {f'{one.version}: {builds}' if one.version else 'not installed'}")
     lines += ["", "Backends:"]
     for name, backend in found.backends.items():
-        versions = ", ".join(f"{package} {version}" for package, version in backend.versions.items())
-        lines.append(f"  {backend.label} ({name}): {versions or 'not installed'}")
+        lines.append(f"  {backend.label} ({name}): {_listed(backend.versions) or 'not installed'}")
         lines += [f"    {variant:13}{reason or 'runs here'}" for variant, reason in backend.variants.items()]
     lines += ["", "Exporters:"]
-    for name, used in found.exporters.versions.items():
-        lines.append(f"  {name:13}{', '.join(f'{package} {version}' for package, version in used.items())}")
+    lines += [f"  {name:13}{_listed(versions)}" for name, versions in found.exporters.versions.items()]
     lines += [f"  {name:13}{reason}" for name, reason in found.exporters.unavailable.items()]
     lines += [""] * bool(found.conflicts or found.missing)
     lines += [f"CONFLICT     {conflict}" for conflict in found.conflicts]
@@ -249,3 +247,7 @@ def to_text(found: Diagnosis) -> str:
     lines += ["", "What each stage will use:"]
     lines += [f"  {stage:11}{use}" for stage, use in found.stages.items()]
     return "\n".join(lines)
+
+
+def _listed(versions: dict[str, str]) -> str:
+    return ", ".join(f"{package} {version}" for package, version in versions.items())

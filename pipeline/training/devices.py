@@ -2,7 +2,8 @@
 
 import re
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 
@@ -15,7 +16,8 @@ VIRTUAL = re.compile(r"cpu:(\d+)")
 """A part of this machine's processor: with several of them, training on several devices is tried without a GPU."""
 
 
-class Devices(NamedTuple):
+@dataclass(frozen=True)
+class Devices:
     """Where a model is trained, by address; `strategy` distributes it over several, and is None for one."""
 
     addresses: tuple[str, ...]

@@ -28,12 +28,12 @@ class Context:
     output: Path
     manifests: dict[str, Manifest]
     console: Console
+    kept: Path
+    """A folder that the stage may keep between its runs; it goes when one of them has published."""
+    fingerprint: Callable[[], Fingerprint]
+    """Returns what its result depends on, as far as known now."""
     missing: dict[str, ArtifactError] = field(default_factory=dict)
     """Why artifacts that the stage could do without are not there."""
-    kept: Path = Path()
-    """A folder that the stage may keep between its runs; it goes when one of them has published."""
-    fingerprint: Callable[[], Fingerprint] = lambda: Fingerprint(inputs={}, configuration={}, versions={})
-    """Returns what its result depends on, as far as known now."""
 
     def write(self, artifact: Artifact, name: str = "") -> None:
         """Write one of the stage's artifacts; `name`, below the stage's folder, where its kind has several."""

@@ -127,12 +127,12 @@ def test_whether_there_are_several(
 
 def test_keras_cannot_be_moved_once_it_is_there() -> None:
     with pytest.raises(ConfigError, match="Keras is imported already"):
-        hosts.join.__wrapped__()
+        hosts.join()
 
 
 def test_without_jax_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "keras")
     monkeypatch.setitem(sys.modules, "jax", None)
     with pytest.raises(BackendUnavailable, match="needs JAX") as caught:
-        hosts.join.__wrapped__()
+        hosts.join()
     assert "keras-tensorrt-pipeline[hosts]" in caught.value.hint

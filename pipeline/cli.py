@@ -1,12 +1,13 @@
 """The commands. Errors become exit codes here; nothing heavy is imported before a command needs it."""
 
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline import __version__
+from pipeline import __version__, hosts
 from pipeline.errors import PipelineError
 from pipeline.stages import ON_DEMAND, STAGES
 from pipeline.workflow.stage import Stage
@@ -241,7 +242,12 @@ def main() -> None:
         typer.secho(f"error: {error.message}", fg="red", err=True)
         if error.hint:
             typer.echo(f"  {error.hint}", err=True)
-        sys.exit(error.exit_code)
+        hosts.end(error.exit_code)
     except KeyboardInterrupt:
         typer.echo("interrupted; what was published before is unchanged", err=True)
-        sys.exit(130)
+        hosts.end(130)
+    except Exception:
+        if hosts.current() is None:
+            raise
+        traceback.print_exc()
+        hosts.end(1)

@@ -6,7 +6,7 @@ its own detection of the cluster; process 0 publishes, and the others only compu
 
 import os
 import sys
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from pipeline.errors import BackendUnavailable, ConfigError
 
@@ -26,6 +26,7 @@ class World(NamedTuple):
 
 
 _joined: list[World] = []
+"""This process's, once it has joined."""
 
 
 def current() -> World | None:
@@ -68,3 +69,15 @@ def join() -> World:
     devices = tuple(f"{one.platform} of process {one.process_index}" for one in jax.devices())
     _joined.append(World(jax.process_index(), jax.process_count(), devices))
     return _joined[0]
+
+
+def end(code: int) -> NoReturn:
+    """End a process whose work failed. One that has joined others ends at once: JAX would have it wait for them.
+
+    They, in turn, may wait for this one's share of a step; that it is gone is what they notice.
+    """
+    if not _joined:
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -41,7 +41,7 @@ def main(
     runs: dict[str, list[Run]] = {ARTICLE: [], OURS: []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _as_keras_has_it(dataset, folder / "mnist.npz")
+        as_keras_has_it(dataset, folder / "mnist.npz")
         for seed in range(max(seeds, article)):
             if seed < article:
                 runs[ARTICLE].append(_article(folder / "mnist.npz", seed, epochs))
@@ -88,7 +88,7 @@ def _page(runs: dict[str, list[Run]], limit: float | None) -> str:
     return "\n".join(lines)
 
 
-def _as_keras_has_it(dataset: Dataset, path: Path) -> None:
+def as_keras_has_it(dataset: Dataset, path: Path) -> None:
     """Write MNIST as `keras.datasets.mnist.load_data` returns it: 60,000 images to train on, 10,000 to test with."""
     splits = [[_arrays(one) for one in part] for part in ((dataset.train, dataset.validation), (dataset.test,))]
     (x_train, y_train), (x_test, y_test) = ([np.concatenate(one) for one in zip(*part, strict=True)] for part in splits)

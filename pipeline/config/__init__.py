@@ -160,8 +160,8 @@ class Train(Section):
         ge=0,
         description="epochs without a lower validation loss to go on for; the best epoch is taken; unset: off",
     )
-    checkpoint_s: float = Field(
-        60.0, ge=0, description="seconds between checkpoints within an epoch; each epoch ends with one"
+    checkpoint_steps: int = Field(
+        500, ge=1, description="steps between checkpoints within an epoch; each epoch ends with one"
     )
     tensorboard: bool = Field(False, description="write TensorBoard's logs; make tensorboard shows them")
     callbacks: str = Field(

@@ -91,6 +91,7 @@ class Beside(NamedTuple):
     runs: list[OneRun]
     against: list[Against]
     figure: Figure
+    training: Table
 
 
 def beside(run: Run, others: Sequence[Run]) -> Beside:
@@ -102,4 +103,5 @@ def beside(run: Run, others: Sequence[Run]) -> Beside:
             table = compared(found.rows, other.name, run.name)
             against.append(Against(other, found.incomparable, found.differences, table))
     everything = [run, *others]
-    return Beside([OneRun(one, runs.headlines(one)) for one in everything], against, speed.side_by_side(everything))
+    best = [OneRun(one, runs.headlines(one)) for one in everything]
+    return Beside(best, against, speed.side_by_side(everything), training.beside(everything))

@@ -9,6 +9,7 @@ from pipeline.artifacts.history import TrainingHistory
 from pipeline.report.figures import Figure, base, by_name, panel
 from pipeline.report.run import Run
 from pipeline.tables import Column, Table
+from pipeline.tables.numbers import written
 from pipeline.tables.table import Cell
 
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
@@ -80,6 +81,79 @@ def told(history: TrainingHistory) -> str:
         f"{'kept in memory' if history.in_memory else 'read anew in each epoch'}; the first epoch also traces and "
         f"compiles.{stopped}{resumed}"
     )
+
+
+def beside(runs: Sequence[Run]) -> Table:
+    """Return how each of several runs was trained: time to the article's recipe's accuracy, and what devices bring.
+
+    That accuracy is the last epoch's on the validation split, of the run among them that was trained by that recipe.
+    Other runs are measured at the ends of epochs.
+    """
+    article = next((run.history.plain for run in runs if _trained(run, "article")), None)
+    aim = _aim(article) if article is not None else None
+    columns = [Column("run"), Column("recipe"), Column("trained on"), Column("batch", "count")]
+    columns += [Column("epochs", "count"), Column("seconds", "seconds"), Column("samples/s", "rate")]
+    columns += [Column("of as many devices alone, %", "number")]
+    if aim is not None:
+        columns += [
+            Column(f"seconds to the article's recipe's {aim.name}, {written(aim.value, 'fraction')}", "seconds")
+        ]
+    rows: list[list[Cell]] = []
+    for run in runs:
+        history = run.history
+        on = " and ".join(history.plain.devices)
+        row: list[Cell] = [run.name, history.recipe, on, history.batch, len(history.plain.epochs)]
+        row += [sum(epoch.seconds for epoch in history.plain.epochs), history.samples_per_s, _scaling(run, runs)]
+        rows.append([*row, _seconds_to(aim, history.plain)] if aim is not None else row)
+    return Table("Training side by side", columns, rows)
+
+
+class Aim(NamedTuple):
+    """A measure of the validation split, and its value to be reached; a loss is reached from above."""
+
+    name: str
+    value: float
+
+    def reached(self, value: float | None) -> bool:
+        """Tell whether a value is as good."""
+        if value is None:
+            return False
+        return value <= self.value if self.name.endswith("loss") else value >= self.value
+
+
+def _trained(run: Run, recipe: str) -> bool:
+    return bool(run.history.plain.epochs) and run.history.plain.recipe == recipe
+
+
+def _aim(history: TrainingHistory) -> Aim | None:
+    measures = history.epochs[-1].measures
+    names = [name for name in measures if name.startswith("val_") and name.endswith("accuracy")]
+    for name in (*names, "val_loss"):
+        value = measures.get(name)
+        if value is not None:
+            return Aim(name, value)
+    return None
+
+
+def _seconds_to(aim: Aim, history: TrainingHistory) -> float | str:
+    seconds = 0.0
+    for epoch in history.epochs:
+        seconds += epoch.seconds
+        if aim.reached(epoch.measures.get(aim.name)):
+            return seconds
+    return "not reached"
+
+
+def _scaling(run: Run, runs: Sequence[Run]) -> float | None:
+    """Return the throughput of several devices in percent of as many times that of one, trained in the same way."""
+    history = run.history.plain
+    if len(history.devices) == 1 or history.samples_per_s is None:
+        return None
+    for other in (one.history.plain for one in runs):
+        alike = (other.backend, other.dataset, other.recipe) == (history.backend, history.dataset, history.recipe)
+        if alike and len(other.devices) == 1 and other.samples_per_s:
+            return 100 * history.samples_per_s / (len(history.devices) * other.samples_per_s)
+    return None
 
 
 INFERENCES = 3

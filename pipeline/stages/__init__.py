@@ -11,7 +11,8 @@ _ALL = (
         entry="pipeline.stages.train:run",
         needs=(),
         sections=("data", "model", "train"),
-        places=("validate.task", "validate.budget"),  # how the test split is judged makes no other model
+        # How the test split is judged, and how much of a killed training is lost, make no other model.
+        places=("validate.task", "validate.budget", "train.checkpoint_steps"),
         hardware=False,
         help="Train the Keras model, on the GPU where there is one.",
     ),

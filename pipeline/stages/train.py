@@ -36,6 +36,7 @@ def run(context: Context) -> Outcome:
     config = context.config
     sources.check(config.model)
     dataset = data.load(config.data)
+    read = context.fingerprint().data
     trains = _trains(config.train, dataset, config.model)
     devices = chosen(config.train.devices if trains else (AUTO,))
     _say_devices(context, devices, trains)
@@ -66,7 +67,7 @@ def run(context: Context) -> Outcome:
         size = "" if prepared.record.parameters is None else f" ({prepared.record.parameters:,} parameters)"
         context.say(f"adopting {prepared.record.name}{size} from {config.model.source} as it is")
     else:
-        fitted = _fit(context, prepared.model, dataset, plan, devices)
+        fitted = _fit(context, prepared.model, dataset, read, plan, devices)
     if prepared.model is not None:
         prepared = _published(prepared, context.output, trained=fitted is not None)
     published = context.output / prepared.record.file.partition("/")[2]
@@ -172,8 +173,15 @@ def _record(
     )
 
 
-def _fit(context: Context, model: keras.Model, dataset: Dataset, plan: Plan, devices: Devices) -> Fitted:
-    """Train the model as planned, or go on with a training that was interrupted. Errors as `fitting.fit`."""
+def _fit(
+    context: Context, model: keras.Model, dataset: Dataset, read: str | None, plan: Plan, devices: Devices
+) -> Fitted:
+    """Train the model as planned, or go on with a training that was interrupted; `read` identifies the data.
+
+    Raises:
+        DataError: the data changed under way.
+        PipelineError: as `fitting.fit`.
+    """
     options = context.config.train
     with devices.scope():
         compiling.compile(model, calling.caller(model), dataset, plan.rate())
@@ -189,6 +197,11 @@ def _fit(context: Context, model: keras.Model, dataset: Dataset, plan: Plan, dev
     kept = Checkpoints(context.kept, _what(context, dataset))
     with together.shared(model, hosts.current()) as trained, Bar(context, plan) as bar:
         fitted = fitting.fit(context, trained, dataset, plan, devices, kept, [bar, *watching])
+    if context.fingerprint().data != read:
+        raise DataError(
+            f"{dataset.origin} changed while the model was trained",
+            f"Run it again. With the data as they were it would go on: its checkpoint is in {kept.folder}.",
+        )
     if logs.is_dir():
         shutil.copytree(logs, context.output / LOGS)
     return fitted
@@ -197,8 +210,7 @@ def _fit(context: Context, model: keras.Model, dataset: Dataset, plan: Plan, dev
 def _what(context: Context, dataset: Dataset) -> dict[str, Any]:
     """Return what a training is of: the samples, and all else that makes another model of them."""
     known = context.fingerprint().model_dump(mode="json")
-    for key in ("checkpoint_s", "tensorboard"):
-        known["configuration"]["train"].pop(key)
+    known["configuration"]["train"].pop("tensorboard")
     return {"samples": dataset.seen["train"].sha256} | {
         key: known[key] for key in ("configuration", "versions", "model")
     }
@@ -207,7 +219,7 @@ def _what(context: Context, dataset: Dataset) -> dict[str, Any]:
 def _say_devices(context: Context, devices: Devices, trains: bool) -> None:
     """Say whether there is a GPU, and on what the model is trained."""
     doing, on = "training" if trains else "running the model", " and ".join(devices.addresses)
-    if devices.strategy is not None or len(devices) > 1:
+    if len(devices) > 1:
         context.say(f"{doing} on {on}, each with a share of every batch")
         return
     if found := tf.config.list_physical_devices("GPU"):

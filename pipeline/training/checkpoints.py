@@ -39,6 +39,8 @@ class Progress(Record):
     seconds: float = 0.0
     """Spent in the epoch that is not over, and `waited_s` of them for data."""
     waited_s: float | None = 0.0
+    first_loss: float | None = None
+    """Of the first steps; null before them."""
     stopping: Stopping | None = None
 
     def __str__(self) -> str:

@@ -23,6 +23,12 @@ class Devices:
     addresses: tuple[str, ...]
     strategy: Any = None
 
+    @property
+    def fed_ahead(self) -> str | None:
+        """The GPU that batches are brought to ahead of time, as TensorFlow calls it; a strategy sees to its own."""
+        alone = self.strategy is None and self.addresses == (str(Device("cuda")),)
+        return "/gpu:0" if alone else None
+
     def scope(self) -> AbstractContextManager[object]:
         """Return a block in which a model is made that is trained on these devices."""
         return nullcontext() if self.strategy is None else self.strategy.scope()

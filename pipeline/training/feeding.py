@@ -28,16 +28,27 @@ class Feeder:
 
     `epoch` is the epoch whose batches are made next; `waited` is how many seconds the training waited for a batch since
     it was last set to 0, where `timed`; `error` is what reading the data raised, which TensorFlow hands on without its
-    kind.
+    kind. With a `device`, as TensorFlow calls it, batches are brought there ahead of time; what waits for one is then
+    what brings it, which is soon as late as the device where batches are made too slowly.
     """
 
-    def __init__(self, split: Split, how: Caller, batch: int, steps: int, seed: int, *, timed: bool = True) -> None:
+    def __init__(
+        self,
+        split: Split,
+        how: Caller,
+        batch: int,
+        steps: int,
+        seed: int,
+        *,
+        timed: bool = True,
+        device: str | None = None,
+    ) -> None:
         self.in_memory = size(split) <= IN_MEMORY_BYTES
         self.epoch, self.timed = 0, timed
         self.waited = tf.Variable(0.0, dtype=tf.float64, trainable=False)
         self.error: Exception | None = None
         self._split = Split(split.feed(), split.labels()) if self.in_memory else split
-        self._how, self._batch, self._steps, self._seed = how, batch, steps, seed
+        self._how, self._batch, self._steps, self._seed, self._device = how, batch, steps, seed, device
         self._world = hosts.current()
         self._order = lru_cache(2)(self._shuffled)
         self._inputs = [spec.name for spec in how.inputs]
@@ -62,7 +73,8 @@ class Feeder:
         options.autotune.enabled = False
         policy = tf.data.experimental.AutoShardPolicy
         options.experimental_distribute.auto_shard_policy = policy.OFF  # each batch is shared out, not the files
-        return found.with_options(options)
+        found = found.with_options(options)
+        return found if self._device is None else found.apply(tf.data.experimental.prefetch_to_device(self._device, 2))
 
     def sample(self) -> Any:
         """Return a batch as Keras takes it: its inputs and targets."""

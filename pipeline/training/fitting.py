@@ -1,6 +1,5 @@
 """Training a model by Keras's `fit`, from the beginning or from a checkpoint."""
 
-import math
 import re
 import time
 from collections.abc import Sequence
@@ -60,12 +59,21 @@ def fit(
 
     Raises:
         ArtifactError: a checkpoint cannot be written.
-        DataError: the loss is not a number, or the data cannot be read any more.
+        BackendUnavailable: another process is gone.
+        DataError: the training diverges, or the data cannot be read any more.
         Interrupted: Ctrl-C.
         Preempted: SIGTERM.
     """
     options, how = context.config.train, calling.caller(model)
-    feeder = Feeder(dataset.train, how, plan.batch, plan.steps, options.seed, timed=len(devices) == 1)
+    feeder = Feeder(
+        dataset.train,
+        how,
+        plan.batch,
+        plan.steps,
+        options.seed,
+        timed=len(devices) == 1,
+        device=devices.fed_ahead,
+    )
     world = hosts.current()
     with devices.scope():
         model.optimizer.build(model.trainable_variables)
@@ -77,8 +85,7 @@ def fit(
     if options.early_stopping is not None:
         stopping = EarlyStopping(options.early_stopping, start.stopping, checkpoints.best_weights(arrays))
     with interrupting.listening() as asked, reordering.pooled_first(model):
-        every_s = options.checkpoint_s if world is None else math.inf  # they are together only at an epoch's end
-        keeper = Keeper(feeder, plan, kept, asked, start, stopping, arrays, every_s)
+        keeper = Keeper(feeder, plan, kept, asked, start, stopping, arrays, options.checkpoint_steps)
         callbacks = [*watching, *([stopping] if stopping else []), keeper]
         # Keras fails at a batch that devices cannot share evenly: the last few samples are left out then.
         whole = len(dataset.validation) // len(devices) * len(devices) if devices.strategy else len(dataset.validation)
@@ -102,6 +109,10 @@ def fit(
                     break
         except tf.errors.OpError as error:
             raise _told(error, feeder, plan) from error
+        except Exception as error:
+            if world is None or type(error).__name__ != "JaxRuntimeError":
+                raise
+            raise keeper.lost(loading_errors.words(error)) from error
     if stopping is not None and stopping.best_weights:
         model.set_weights(stopping.best_weights)
     return Fitted(

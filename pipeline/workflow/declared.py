@@ -36,7 +36,7 @@ def view(config: Config, stage: Stage) -> Config:
 
 
 def obeyed(config: Config, stage: Stage) -> dict[str, Any]:
-    """Return the declared sections and keys as plain data, for the manifest."""
+    """Return the declared sections and keys, other than places, as plain data, for the manifest."""
     found: dict[str, Any] = {}
     for one in stage.sections:
         name, _, key = one.partition(".")
@@ -44,5 +44,5 @@ def obeyed(config: Config, stage: Stage) -> dict[str, Any]:
         if key:
             found.setdefault(name, {})[key] = section[key]
         else:
-            found[name] = section
+            found[name] = {key: value for key, value in section.items() if f"{name}.{key}" not in stage.places}
     return found

@@ -19,6 +19,6 @@ class Stage(NamedTuple):
     optional: tuple[str, ...] = ()
     """Stages among those of `needs` that it can do without."""
     places: tuple[str, ...] = ()
-    """Sections or keys that may be read, and whose change does not make it run again: where things are found."""
+    """Sections or keys that may be read, and whose change does not make it run again: they change no result."""
     on_demand: bool = False
     """Whether `make all` leaves it out."""

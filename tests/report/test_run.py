@@ -14,7 +14,7 @@ from pipeline.artifacts.recommendation import Recommendation
 from pipeline.artifacts.results import BenchmarkResults
 from pipeline.artifacts.selection import CandidatePrecision, SelectedOn, Selection
 from pipeline.errors import ArtifactError
-from pipeline.report import markdown, page
+from pipeline.report import markdown, page, training
 from pipeline.report import run as runs
 
 
@@ -175,6 +175,32 @@ def test_runs_are_shown_side_by_side(main_job: Path, artifacts: Path, tmp_path: 
     manifest.write_text(manifest.read_text("utf-8").replace('"seconds": ', '"seconds": 1'), encoding="utf-8")
     anew = run_pipeline("report", *QUICK, "--compare", "other", "again", cwd=tmp_path)
     assert "changed: compare" in anew.stdout
+
+
+def test_trainings_are_measured_by_the_articles_recipe_and_by_one_device(made: Path, tmp_path: Path) -> None:
+    def trained(name: str, recipe: str, devices: list[str], accuracies: list[float], rate: float) -> runs.Run:
+        folder = tmp_path / name
+        shutil.copytree(made, folder)
+        epoch = {"seconds": 2.0, "validation_s": 0.5, "waited_s": 0.1, "learning_rate": 0.1}
+        epochs = [epoch | {"measures": {"val_accuracy": value, "val_loss": 1.0}} for value in accuracies]
+        change(folder, "train/history.json", recipe=recipe, devices=devices, epochs=epochs, samples_per_s=rate)
+        list_anew(folder, "train")
+        return runs.read_folder(folder, name)
+
+    article = trained("article", "article", ["cpu"], [0.5, 0.9, 0.95], 1000)
+    fast = trained("fast", "fast", ["cpu"], [0.96, 0.97], 2000)
+    two = trained("two", "fast", ["cuda:0", "cuda:1"], [0.9, 0.94], 3000)
+    table = training.beside([fast, article, two])
+    assert table.columns[-1].name == "seconds to the article's recipe's val_accuracy, 0.9500"
+    found = [list(row)[1:] for row in table.texts()]
+    assert found == [
+        ["fast", "cpu", "32", "2", "4.00", "2,000", "n/a", "2.00"],
+        ["article", "cpu", "32", "3", "6.00", "1,000", "n/a", "6.00"],
+        ["fast", "cuda:0 and cuda:1", "32", "2", "4.00", "3,000", "75", "not reached"],
+    ]
+    alone = training.beside([fast, two])
+    assert not any("article" in column.name for column in alone.columns)
+    assert "Training side by side" in page.render(fast, [article, two])
 
 
 @pytest.mark.parametrize(

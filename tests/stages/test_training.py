@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from pipeline.errors import (
     PipelineError,
     Preempted,
 )
+from pipeline.training.checkpoints import Checkpoints, Progress
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
@@ -49,7 +51,9 @@ class Disturbing(keras.callbacks.Callback):
         self.steps += 1
         at, what = Path("disturb").read_text().split() if Path("disturb").exists() else (0, "")
         if self.steps == int(at):
-            if what == "nan":
+            if what == "grow":
+                self.model.layers[-1].kernel.assign(self.model.layers[-1].kernel * 1e6)
+            elif what == "nan":
                 self.model.layers[-1].kernel.assign(self.model.layers[-1].kernel * float("nan"))
             else:
                 signal.getsignal(getattr(signal, what))(getattr(signal, what), None)
@@ -169,6 +173,54 @@ def test_a_loss_that_is_no_number_ends_the_training(train: Train) -> None:
     assert "The last good checkpoint, epoch 2, is in artifacts/.train.kept/checkpoint. Lower" in error.hint
     again = train()
     assert "going on from the checkpoint" in again, again
+
+
+def test_a_loss_that_grows_ends_the_training(train: Train) -> None:
+    error = disturbed(train, STEPS + 1, "grow", DataError)
+    assert re.search(r"the training diverged: its loss, 1\.\d+ at first, is [\d.]+e\+0\d in epoch 2$", error.message), (
+        error.message
+    )
+    assert "The last good checkpoint, epoch 2, is in artifacts/.train.kept/checkpoint. Lower" in error.hint
+    assert not Path("artifacts/train").exists()
+    assert "going on from the checkpoint" in train()
+
+
+def test_checkpoints_by_steps(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[tuple[int, int]] = []
+    whole = Checkpoints.save
+
+    def save(self: Checkpoints, model: keras.Model, progress: Progress, best: Any = None) -> None:
+        saved.append((len(progress.epochs), progress.step))
+        whole(self, model, progress, best)
+
+    monkeypatch.setattr(Checkpoints, "save", save)
+    train(checkpoint_steps=3, epochs=2)
+    assert saved == [(0, 3), (0, 6), (1, 0), (1, 3), (1, 6), (2, 0)]
+    assert "train: up to date" in train(checkpoint_steps=5, epochs=2), "the weights do not depend on it"
+
+
+def test_data_that_change_while_it_trains(train: Train) -> None:
+    Path("own_training.py").write_text(OWN + CHANGING)
+    with pytest.raises(DataError, match=r"changed while the model was trained") as caught:
+        train(callbacks="own_training:changing")
+    assert "its checkpoint is in artifacts/.train.kept/checkpoint" in caught.value.hint
+    assert not Path("artifacts/train").exists()
+    assert "is of another training (samples). Training begins anew." in train(callbacks="own_training:changing")
+
+
+CHANGING = """
+import numpy as np
+
+class Changing(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        with np.load("d.npz") as file:
+            arrays = dict(file)
+        if arrays["x"].max() < 1000:
+            np.savez("d.npz", **arrays | {"x": arrays["x"] + 1000})
+
+def changing():
+    return Changing()
+"""
 
 
 def test_a_disk_that_is_full_leaves_the_last_checkpoint(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,7 +394,7 @@ def test_two_devices_share_each_batch_and_end_with_the_weights_of_one(train: Tra
 @pytest.mark.slow
 def test_a_training_killed_at_any_moment_ends_as_one_that_was_not(tmp_path: Path) -> None:
     """SIGKILL and SIGTERM, at moments that no code of ours chooses, and that each run of the tests draws anew."""
-    options = ("train", "--set=data.name=digits", "--set=train.checkpoint_s=0", "--set=train.epochs=9")
+    options = ("train", "--set=data.name=digits", "--set=train.checkpoint_steps=1", "--set=train.epochs=9")
     whole = run_pipeline(*options, "--set=artifacts=whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     draw, command = random.Random(), [sys.executable, "-m", "pipeline", *options, "--set=artifacts=parts"]

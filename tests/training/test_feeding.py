@@ -83,6 +83,17 @@ def test_the_wait_for_data_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert float(feeder.waited.numpy()) < 0.05 * STEPS / 2 + 0.05
 
 
+def test_batches_are_brought_to_a_device_ahead_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the processor, where there is no GPU: what brings them is the same."""
+    ahead = Feeder(split(), model(), BATCH, STEPS, seed=3, device="/cpu:0")
+    assert read(ahead, 1) == read(Feeder(split(), model(), BATCH, STEPS, seed=3), 1)
+    monkeypatch.setattr(feeding, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("pipeline.environment.cpu_count", lambda: 1)
+    slow = Feeder(split(Slow()), model(), BATCH, STEPS, seed=0, device="/cpu:0")
+    read(slow)
+    assert float(slow.waited.numpy()) > 0.05 * STEPS / 2, "what brings them waits as long as the device"
+
+
 def test_what_reading_raised_is_kept() -> None:
     class Gone(Slow):
         def __getitem__(self, which: Any) -> Any:

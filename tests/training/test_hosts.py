@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,10 +19,11 @@ from pipeline import hosts
 from pipeline.errors import BackendUnavailable, ConfigError
 
 MPIRUN = shutil.which("mpirun")
+JAX = importlib.util.find_spec("jax") is not None
 LACKS = (
     "Open MPI is not installed (Debian's openmpi-bin)"
     if MPIRUN is None
-    else ("" if importlib.util.find_spec("jax") else "JAX is not installed (the extra hosts)")
+    else ("" if JAX else "JAX is not installed (the extra hosts)")
 )
 together = pytest.mark.skipif(bool(LACKS), reason=LACKS)
 
@@ -45,6 +47,19 @@ class Dying(keras.callbacks.Callback):
 
 def dying():
     return Dying()
+
+class Preempted(keras.callbacks.Callback):
+    steps = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps += 1
+        if self.steps == 16 and not os.path.exists("once"):  # the sixth step of the second epoch
+            if os.environ["OMPI_COMM_WORLD_RANK"] == "0":
+                open("once", "w").close()
+                os.kill(os.getpid(), signal.SIGTERM)
+
+def preempted():
+    return Preempted()
 """
 
 OPTIONS = (
@@ -102,6 +117,48 @@ def test_a_process_that_dies_ends_the_others(folder: Path) -> None:
     assert "process rank 1" in done.stderr
     assert "signal 9" in done.stderr
     assert not (folder / "artifacts/train").exists()
+
+
+@pytest.mark.skipif(not JAX, reason="JAX is not installed (the extra hosts)")
+@pytest.mark.slow
+def test_what_is_said_where_another_process_is_gone(folder: Path) -> None:
+    """Two processes as mpirun would start them, without it: it ends the others at once."""
+    as_started = {"OMPI_MCA_orte_hnp_uri": f"{os.getpid()}.0;tcp://127.0.0.1:1", "OMPI_COMM_WORLD_SIZE": "2"}
+    command = [sys.executable, "-m", "pipeline", *OPTIONS, "--set=train.callbacks=own_hosts:dying"]
+
+    def started(rank: str) -> "subprocess.Popen[str]":
+        own = {"PYTHONPATH": PYTHONPATH, "OMPI_COMM_WORLD_RANK": rank, "OMPI_COMM_WORLD_LOCAL_RANK": rank}
+        whole = os.environ | as_started | own
+        return subprocess.Popen(command, cwd=folder, env=whole, stderr=subprocess.PIPE, text=True)
+
+    with started("0") as first, started("1") as second:
+        _, said = first.communicate(timeout=120)
+        second.communicate(timeout=120)
+    assert second.returncode == -signal.SIGKILL
+    if first.returncode == BackendUnavailable.exit_code:
+        assert "error: training with the other processes failed" in said
+        assert "Traceback" not in said
+    else:  # JAX noticed before a step did
+        assert "another task died" in said
+
+
+@together
+@pytest.mark.slow
+def test_processes_that_are_preempted_go_on_together(folder: Path) -> None:
+    preempted = (*OPTIONS, "--set=train.callbacks=own_hosts:preempted", "--set=train.checkpoint_steps=4")
+    first = mpirun(folder, *preempted, "--set=artifacts=parts")
+    assert "stopped by SIGTERM" in first.stderr + first.stdout
+    assert "the checkpoint in parts/.train.kept/checkpoint is at epoch 2, step 7" in first.stderr + first.stdout
+    assert not (folder / "parts/train").exists()
+    then = mpirun(folder, *preempted, "--set=artifacts=parts")
+    assert then.returncode == 0, then.stdout + then.stderr
+    assert "going on from the checkpoint in parts/.train.kept/checkpoint: epoch 2, step 7" in then.stdout
+    whole = mpirun(folder, *preempted, "--set=artifacts=whole")
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    for found, expected in zip(
+        weights(folder / "parts/train/model.keras"), weights(folder / "whole/train/model.keras"), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ import pytest
 from benchmarks import engine_profiles, networks
 from pipeline.backends.tensorrt import build
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
 
 @pytest.mark.slow
 @pytest.mark.skipif(build.installed_version("tensorrt-rtx") is None, reason="TensorRT for RTX is not installed")

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
 from small_models import Stage
 
 from pipeline.artifacts.engine import EngineRecord
 from pipeline.artifacts.store import Store
 from pipeline.runners import runners
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 
 def test_profiles_follow_the_benchmarks_batches_or_are_as_configured(stage: Stage, tmp_path: Path) -> None:

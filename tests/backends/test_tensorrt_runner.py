@@ -577,6 +577,35 @@ def test_the_installed_tensorrt_for_rtx_names_compute_capabilities_as_is_assumed
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("flavour", build.FLAVOURS)
+def test_every_profile_answers_alike(flavour: str, tmp_path: Path) -> None:
+    """Never run yet, as the next."""
+    try:
+        tensorrt.probe(flavour)
+    except BackendUnavailable as error:
+        pytest.skip(error.message)
+    profiles = ((1, 1, 1), (2, 8, 8), (9, 32, 32))
+    model, path = saved(cnn(), tmp_path), tmp_path / "model.engine"
+    pictures = np.random.default_rng(1).integers(0, 256, (41, 8, 8, 1), np.uint8)  # 32, and 9 that are a chunk
+    found: dict[int, list[np.ndarray]] = {}
+    for several in (profiles, ((1, 8, 32),)):
+        path.write_bytes(build.build(model, build.BuildOptions(flavour, allow_tf32=False, profiles=several)).engine)
+        options = LoadOptions(flavour, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+        with tensorrt.load(path, options) as session:
+            assert len(tensorrt.inspect(session)) == len(several)
+            for count in (1, 8, 32, 1, 3, 41, 8):
+                answer = session.run({"image": pictures[:count]})["probabilities"]
+                found.setdefault(count, []).append(answer.copy())
+                bound = min(count, 32)
+                session.bind({"image": pictures[:bound]})()
+                if several == profiles:
+                    assert session.settings["bound_profile"] == list(profiles[(bound > 1) + (bound > 8)])
+    for answers in found.values():
+        for one in answers[1:]:
+            np.testing.assert_allclose(one, answers[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("flavour", build.FLAVOURS)
 def test_chunks_are_the_whole_and_graphs_are_plain_enqueues(
     flavour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

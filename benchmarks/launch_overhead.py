@@ -70,10 +70,11 @@ def stub_cuda() -> ModuleType:
 def stub_tensorrt() -> ModuleType:
     """Return what stands for TensorRT: an engine for images of 28×28 bytes and ten classes."""
     context = SimpleNamespace(set_device_memory=nothing, infer_shapes=list)
+    context.set_optimization_profile_async = lambda profile, handle: True
     context.set_input_shape = context.set_tensor_address = lambda name, value: True
     context.execute_async_v3 = lambda handle: True
     context.get_tensor_shape = lambda name: (1, *SHAPES[name][1:])
-    engine = SimpleNamespace(num_io_tensors=2, device_memory_size_v2=256)
+    engine = SimpleNamespace(num_io_tensors=2, num_optimization_profiles=1, device_memory_size_v2=256)
     engine.get_tensor_name = lambda index: list(SHAPES)[index]
     engine.get_tensor_dtype = lambda name: np.uint8 if name == "image" else np.float32
     engine.get_tensor_shape = SHAPES.__getitem__

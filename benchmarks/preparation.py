@@ -10,6 +10,7 @@ from benchmarks.networks import Network, Written
 from benchmarks.runners import Files
 from pipeline import digests, environment
 from pipeline.artifacts.engine import TunedRunner, TuningRecord
+from pipeline.data import sizes
 from pipeline.errors import BackendUnavailable, BuildError
 
 
@@ -71,8 +72,7 @@ def _build(network: Network, onnx: Path, engine: Path) -> str:
     """Build a TensorRT engine for the batches that are timed, and return its digest. Never run: no TensorRT yet."""
     from pipeline.backends.tensorrt import build
 
-    best = sorted(network.batch_sizes)[len(network.batch_sizes) // 2]
-    batches = (1, best, max(network.batch_sizes))
-    built = build.build(onnx, build.BuildOptions("tensorrt", allow_tf32=False, batch=batches))
+    profiles = sizes.profiles(network.batch_sizes)
+    built = build.build(onnx, build.BuildOptions("tensorrt", allow_tf32=False, profiles=profiles))
     engine.write_bytes(built.engine)
     return digests.of_file(engine)

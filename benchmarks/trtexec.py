@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 
 from benchmarks.networks import Network
+from pipeline.backends.tensorrt import dynamic_axes
+from pipeline.data import sizes
 
 _MEDIAN = re.compile(r"\] (?P<what>Latency|GPU Compute Time): .*\bmedian = (?P<ms>[\d.]+) ms")
 _QUERIES = re.compile(r"\] Throughput: (?P<qps>[\d.]+) qps")
@@ -21,7 +23,8 @@ def run(engine: Path | None, network: Network, batch: int) -> dict[str, object]:
     if program is None or engine is None:
         return found | {"reason": "no engine" if engine is None else "trtexec is not on PATH"}
     shape = "x".join(map(str, (batch, *network.image_shape)))
-    command = [program, f"--loadEngine={engine}", f"--shapes=image:{shape}"]
+    profile = dynamic_axes.narrowest(sizes.profiles(network.batch_sizes), batch)
+    command = [program, f"--loadEngine={engine}", f"--shapes=image:{shape}", f"--useProfile={profile or 0}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode:
         return found | {"command": command[1:], "reason": (done.stderr or done.stdout)[-400:]}

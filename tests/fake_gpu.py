@@ -225,7 +225,7 @@ class Tensor(SimpleNamespace):
 class Engine:
     """An engine whose inference is `function`, from arrays by name to arrays by name.
 
-    `profile` is the range of every dynamic first axis, `sizes` that of every other.
+    `profiles` are the ranges of every dynamic first axis, `sizes` is that of every other.
     """
 
     device_memory_size_v2 = 64
@@ -235,10 +235,11 @@ class Engine:
         gpu: Gpu,
         tensors: list[Tensor],
         function: Callable[..., Any],
-        profile: tuple[int, int, int],
+        *profiles: tuple[int, int, int],
         sizes: tuple[int, int, int] = (1, 3, 5),
     ):
-        self.gpu, self.tensors, self.function, self.profile, self.sizes = gpu, tensors, function, profile, sizes
+        self.gpu, self.tensors, self.function, self.profiles, self.sizes = gpu, tensors, function, profiles, sizes
+        self.num_optimization_profiles = len(profiles)
         self.num_io_tensors = len(tensors)
         self.by_name = {tensor.name: tensor for tensor in tensors}
         weakref.finalize(self, gpu.log.append, "free engine")
@@ -259,7 +260,9 @@ class Engine:
         shape = self.get_tensor_shape(name)
         return [
             tuple((size if axis else batch) if known == -1 else known for axis, known in enumerate(shape))
-            for batch, size in zip(getattr(self.by_name[name], "profile", self.profile), self.sizes, strict=True)
+            for batch, size in zip(
+                getattr(self.by_name[name], "profile", self.profiles[index]), self.sizes, strict=True
+            )
         ]
 
     def create_runtime_config(self) -> SimpleNamespace:
@@ -280,15 +283,23 @@ class Context:
         self.engine, self.gpu = engine, engine.gpu
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.addresses: dict[str, int] = {}
-        self.warm = False
+        self.profile, self.warm = 0, False
         weakref.finalize(self, engine.gpu.log.append, "free context")
 
     def set_device_memory(self, address: int, size: int) -> None:
         assert size >= self.engine.device_memory_size_v2
         self.scratch = address
 
+    def set_optimization_profile_async(self, index: int, handle: int) -> bool:
+        """Select a profile, which forgets every shape, with a copy on the stream that the first inference needs."""
+        if not 0 <= index < self.engine.num_optimization_profiles:
+            return False
+        self.profile, self.shapes, self.ready = index, {}, False
+        self.gpu.streams[handle].put(f"profile {index}", lambda: vars(self).update(ready=True))
+        return True
+
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        smallest, _, largest = self.engine.get_tensor_profile_shape(name, 0)
+        smallest, _, largest = self.engine.get_tensor_profile_shape(name, self.profile)
         self.shapes[name] = shape
         return all(low <= size <= high for low, size, high in zip(smallest, shape, largest, strict=True))
 
@@ -322,6 +333,8 @@ class Context:
         def infer() -> None:
             if alive() is None:
                 raise CudaError("a context is used after it was freed")
+            if not alive().ready:
+                raise CudaError("an inference began before its profile was there")
             engine.gpu.at(scratch, 64)[:] = 1
             arrays = {}
             for name, tensor in engine.by_name.items():

@@ -179,7 +179,7 @@ def _engines(folder: Path) -> None:
             targets=(),
             gpu=(),
             allow_tf32=False,
-            profile=BatchProfile(min=1, opt=64, max=1024),
+            profiles=(BatchProfile(min=1, opt=1, max=1), BatchProfile(min=2, opt=64, max=1024)),
             arithmetic=GraphArithmetic(
                 nodes=2, compute_nodes={kind: 2}, mac_share={kind: 1.0}, casts=0, quantize=0, dequantize=0
             ),

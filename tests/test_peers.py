@@ -221,7 +221,7 @@ def test_says_where_there_is_no_trtexec(tmp_path: Path, monkeypatch: pytest.Monk
     program.write_text(f"#!/bin/sh\n/bin/cat <<'END'\n{SUMMARY}END\n")
     program.chmod(0o755)
     found = trtexec.run(tmp_path / "model.engine", network, 4)
-    assert found["command"] == [f"--loadEngine={tmp_path}/model.engine", "--shapes=image:4x28x28x1"]
+    assert found["command"] == [f"--loadEngine={tmp_path}/model.engine", "--shapes=image:4x28x28x1", "--useProfile=1"]
     assert found["items_per_s"] == pytest.approx(130.298 * 4)
     assert found["clock"] == "trtexec's own"
 

@@ -159,7 +159,7 @@ def _build(graph: onnx.ModelProto, name: str, feeds: list[Outputs]) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(typed, path)
-        options = BuildOptions("tensorrt-rtx", allow_tf32=False, batch=(1, *BATCHES), ranges=_sizes(graph, feeds))
+        options = BuildOptions("tensorrt-rtx", allow_tf32=False, profiles=((1, *BATCHES),), ranges=_sizes(graph, feeds))
         build(path, options)
     return OK
 

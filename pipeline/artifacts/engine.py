@@ -11,14 +11,6 @@ from pipeline.artifacts.runner import Step
 from pipeline.environment import Gpu
 
 
-class BatchProfile(Record):
-    """The smallest, the best and the largest batch of an engine."""
-
-    min: int
-    opt: int
-    max: int
-
-
 class GraphArithmetic(Record):
     """In which types a graph computes."""
 
@@ -76,6 +68,16 @@ class LayerSummary(Record):
     converting: int
 
 
+class BatchProfile(Record):
+    """An optimization profile: the smallest, the best and the largest batch that its kernels were chosen for."""
+
+    min: int
+    opt: int
+    max: int
+    layers: LayerSummary | None = None
+    """What the engine's inspector says of it, where it could be loaded; else the graph is the proof there is."""
+
+
 class EngineRecord(Artifact):
     """One precision: its typed graph, its engine, and what is known of both."""
 
@@ -97,9 +99,10 @@ class EngineRecord(Artifact):
     gpu: tuple[Gpu, ...]
     """GPUs of the building machine."""
     allow_tf32: bool
-    profile: BatchProfile
+    profiles: tuple[BatchProfile, ...]
+    """A batch runs in the narrowest that takes it."""
     ranges: dict[str, dict[int, tuple[int, int, int]]] = Field(default_factory=dict)
-    """Smallest, best and largest size of each other dynamic axis, by input and axis."""
+    """Smallest, best and largest size of each other dynamic axis, by input and axis, the same in every profile."""
     arithmetic: GraphArithmetic | None = None
     """As found in the typed graph; null where there is none."""
     remainder: Literal["fp16", "bf16", "fp32"] | None = None
@@ -128,13 +131,13 @@ class EngineRecord(Artifact):
     build_seconds: float | None = None
     runs_here: bool = False
     runs_here_reason: str = ""
-    layers: LayerSummary | None = None
-    """What the engine's inspector says, where it could be loaded; else the graph is the proof there is."""
 
 
 class EngineLayer(Record):
-    """One layer of an engine."""
+    """One layer of an engine, in one of its profiles."""
 
+    profile: int
+    """Which of the engine record's `profiles`, from 0."""
     name: str
     kind: str
     reads: str
@@ -150,7 +153,7 @@ class EngineLayers(Artifact):
 
     PATH: ClassVar[str] = "engine/*/layers.json"
 
-    schema_: Literal[2] = Field(2, alias="schema")
+    schema_: Literal[3] = Field(3, alias="schema")
     layers: tuple[EngineLayer, ...]
 
 

@@ -205,9 +205,11 @@ class Engine(Section):
         "auto", description="auto: tensorrt if its library and a GPU are present, else tensorrt-rtx"
     )
     targets: Names = Field((), description="GPU generations for tensorrt-rtx, such as sm86, sm89; empty: its default")
-    batch_min: int = Field(1, ge=1)
-    batch_opt: int = Field(64, ge=1, description="the batch size the engine is tuned for")
-    batch_max: int = Field(1024, ge=1)
+    profiles: Auto | tuple[tuple[int, int, int], ...] = Field(
+        "auto",
+        description="smallest, best and largest batch of each optimization profile, as [[1, 1, 1], [2, 64, 256]]; a "
+        "batch runs in the narrowest that it fits; auto: one for each of benchmark.batch_sizes",
+    )
     ranges: dict[str, dict[int, tuple[int, int, int]]] = Field(
         {},
         description="smallest, best and largest size of each dynamic axis but the batch, by input and axis, as "
@@ -227,6 +229,41 @@ class Engine(Section):
                 raise ValueError(f"unknown precision {name!r}; choose from {', '.join(PRECISIONS)}, or auto alone")
         return tuple(dict.fromkeys(names))
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_single_profile(cls, values: Any) -> Any:
+        """Name the key that took the place of three, with their values in it."""
+        before = {"batch_min": 1, "batch_opt": 64, "batch_max": 1024}
+        if isinstance(values, dict) and (found := [key for key in before if key in values]):
+            one = [values.get(key, default) for key, default in before.items()]
+            raise ValueError(
+                f"{', '.join(found)}: replaced by engine.profiles: set it to {[one]} for one profile, or leave it out "
+                "for one for each of benchmark.batch_sizes"
+            )
+        return values
+
+    @field_validator("profiles", mode="before")
+    @classmethod
+    def _threes(cls, value: Any) -> Any:
+        every = value if isinstance(value, list | tuple) and value else [value]
+        if value != AUTO and not all(
+            isinstance(one, list | tuple) and len(one) == 3 and all(type(size) is int for size in one) for one in every
+        ):
+            raise ValueError("must be auto or a list of [smallest, best, largest], as [[1, 1, 1], [2, 64, 256]]")
+        return value
+
+    @field_validator("profiles")
+    @classmethod
+    def _joined(cls, value: str | tuple[tuple[int, int, int], ...]) -> str | tuple[tuple[int, int, int], ...]:
+        end = None
+        for smallest, best, largest in () if isinstance(value, str) else sorted(value):
+            if not 1 <= smallest <= best <= largest:
+                raise ValueError(f"{[smallest, best, largest]} must be 1 ≤ smallest ≤ best ≤ largest")
+            if end is not None and smallest > end + 1:
+                raise ValueError(f"no profile takes batches of {end + 1} to {smallest - 1}: close the gap")
+            end = max(end or 0, largest)
+        return value
+
     @field_validator("keep_fp32")
     @classmethod
     def _auto_alone(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -241,11 +278,6 @@ class Engine(Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> "Engine":
-        if not self.batch_min <= self.batch_opt <= self.batch_max:
-            raise ValueError(
-                "the batch profile must have batch_min ≤ batch_opt ≤ batch_max, "
-                f"not {self.batch_min}, {self.batch_opt}, {self.batch_max}"
-            )
         for name, axes in self.ranges.items():
             for axis, (smallest, best, largest) in axes.items():
                 if not 1 <= smallest <= best <= largest:

@@ -1,12 +1,25 @@
-"""The sizes of a model's dynamic axes: those configured, and else those of the data."""
+"""The sizes of a model's dynamic axes: those configured, and else those of the data and of the benchmark."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.errors import ConfigError
 from pipeline.tensors import Feed, Range, Ranges, Signature
+
+
+def profiles(batch_sizes: Iterable[int]) -> tuple[Range, ...]:
+    """Return an optimization profile for each of these batch sizes, which it is best at, from the next smaller one on.
+
+    So what is timed runs kernels that were chosen for it, and no batch up to the largest is without a profile.
+    TensorRT-LLM splits numbers of tokens in the same way.
+
+    Example:
+        profiles([1, 64, 1024])  # ((1, 1, 1), (2, 64, 64), (65, 1024, 1024))
+    """
+    largest = sorted(set(batch_sizes))
+    return tuple((below + 1, size, size) for below, size in zip([0, *largest], largest, strict=False))
 
 
 def ranges(signature: Signature, dataset: DatasetRecord, configured: Ranges) -> dict[str, dict[int, Range]]:
@@ -24,7 +37,7 @@ def ranges(signature: Signature, dataset: DatasetRecord, configured: Ranges) -> 
             if not 1 <= axis < len(shape) or shape[axis] is not None:
                 raise ConfigError(
                     f"engine.ranges.{name}.{axis}: this axis is not dynamic",
-                    f"The input is {known[name]}; axis 0, the batch, has engine.batch_min, batch_opt and batch_max.",
+                    f"The input is {known[name]}; axis 0, the batch, has engine.profiles.",
                 )
     found: dict[str, dict[int, Range]] = {}
     for have in dataset.inputs:

@@ -1,7 +1,7 @@
 """Making one precision: its typed graph, its engine, and the record of both."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from pipeline.graphs import keras_layers
 from pipeline.precisions import Precision
 from pipeline.quantization.selection import Candidate
 from pipeline.quantization.typed_graphs import Rewriter, TypedGraph
-from pipeline.tensors import Ranges
+from pipeline.tensors import Range, Ranges
 
 
 class Flavour(NamedTuple):
@@ -36,9 +36,19 @@ class Made(NamedTuple):
 
 
 def make(
-    rewriter: Rewriter, precision: Precision, flavour: Flavour, options: Engine, ranges: Ranges, folder: Path
+    rewriter: Rewriter,
+    precision: Precision,
+    flavour: Flavour,
+    options: Engine,
+    profiles: Sequence[Range],
+    ranges: Ranges,
+    folder: Path,
 ) -> Made:
-    """Write one precision's files into a folder; what fails is in the record."""
+    """Write one precision's files into a folder; what fails is in the record.
+
+    `profiles` are the smallest, best and largest batch of each of the engine's optimization profiles, `ranges` those
+    sizes of the other dynamic axes.
+    """
     # An 8-bit float does not exist on every GPU: where the user names no target, those that have it.
     targets = options.targets or (precision.targets if flavour.name == "tensorrt-rtx" else ())
     record = EngineRecord(
@@ -50,7 +60,7 @@ def make(
         targets=targets,
         gpu=environment.gpus(),
         allow_tf32=precision.allow_tf32,
-        profile=BatchProfile(min=options.batch_min, opt=options.batch_opt, max=options.batch_max),
+        profiles=tuple(BatchProfile(min=least, opt=best, max=most) for least, best, most in profiles),
         ranges={name: dict(axes) for name, axes in ranges.items()},
         mean_bits=float(precision.bits),
         runs_here_reason=flavour.absent,
@@ -124,7 +134,7 @@ def _with_engine(
         build.BuildOptions(
             flavour=flavour,
             allow_tf32=precision.allow_tf32,
-            batch=(options.batch_min, options.batch_opt, options.batch_max),
+            profiles=tuple((one.min, one.opt, one.max) for one in record.profiles),
             ranges=record.ranges,
             targets=record.targets,
             workspace_bytes=options.workspace_mib and options.workspace_mib * 2**20,
@@ -150,23 +160,30 @@ def _loaded(record: EngineRecord, precision: Precision, flavour: str, folder: Pa
     """Load the engine where this machine can, and keep what its inspector says of the layers.
 
     Raises:
-        BuildError: no layer computes in the precision.
+        BuildError: in a profile no layer computes in the precision.
     """
     assert record.engine is not None
     try:
         with tensorrt.load(folder / "model.engine", LoadOptions(flavour, sha256=record.engine.sha256)) as session:
-            layers = tensorrt.inspect(session)
+            inspected = tensorrt.inspect(session)
     except BackendUnavailable as error:
         return record.model_copy(update={"runs_here": False, "runs_here_reason": error.message})
-    EngineLayers(layers=tuple(map(_layer, layers))).write(folder / "layers.json")
-    summary = inspection.summarise(layers)
-    if wrong := inspection.contradicts(summary, precision.compute_type):
-        raise BuildError(wrong, "The builder found other kernels faster, or none in this type for this GPU.")
-    return record.model_copy(update={"runs_here": True, "runs_here_reason": "", "layers": summary})
+    every = tuple(_layer(index, layer) for index, layers in enumerate(inspected) for layer in layers)
+    EngineLayers(layers=every).write(folder / "layers.json")
+    summaries = tuple(map(inspection.summarise, inspected))
+    for summary in summaries:
+        if wrong := inspection.contradicts(summary, precision.compute_type):
+            raise BuildError(wrong, "The builder found other kernels faster, or none in this type for this GPU.")
+    profiles = tuple(
+        profile.model_copy(update={"layers": summary})
+        for profile, summary in zip(record.profiles, summaries, strict=True)
+    )
+    return record.model_copy(update={"runs_here": True, "runs_here_reason": "", "profiles": profiles})
 
 
-def _layer(layer: inspection.Layer) -> EngineLayer:
+def _layer(profile: int, layer: inspection.Layer) -> EngineLayer:
     return EngineLayer(
+        profile=profile,
         name=inspection.name(layer),
         kind=inspection.kind(layer),
         reads=next(filter(None, map(inspection.tensor_type, inspection.inputs(layer))), ""),

@@ -13,6 +13,9 @@ from pipeline.tables import Column, Table
 COLUMNS = (Column("layer"), Column("operator"), Column("reads"), Column("writes"))
 """Keras layer or engine layer, its operator, the types of its first input and its first output."""
 
+ENGINE_COLUMNS = (*COLUMNS, Column("profile best at batch", "count"))
+"""Of an engine's layer also the batch that its profile is best at: each profile has layers of its own."""
+
 
 @dataclass(frozen=True)
 class Layers:
@@ -39,8 +42,11 @@ def _of_one(run: Run, engine: EngineRecord, keras_names: Sequence[str]) -> Layer
     title = f"{precision}, layer by layer"
     listed = run.published.read_if_there(EngineLayers, f"engine/{precision}/layers.json")
     if listed is not None:
-        rows = [(layer.name, layer.kind, layer.reads, layer.writes) for layer in listed.layers]
-        return Layers(precision, "engine", "", Table(title, COLUMNS, rows))
+        rows = [
+            (layer.name, layer.kind, layer.reads, layer.writes, engine.profiles[layer.profile].opt)
+            for layer in listed.layers
+        ]
+        return Layers(precision, "engine", "", Table(title, ENGINE_COLUMNS, rows))
     if engine.onnx is None:
         return Layers(precision, "", engine.reason, Table(title, COLUMNS, ()))
     nodes = _nodes(run, f"engine/{precision}/model.onnx", keras_names)

@@ -218,8 +218,9 @@ def _exported(
         steps=steps if published else (),
     )
     record = _record("exported", name, variant, precision.name, f"engine/{precision.name}/{file}", options)
-    profile = BatchRange(smallest=engine.profile.min, largest=engine.profile.max) if takes_engine else None
-    record = record.model_copy(update={"sha256": published and published.sha256, "batches": profile})
+    record = record.model_copy(
+        update={"sha256": published and published.sha256, "batches": _batches(engine) if takes_engine else None}
+    )
     why = ""
     if not published:
         why = f"{'no engine' if takes_engine else 'no typed graph'}: {engine.reason}"
@@ -234,6 +235,12 @@ def configured(engine: EngineRecord) -> Precision:
     if engine.remainder is None or engine.placement is None:
         return precision
     return precision.configured(engine.remainder, engine.placement)
+
+
+def _batches(engine: EngineRecord) -> BatchRange:
+    """Return the smallest and the largest batch of all profiles: between them each batch has one."""
+    smallest, largest = (one.min for one in engine.profiles), (one.max for one in engine.profiles)
+    return BatchRange(smallest=min(smallest), largest=max(largest))
 
 
 def engine_records(published: Published) -> list[EngineRecord]:

@@ -29,8 +29,8 @@ _ALL = (
         name="engine",
         entry="pipeline.stages.engine:run",
         needs=("train/", "export/model.onnx"),
-        # The budget decides which precisions and layers are chosen.
-        sections=("engine", "validate.task", "validate.budget"),
+        # The budget decides which precisions and layers are chosen, the batch sizes what engines are built for.
+        sections=("engine", "validate.task", "validate.budget", "benchmark.batch_sizes"),
         places=("data",),
         hardware=True,
         help="Build a TensorRT engine for each precision.",

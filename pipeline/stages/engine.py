@@ -1,5 +1,6 @@
 """Stage 3: the typed ONNX graph of each precision, and a TensorRT engine from it."""
 
+import statistics
 import time
 from dataclasses import replace
 
@@ -21,7 +22,7 @@ from pipeline.quantization.engines import Flavour, Made
 from pipeline.quantization.typed_graphs import Rewriter
 from pipeline.runners import inference, of_precision, probed, tuning_record
 from pipeline.tables import engines as engine_tables
-from pipeline.tensors import Ranges, fixed_batch
+from pipeline.tensors import Range, Ranges, fixed_batch
 from pipeline.workflow.context import Context, Outcome
 
 TIMED_S = 1.0
@@ -30,20 +31,20 @@ TIMED_S = 1.0
 
 def run(context: Context) -> Outcome:
     """Publish `<precision>/model.onnx`, `model.engine`, `engine.json` and `tuning.json`, and `selection.json`."""
-    options = _options(context)
+    options = context.config.engine
     flavour = _flavour(options)
     if flavour.name:
         context.say(f"flavour: {flavour.name} {build.installed_version(flavour.name)}{_targets(options, flavour.name)}")
     else:
         context.warn(f"no engine can be built here, only the typed graphs: {flavour.absent}")
     rewriter = Rewriter.of(context.published, context.config, context.say)
-    ranges = _ranges(context)
+    profiles, ranges = _profiles(context), _ranges(context)
     made: list[Made] = []
     tuned: dict[tuple[str, str, str], TunedRunner] = {}  # by backend, variant and digest: tf32's graph is fp32's
     for precision in _wanted(options):
         folder = context.output / precision.name
         folder.mkdir()
-        one = engines.make(rewriter, precision, flavour, options, ranges, folder)
+        one = engines.make(rewriter, precision, flavour, options, profiles, ranges, folder)
         context.write(one.record, f"{precision.name}/engine.json")
         _say(context, one.record)
         if options.tune and one.record.onnx:
@@ -63,13 +64,20 @@ def run(context: Context) -> Outcome:
     )
 
 
-def _options(context: Context) -> Engine:
-    """Return the section `engine`, with the only batch of a model that takes no other."""
-    options, fixed = context.config.engine, fixed_batch(context.published.read(ModelRecord).signature.inputs)
-    if fixed is None:
-        return options
-    context.say(f"the model takes batches of {fixed} alone: so do its engines")
-    return options.model_copy(update=dict.fromkeys(("batch_min", "batch_opt", "batch_max"), fixed))
+def _profiles(context: Context) -> tuple[Range, ...]:
+    """Return the smallest, best and largest batch of each optimization profile that engines get, and say them."""
+    configured = context.config.engine.profiles
+    if fixed := fixed_batch(context.published.read(ModelRecord).signature.inputs):
+        context.say(f"the model takes batches of {fixed} alone: so do its engines")
+        return ((fixed, fixed, fixed),)
+    found = sizes.profiles(context.config.benchmark.batch_sizes) if configured == AUTO else configured
+    words = [
+        f"{smallest}" if smallest == largest else f"{smallest} to {largest}, fastest at {best}"
+        for smallest, best, largest in found
+    ]
+    why = ", as benchmark.batch_sizes" if configured == AUTO else ""
+    context.say(f"engines take batches of {'; '.join(words)}{why}")
+    return found
 
 
 def _ranges(context: Context) -> Ranges:
@@ -191,7 +199,8 @@ def _select(context: Context, rewriter: Rewriter, made: list[Made]) -> BuildErro
             )
             for one in made
         ]
-        basis = f"median latency in µs on {environment.gpus()[0].name}, batch {made[0].record.profile.opt}"
+        batches = ", ".join(str(profile.opt) for profile in made[0].record.profiles)
+        basis = f"median latency in µs on {environment.gpus()[0].name}, geometric mean over batches of {batches}"
     validation = rewriter.dataset.validation
     on = SelectedOn(name=rewriter.dataset.name, split="validation", samples=len(validation))
     chosen = selection.select(candidates, basis, on, tuple(one.record for one in rewriter.yardsticks))
@@ -204,12 +213,17 @@ def _select(context: Context, rewriter: Rewriter, made: list[Made]) -> BuildErro
 
 
 def _latency_us(context: Context, rewriter: Rewriter, record: EngineRecord) -> float:
-    """Return the median of an engine's inference, inputs resident on the GPU. No engine has been run on one yet."""
+    """Return the median of an engine's inference, inputs resident on the GPU, at the best batch of each profile.
+
+    It is their geometric mean, in which each batch counts alike. No engine has been run on a GPU yet.
+    """
     validation = rewriter.dataset.validation
-    feed = validation.feed(np.resize(np.arange(len(validation)), record.profile.opt))
     every = of_precision(record, context.output / record.precision, None, None)
     engine = next(runner for runner in every if runner.record.file.endswith("model.engine"))
+    medians = []
     with engine.open() as session:
-        call = session.bind(feed)
-        samples = clock.measure(call, warmup_s=0.2, min_duration_s=TIMED_S, min_samples=30)
-    return float(np.median(samples)) / 1e3
+        for profile in record.profiles:
+            call = session.bind(validation.feed(np.resize(np.arange(len(validation)), profile.opt)))
+            samples = clock.measure(call, warmup_s=0.2, min_duration_s=TIMED_S, min_samples=30)
+            medians.append(float(np.median(samples)) / 1e3)
+    return statistics.geometric_mean(medians)

@@ -22,7 +22,7 @@ def engines(records: Iterable[Seen[EngineRecord]]) -> Table:
                 *(record.precision, _arithmetic(record), ", ".join(known.keep_fp32)),
                 *(_reasons(known.left_out), _reasons(known.in_fp32), _calibration(record)),
                 record.onnx.bytes if record.onnx else "",
-                built_by,
+                *(built_by, _profiles(record)),
                 record.engine.bytes if record.engine else "",
                 "" if known.build_seconds is None else record.build_seconds,
                 *(status, _proof(record)),
@@ -32,8 +32,12 @@ def engines(records: Iterable[Seen[EngineRecord]]) -> Table:
         *(Column("precision"), Column("multiply-accumulates in"), Column("kept in FP32", detail=True)),
         *(Column("not quantised", detail=True), Column("in FP32 all the same", detail=True)),
         *(Column("calibrated by", detail=True), Column("graph, bytes", "count", detail=True), Column("built by")),
-        *(Column("engine, bytes", "count"), Column("built in, s", "seconds", detail=True)),
-        *(Column("status", VERDICT), Column("proof of the precision", detail=True)),
+        *(Column("for batches", detail=True), Column("engine, bytes", "count")),
+        *(
+            Column("built in, s", "seconds", detail=True),
+            Column("status", VERDICT),
+            Column("proof of the precision", detail=True),
+        ),
     ]
     return Table("Engines", columns, rows)
 
@@ -87,9 +91,31 @@ def _calibration(record: Any) -> Cell:
     return Mixed((f"{record.calibration.method}, ", Number(record.calibration.samples, "count"), " samples"))
 
 
+def _profiles(record: Any) -> Cell:
+    """Return the batches of each of an engine's profiles, and the one that it is fastest at."""
+    if not record.engine:
+        return ""
+    return listed(
+        (
+            (Number(one.min, "count"),)
+            if plain(one.min) == plain(one.max)
+            else (Number(one.min, "count"), " to ", Number(one.max, "count"), " (best ", Number(one.opt, "count"), ")")
+            for one in record.profiles
+        ),
+        "; ",
+    )
+
+
 def _proof(record: Any) -> Cell:
-    """Return by what the precision is known: the engine's own layers, or the graph that it was built from."""
-    if record.layers:
-        types = listed((Number(count, "count"), f" layers in {kind}") for kind, count in pairs(record.layers.types))
-        return Mixed(("the engine: ", *types.parts))
+    """Return by what the precision is known: the engine's own layers, or the graph that it was built from.
+
+    Profiles whose layers compute in the same types are told by the first.
+    """
+    inspected = {frozenset(plain(one).layers.types.items()): one for one in reversed([*record.profiles]) if one.layers}
+    if inspected:
+        profiles = (
+            listed((Number(count, "count"), f" layers in {kind}") for kind, count in pairs(one.layers.types)).parts
+            for one in reversed(inspected.values())
+        )
+        return Mixed(("the engine: ", *listed(profiles, "; in another profile ").parts))
     return f"the graph; the engine was not loaded: {record.runs_here_reason}" if record.onnx else ""

@@ -25,7 +25,11 @@ TRIAL = Trial(verdict="pass", error=0.01, loss={"probabilities": 0.1}, non_finit
 
 MADE: dict[str, Artifact] = {
     "engine/fp16/layers.json": EngineLayers(
-        layers=(EngineLayer(name="conv", kind="Conv", reads="FLOAT16", writes="", details={"Tactic": ["a", None, 1]}),)
+        layers=(
+            EngineLayer(
+                profile=0, name="conv", kind="Conv", reads="FLOAT16", writes="", details={"Tactic": ["a", None]}
+            ),
+        )
     ),
     "engine/selection.json": Selection(
         chosen=None,

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from pipeline.errors import ArtifactError, BackendUnavailable, BatchOutsideProfi
 from pipeline.measuring.limits import microbenchmarks
 from pipeline.tensors import TensorSpec
 
-RTX = build.BuildOptions("tensorrt-rtx", allow_tf32=False, batch=(1, 4, 16), targets=("sm89", "SM120"))
+RTX = build.BuildOptions("tensorrt-rtx", allow_tf32=False, profiles=((1, 4, 16),), targets=("sm89", "SM120"))
 
 needs_rtx = pytest.mark.skipif(
     build.installed_version("tensorrt-rtx") is None, reason="TensorRT for RTX is not installed"
@@ -95,6 +96,45 @@ def test_builds_with_every_option_and_without_any(tmp_path: Path) -> None:
 @needs_rtx
 def test_a_static_batch_needs_no_profile(tmp_path: Path) -> None:
     assert build.build(saved(cnn(shape=(2, 8, 8, 1)), tmp_path), RTX).engine
+
+
+KERNEL = re.compile(rb"__myl_\w+_0x[0-9a-f]{32}")
+"""How TensorRT for RTX names a kernel that it generates: by its operators and a digest of what it is for."""
+
+
+def kernels(engine: bytes) -> set[bytes]:
+    found = set(KERNEL.findall(engine))
+    assert found, "TensorRT for RTX names its kernels in another way now"
+    return found
+
+
+@needs_rtx
+def test_each_profile_has_the_kernels_of_an_engine_for_it_alone(tmp_path: Path) -> None:
+    model = saved(cnn(), tmp_path)
+    profiles = ((1, 1, 1), (2, 16, 16), (17, 64, 64))
+    built = build.build(model, replace(RTX, profiles=profiles))
+    assert built.messages == ()
+    alone = [kernels(build.build(model, replace(RTX, profiles=(one,))).engine) for one in profiles]
+    assert kernels(built.engine) == set.union(*alone)
+    assert not alone[0] >= alone[1]
+
+
+@needs_rtx
+def test_a_profile_of_one_batch_is_as_good_as_a_graph_of_a_fixed_batch(tmp_path: Path) -> None:
+    """So nobody has to fix the batch of a graph to get a static engine."""
+    fixed = build.build(saved(cnn(shape=(16, 8, 8, 1)), tmp_path), RTX).engine
+    static, dynamic = (
+        build.build(saved(cnn(), tmp_path), replace(RTX, profiles=(one,))).engine for one in ((16, 16, 16), (1, 16, 16))
+    )
+    assert kernels(static) == kernels(fixed)
+    assert kernels(dynamic) != kernels(fixed)
+    assert len(static) < len(dynamic)
+
+
+@needs_rtx
+def test_profiles_that_a_graph_does_not_tell_apart_are_one(tmp_path: Path) -> None:
+    model = saved(cnn(shape=(2, 8, 8, 1)), tmp_path)
+    assert build.build(model, replace(RTX, profiles=((1, 1, 1), (2, 2, 2)))).engine == build.build(model, RTX).engine
 
 
 @needs_rtx
@@ -220,6 +260,25 @@ def test_shapes_of_a_profile() -> None:
 
 
 @pytest.mark.parametrize(
+    ("profiles", "batch", "index"),
+    [
+        (((1, 64, 1024),), 1, 0),
+        (((1, 64, 1024),), 1025, None),
+        (((2, 64, 1024),), 1, None),
+        (((1, 64, 1024), (1, 1, 1)), 1, 1),
+        (((1, 64, 1024), (1, 1, 1)), 2, 0),
+        (((1, 1, 1), (2, 64, 64), (65, 1024, 1024)), 64, 1),
+        (((1, 1, 1), (2, 64, 64), (65, 1024, 1024)), 65, 2),
+        (((1, 1, 1), (64, 64, 64)), 7, None),
+        (((1, 10, 100), (50, 60, 149)), 80, 1),  # equally narrow: the one whose best is nearest
+        (((1, 10, 100), (1, 10, 100)), 80, 0),
+    ],
+)
+def test_the_narrowest_profile(profiles: tuple[dynamic_axes.Range, ...], batch: int, index: int | None) -> None:
+    assert dynamic_axes.narrowest(profiles, batch) == index
+
+
+@pytest.mark.parametrize(
     ("ranges", "words"),
     [
         ({"tokens": {1: (4, 2, 8)}}, r'engine.ranges."tokens".1 = \(4, 2, 8\) is not 1 <= smallest'),
@@ -256,8 +315,9 @@ def test_options_outside_what_tensorrt_accepts(changes: dict[str, Any], words: s
     [
         ({"flavour": "tensorrt"}, "tensorrt takes no targets, got sm89"),
         ({"flavour": "tensorflow-trt"}, "no variant 'tensorflow-trt'"),
-        ({"batch": (4, 2, 8)}, "batch"),
-        ({"batch": (0, 1, 8)}, "batch"),
+        ({"profiles": ((1, 1, 1), (4, 2, 8))}, r"batch \(4, 2, 8\)"),
+        ({"profiles": ((0, 1, 8),)}, r"batch \(0, 1, 8\)"),
+        ({"profiles": ()}, "needs an optimization profile"),
         ({"workspace_bytes": 0}, "workspace"),
     ],
 )
@@ -379,7 +439,7 @@ def test_runs_like_onnx_runtime(flavour: str, tmp_path: Path) -> None:
     import onnxruntime
 
     model = saved(cnn(), tmp_path)
-    built = build.build(model, build.BuildOptions(flavour, allow_tf32=False, batch=(1, 4, 16)))
+    built = build.build(model, build.BuildOptions(flavour, allow_tf32=False, profiles=((1, 4, 16),)))
     path = tmp_path / "model.engine"
     path.write_bytes(built.engine)
     options = LoadOptions(flavour, sha256=hashlib.sha256(built.engine).hexdigest())

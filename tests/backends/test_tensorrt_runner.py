@@ -71,8 +71,9 @@ def load(request: pytest.FixtureRequest, gpu: fake_gpu.Gpu, tmp_path: Path, monk
         *steps: Step,
         tensors: tuple[fake_gpu.Tensor, ...] = (IMAGE, SCORES, TOTAL),
         function: Callable[..., None] = function,
+        profiles: tuple[tuple[int, int, int], ...] = ((2, 4, 8),),
     ) -> Any:
-        engine = fake_gpu.Engine(gpu, list(tensors), function, (2, 4, 8))
+        engine = fake_gpu.Engine(gpu, list(tensors), function, *profiles)
         for name, module in fake_gpu.modules(gpu, engine).items():
             monkeypatch.setitem(sys.modules, name, module)
         options = LoadOptions(request.param, sha256=hashlib.sha256(b"an engine").hexdigest(), steps=steps)
@@ -182,6 +183,59 @@ def test_a_wrong_feed_is_refused_before_anything_is_launched(
             assert isinstance(caught.value, BatchOutsideProfile) == ("batch" in words)
             assert gpu.log == []
             check(session, 4)
+
+
+# --- profiles ---------------------------------------------------------------------------------------------------------
+
+THREE = ((4, 16, 16), (1, 1, 1), (2, 3, 3))
+
+
+def profiles_set(gpu: fake_gpu.Gpu) -> list[str]:
+    return [line for line in gpu.log if line.startswith("profile")]
+
+
+@pytest.mark.parametrize(("count", "index"), [(1, 1), (2, 2), (3, 2), (4, 0), (16, 0)])
+def test_a_batch_runs_in_the_narrowest_profile_that_takes_it(
+    count: int, index: int, load: Load, gpu: fake_gpu.Gpu
+) -> None:
+    with load(profiles=THREE) as session:
+        check(session, count)
+        assert profiles_set(gpu) == [f"profile {index} on 1"]
+        assert session.settings["profile"] == list(THREE[index])
+        session.bind({"image": images(count)})()
+        assert profiles_set(gpu) == [f"profile {index} on 1"] * 2
+        assert session.settings["bound_profile"] == list(THREE[index])
+
+
+def test_profiles_in_turn_keep_their_contexts(load: Load, gpu: fake_gpu.Gpu) -> None:
+    with load(profiles=THREE) as session:
+        for seed, count in enumerate((1, 3, 16, 1, 2, 16, 3)):
+            check(session, count, seed)
+        assert profiles_set(gpu) == ["profile 1 on 1", "profile 2 on 1", "profile 0 on 1", "profile 2 on 1"]
+        assert not [line for line in gpu.log if line.startswith("capture") and "profile" in line]
+
+
+def test_each_chunk_has_the_profile_of_its_size(load: Load, gpu: fake_gpu.Gpu) -> None:
+    with load(profiles=THREE) as session:
+        check(session, 33)  # 16, 16 and 1
+        assert profiles_set(gpu) == ["profile 0 on 1", "profile 0 on 2", "profile 1 on 1"]
+        assert (session.settings["chunk"], session.settings["profile"]) == (16, [4, 16, 16])
+
+
+def test_a_batch_that_no_profile_takes_is_told_which_ones_there_are(load: Load, gpu: fake_gpu.Gpu) -> None:
+    with load(profiles=((8, 8, 8), (2, 2, 4))) as session:
+        for use in (session.run, session.bind):
+            for count in (1, 6):
+                with pytest.raises(BatchOutsideProfile, match=f"a batch of {count} is outside the engine's 8, 2 to 4"):
+                    use({"image": images(count)})
+        assert not gpu.contexts
+        check(session, 2)
+
+
+def test_a_profile_that_tensorrt_refuses_is_an_error(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake_gpu.Context, "set_optimization_profile_async", lambda *_: False)
+    with load(profiles=THREE) as session, pytest.raises(BackendUnavailable, match="take optimization profile 2"):
+        session.run({"image": images(3)})
 
 
 # --- chunks -----------------------------------------------------------------------------------------------------------
@@ -523,6 +577,35 @@ def test_the_installed_tensorrt_for_rtx_names_compute_capabilities_as_is_assumed
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("flavour", build.FLAVOURS)
+def test_every_profile_answers_alike(flavour: str, tmp_path: Path) -> None:
+    """Never run yet, as the next."""
+    try:
+        tensorrt.probe(flavour)
+    except BackendUnavailable as error:
+        pytest.skip(error.message)
+    profiles = ((1, 1, 1), (2, 8, 8), (9, 32, 32))
+    model, path = saved(cnn(), tmp_path), tmp_path / "model.engine"
+    pictures = np.random.default_rng(1).integers(0, 256, (41, 8, 8, 1), np.uint8)  # 32, and 9 that are a chunk
+    found: dict[int, list[np.ndarray]] = {}
+    for several in (profiles, ((1, 8, 32),)):
+        path.write_bytes(build.build(model, build.BuildOptions(flavour, allow_tf32=False, profiles=several)).engine)
+        options = LoadOptions(flavour, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+        with tensorrt.load(path, options) as session:
+            assert len(tensorrt.inspect(session)) == len(several)
+            for count in (1, 8, 32, 1, 3, 41, 8):
+                answer = session.run({"image": pictures[:count]})["probabilities"]
+                found.setdefault(count, []).append(answer.copy())
+                bound = min(count, 32)
+                session.bind({"image": pictures[:bound]})()
+                if several == profiles:
+                    assert session.settings["bound_profile"] == list(profiles[(bound > 1) + (bound > 8)])
+    for answers in found.values():
+        for one in answers[1:]:
+            np.testing.assert_allclose(one, answers[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("flavour", build.FLAVOURS)
 def test_chunks_are_the_whole_and_graphs_are_plain_enqueues(
     flavour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -534,7 +617,7 @@ def test_chunks_are_the_whole_and_graphs_are_plain_enqueues(
         tensorrt.probe(flavour)
     except BackendUnavailable as error:
         pytest.skip(error.message)
-    built = build.build(saved(cnn(), tmp_path), build.BuildOptions(flavour, allow_tf32=False, batch=(2, 16, 64)))
+    built = build.build(saved(cnn(), tmp_path), build.BuildOptions(flavour, allow_tf32=False, profiles=((2, 16, 64),)))
     path = tmp_path / "model.engine"
     path.write_bytes(built.engine)
     sha256 = hashlib.sha256(built.engine).hexdigest()

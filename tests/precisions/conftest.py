@@ -82,7 +82,7 @@ def build_rtx(tmp_path: Path) -> Callable[[ModelProto, str], bytes]:
             spec.name: {axis: (6, 9, 20) for axis, size in enumerate(spec.shape) if axis and size is None}
             for spec in graphs.inputs(model)
         }
-        options = build.BuildOptions("tensorrt-rtx", precision.allow_tf32, (1, 4, 8), ranges, precision.targets)
+        options = build.BuildOptions("tensorrt-rtx", precision.allow_tf32, ((1, 4, 8),), ranges, precision.targets)
         return build.build(path, options).engine
 
     return built

@@ -104,7 +104,7 @@ def test_fp8_is_not_for_gpus_before_sm89(article: Article, tmp_path: Path) -> No
     path = tmp_path / "model.onnx"
     onnx.save(precisions.get("fp8").apply(article.model, amax=article.ranges), path)
     with pytest.raises(BuildError, match="fp8_e4m3"):
-        build.build(path, build.BuildOptions("tensorrt-rtx", False, (1, 4, 8), targets=("sm86",)))
+        build.build(path, build.BuildOptions("tensorrt-rtx", False, ((1, 4, 8),), targets=("sm86",)))
 
 
 @pytest.mark.parametrize("name", ["int8", "fp8"])

@@ -149,7 +149,7 @@ def build_rtx(tmp_path: Path) -> Callable[[ModelProto], bytes]:
 
     def built(model: ModelProto) -> bytes:
         onnx.save(model, tmp_path / "model.onnx")
-        return build.build(tmp_path / "model.onnx", build.BuildOptions("tensorrt-rtx", False, (1, 4, 8))).engine
+        return build.build(tmp_path / "model.onnx", build.BuildOptions("tensorrt-rtx", False, ((1, 4, 8),))).engine
 
     return built
 

@@ -88,10 +88,18 @@ def test_every_accuracy_latency_and_speedup_that_matters_is_on_the_page(main_job
 
 def test_where_engines_ran_their_own_layers_and_both_modes_are_shown(artifacts: Path) -> None:
     """No GPU here: the artifacts of a machine that has one are made from this one's."""
-    layer = {"name": "conv2d + relu", "kind": "CaskConvolution", "reads": "FLOAT16", "writes": "FLOAT", "details": {}}
+    layer = {
+        "profile": 0,
+        "name": "conv2d + relu",
+        "kind": "CaskConvolution",
+        "reads": "FLOAT16",
+        "writes": "FLOAT",
+        "details": {},
+    }
     summary = {"types": {"FLOAT16": 1}, "fused": 1, "converting": 0}
-    change(artifacts, "engine/fp16/engine.json", runs_here=True, layers=summary)
-    (artifacts / "engine/fp16/layers.json").write_text(json.dumps({"schema": 2, "layers": [layer]}), encoding="utf-8")
+    profile = {"min": 1, "opt": 64, "max": 64, "layers": summary}
+    change(artifacts, "engine/fp16/engine.json", runs_here=True, profiles=[profile])
+    (artifacts / "engine/fp16/layers.json").write_text(json.dumps({"schema": 3, "layers": [layer]}), encoding="utf-8")
     list_anew(artifacts, "engine")
     results = change(artifacts, "benchmark/results.json")
     resident, kept = [], {}

@@ -55,7 +55,8 @@ def built(root: Path, precision: str, flavour: str) -> FileRecord:
     path = root / "engine" / precision / "model.engine"
     path.write_bytes(b"engine")
     file = FileRecord(sha256=digests.of_file(path), bytes=path.stat().st_size)
-    rewritten(root, precision, flavour=flavour, status="built", engine=file, profile=BatchProfile(min=2, opt=8, max=32))
+    profiles = BatchProfile(min=9, opt=32, max=32), BatchProfile(min=2, opt=8, max=8)
+    rewritten(root, precision, flavour=flavour, status="built", engine=file, profiles=profiles)
     return file
 
 

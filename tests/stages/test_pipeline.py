@@ -307,8 +307,8 @@ def test_a_second_run_does_nothing(copy: Path) -> None:
 
 
 def test_a_changed_setting_runs_its_stage_and_says_so(copy: Path) -> None:
-    done = run_pipeline("engine", *QUICK, "--set=engine.batch_max=128", cwd=copy)
-    assert "engine.batch_max 1024 → 128" in done.stdout
+    done = run_pipeline("engine", *QUICK, "--set=engine.optimization_level=2", cwd=copy)
+    assert "engine.optimization_level None → 2" in done.stdout
     stale = run_pipeline("report", *QUICK, cwd=copy)
     assert stale.returncode == 3
     assert "stale" in stale.stderr

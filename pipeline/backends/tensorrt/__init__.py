@@ -112,16 +112,20 @@ def load(model: Path | bytes, options: LoadOptions) -> Iterator[EngineSession]:
         session.close()
 
 
-def inspect(session: EngineSession) -> list[dict[str, Any]]:
-    """Return the engine's layers as TensorRT's inspector describes them, at the batch the engine was tuned for."""
+def inspect(session: EngineSession) -> list[list[dict[str, Any]]]:
+    """Return each profile's layers as TensorRT's inspector describes them, at the batch the profile is best at."""
     session.check_open()
+    return [_layers(session, profile) for profile in range(session._loaded.engine.num_optimization_profiles)]
+
+
+def _layers(session: EngineSession, profile: int) -> list[dict[str, Any]]:
     trt = build.module(session.flavour)
     engine = session._loaded.engine
     best: dict[str, tuple[int, ...]] = {}
     for spec in session.inputs:
-        profile_shapes = tuple(engine.get_tensor_profile_shape(spec.name, 0))  # smallest, best, largest
+        profile_shapes = tuple(engine.get_tensor_profile_shape(spec.name, profile))  # smallest, best, largest
         best[spec.name] = tuple(profile_shapes[1])
-    of_best = ShapeContext(session._loaded, session._lanes[0], best)
+    of_best = ShapeContext(session._loaded, session._lanes[0], profile, best)
     inspector = engine.create_engine_inspector()
     inspector.execution_context = of_best.context  # without shapes, a dynamic tensor's type is "N/A due to …"
     document = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))

@@ -38,18 +38,19 @@ _INSTALL = {
 class BuildOptions:
     """How an engine is built.
 
-    `batch` is the smallest, the best and the largest batch it accepts: the range of every input's first axis that is
-    dynamic. `ranges` has those of other dynamic axes, by input and axis. `targets` are the compute capabilities that
-    an engine of TensorRT for RTX is for, such as "sm89"; none leaves the choice to TensorRT, as None does for the
-    limit of scratch memory, `workspace_bytes`, and for the optimization level.
+    `profiles` are the smallest, the best and the largest batch of each optimization profile: the range of every input's
+    first axis that is dynamic. `ranges` has those of other dynamic axes, by input and axis, the same in each profile.
+    `targets` are the compute capabilities that an engine of TensorRT for RTX is for, such as "sm89"; none leaves the
+    choice to TensorRT, as None does for the limit of scratch memory, `workspace_bytes`, and for the optimization level.
 
     Raises:
-        ConfigError: an unknown flavour, an impossible range or workspace, targets for a flavour that takes none.
+        ConfigError: an unknown flavour, no profile or an impossible one, an impossible workspace, targets for a flavour
+            that takes none.
     """
 
     flavour: str
     allow_tf32: bool
-    batch: Range
+    profiles: tuple[Range, ...]
     ranges: Ranges = field(default_factory=dict)
     targets: tuple[str, ...] = ()
     workspace_bytes: int | None = None
@@ -57,7 +58,10 @@ class BuildOptions:
 
     def __post_init__(self) -> None:
         check_variant("tensorrt", self.flavour, VARIANTS)
-        dynamic_axes.check("batch", self.batch)
+        if not self.profiles:
+            raise ConfigError("an engine needs an optimization profile: its smallest, best and largest batch")
+        for batch in self.profiles:
+            dynamic_axes.check("batch", batch)
         if self.workspace_bytes is not None and self.workspace_bytes < 1:
             raise ConfigError(f"a workspace of {self.workspace_bytes} bytes is impossible")
         if self.targets and self.flavour != "tensorrt-rtx":
@@ -186,7 +190,7 @@ def _configure(trt: Any, builder: Any, network: Any, options: BuildOptions) -> A
             raise ConfigError(f"TensorRT refuses a workspace of {options.workspace_bytes} bytes")
     if options.targets:
         _set_targets(trt, config, options.targets)
-    _add_profile(builder, network, config, options)
+    _add_profiles(builder, network, config, options)
     return config
 
 
@@ -203,8 +207,11 @@ def _set_targets(trt: Any, config: Any, targets: tuple[str, ...]) -> None:
             )
 
 
-def _add_profile(builder: Any, network: Any, config: Any, options: BuildOptions) -> None:
-    """Give every dynamic axis of an input the range of sizes the engine is for."""
+def _add_profiles(builder: Any, network: Any, config: Any, options: BuildOptions) -> None:
+    """Give every dynamic axis of an input the range of sizes the engine is for, in each profile.
+
+    Profiles that the network does not tell apart, since no first axis is dynamic, are one.
+    """
     inputs: dict[str, tuple[int, ...]] = {}  # with -1 where an axis is dynamic
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
@@ -214,9 +221,14 @@ def _add_profile(builder: Any, network: Any, config: Any, options: BuildOptions)
                 "Have the model take sizes from the shapes of its inputs, or fix them.",
             )
         inputs[tensor.name] = tuple(tensor.shape)
-    dynamic = dynamic_axes.shapes(inputs, options.batch, options.ranges)
-    profile = builder.create_optimization_profile()
-    for name, sizes in dynamic.items():
-        profile.set_shape(name, *sizes)
-    if dynamic and config.add_optimization_profile(profile) < 0:
-        raise BuildError(f"TensorRT refuses inputs of these shapes (smallest, best, largest): {dynamic}")
+    added: list[object] = [{}]
+    for batch in options.profiles:
+        dynamic = dynamic_axes.shapes(inputs, batch, options.ranges)
+        if dynamic in added:
+            continue
+        profile = builder.create_optimization_profile()
+        for name, sizes in dynamic.items():
+            profile.set_shape(name, *sizes)
+        if config.add_optimization_profile(profile) < 0:
+            raise BuildError(f"TensorRT refuses inputs of these shapes (smallest, best, largest): {dynamic}")
+        added.append(dynamic)

@@ -1,6 +1,6 @@
 """The sizes of its inputs that an engine is for: a range for every dynamic axis, the batch among them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pipeline.errors import ConfigError
 from pipeline.tensors import Range, Ranges
@@ -38,6 +38,20 @@ def shapes(inputs: Mapping[str, Shape], batch: Range, ranges: Ranges) -> dict[st
     return {name: _of_input(name, shape, batch, ranges.get(name, {})) for name, shape in inputs.items() if -1 in shape}
 
 
+def narrowest(profiles: Sequence[Range], batch: int) -> int | None:
+    """Return the index of the profile that takes the batch and has the fewest others; None where none takes it.
+
+    Of equally narrow ones it is the one whose best batch is nearest, and then the first.
+    """
+    fitting = [index for index, (smallest, _, largest) in enumerate(profiles) if smallest <= batch <= largest]
+
+    def rank(index: int) -> tuple[int, int]:
+        smallest, best, largest = profiles[index]
+        return largest - smallest, abs(best - batch)
+
+    return min(fitting, key=rank, default=None)
+
+
 def _of_input(name: str, shape: Shape, batch: Range, axes: Mapping[int, Range]) -> tuple[Shape, Shape, Shape]:
     known = {0: batch, **axes}
     for axis, size in enumerate(shape):
@@ -55,6 +69,12 @@ def _of_input(name: str, shape: Shape, batch: Range, axes: Mapping[int, Range]) 
 def key(name: str, axis: int) -> str:
     """Return the configuration's key for the range of an axis."""
     return f'engine.ranges."{name}".{axis}'
+
+
+def batches(profile: Range) -> str:
+    """Return the batches of a profile, as `2 to 64`."""
+    smallest, _, largest = profile
+    return str(smallest) if smallest == largest else f"{smallest} to {largest}"
 
 
 def written(shape: Shape) -> str:

@@ -78,7 +78,7 @@ def _tensors(trt: Any, engine: Any) -> tuple[tuple[TensorSpec, ...], tuple[Tenso
 
 
 class Lane:
-    """A stream, and the scratch memory of the contexts that run on it, large enough for every shape of the profile."""
+    """A stream, and the scratch memory of the contexts that run on it, large enough for any shape of any profile."""
 
     def __init__(self, engine: Any) -> None:
         self.stream = cuda.create_stream()
@@ -92,15 +92,21 @@ class Lane:
 
 
 class ShapeContext:
-    """An execution context on a lane, for one set of input shapes; `shapes` has every tensor's."""
+    """An execution context on a lane, in one optimization profile, for one set of input shapes.
 
-    def __init__(self, loaded: Loaded, lane: Lane, shapes: Shapes) -> None:
+    It stays in that profile: a change would cost copies on the device. `shapes` has every tensor's shape.
+    """
+
+    def __init__(self, loaded: Loaded, lane: Lane, profile: int, shapes: Shapes) -> None:
         self.loaded, self.lane = loaded, lane
         engine = loaded.engine
         context = engine.create_execution_context(runtime_config=loaded.runtime_config)
         if context is None:
             raise loaded.failure("create an execution context")
         context.set_device_memory(int(lane.scratch.handle), lane.scratch.size)
+        # On the stream of its inferences: what TensorRT copies for the profile comes before the first of them.
+        if not context.set_optimization_profile_async(profile, lane.handle):
+            raise loaded.failure(f"take optimization profile {profile}")
         for name, shape in shapes.items():
             if not context.set_input_shape(name, shape):
                 raise loaded.failure(f"take {shape} as the shape of {name}")

@@ -62,8 +62,7 @@ def check_sizes(model: Path, words: Sequence[str], layers: Layers) -> None:
             places, _ = _named(model, said, layers)
             raise ConfigError(
                 f"{model}: the model cannot take its inputs in their {ends[found[1]]} sizes{places}:\n{said}",
-                "Change the ranges of the dynamic axes in [engine.ranges], or of the batch: engine.batch_min, "
-                "engine.batch_opt and engine.batch_max.",
+                "Change the ranges of the dynamic axes in [engine.ranges], or of the batch in engine.profiles.",
             )
 
 

@@ -39,8 +39,9 @@ class EngineSession(Closable):
     """An engine on the first GPU. Not for use from several threads.
 
     Batches that a step applies to go in chunks of its size over its streams, others whole up to the
-    profile's largest and then in chunks of that. `settings` tell how the last `run` went, and `bound_cuda_graph`
-    whether the last `bind` has a graph.
+    profiles' largest and then in chunks of that; each in the narrowest profile that takes it. `settings` tell how the
+    last `run` went, `profile` (smallest, best, largest) among it, and `bound_cuda_graph` and `bound_profile` how the
+    last `bind` did.
     """
 
     def __init__(self, loaded: Loaded, device: Any, steps: Sequence[Step] = ()) -> None:
@@ -74,7 +75,7 @@ class EngineSession(Closable):
             BackendUnavailable: TensorRT could not execute the engine, with its words.
             InputError: the feed lacks an input, or one has a type, a shape or a size of a dynamic axis that the engine
                 does not take.
-            BatchOutsideProfile: the batch is smaller than the profile's, or is not the engine's fixed one.
+            BatchOutsideProfile: the batch is smaller than every profile's, or is not the engine's fixed one.
         """
         slot = self._recent
         if slot is None or not slot.fill(feed):
@@ -89,17 +90,16 @@ class EngineSession(Closable):
         Raises:
             BackendUnavailable: as `run`.
             InputError: as `run`.
-            BatchOutsideProfile: as `run`, and where the batch is larger than the profile's.
+            BatchOutsideProfile: as `run`, and where the batch is larger than every profile's.
         """
         self.check_open()
-        batch = self._accepted.batch_of(feed)
-        if batch > self._accepted.largest:
-            raise self._accepted.outside(batch)
+        profile = self._accepted.profile(self._accepted.batch_of(feed))
         lane = self._lanes[0]
-        on = ShapeContext(self._loaded, lane, {name: array.shape for name, array in feed.items()})
+        on = ShapeContext(self._loaded, lane, profile, {name: array.shape for name, array in feed.items()})
         slot = Slot(on, copies=False)
         self._bound.append((slot, on))
         self.settings["bound_cuda_graph"] = not slot.reason
+        self.settings["bound_profile"] = list(self._accepted.profiles[profile])
         slot.fill(feed)
         slot.upload()
         slot.sync()
@@ -159,7 +159,7 @@ class EngineSession(Closable):
                     name: array[start : start + count] if name in self._accepted.batched else array
                     for name, array in feed.items()
                 }
-                size = max(count, self._accepted.smallest)  # a last chunk below the profile is filled up
+                size = max(count, self._accepted.smallest)  # a last chunk below the profiles is filled up
                 shapes = {
                     name: (size, *array.shape[1:]) if name in self._accepted.batched else array.shape
                     for name, array in part.items()
@@ -194,7 +194,8 @@ class EngineSession(Closable):
             while lane >= len(self._lanes):
                 self._lanes.append(Lane(self._loaded.engine))
             if lane not in prepared.contexts:
-                prepared.contexts[lane] = ShapeContext(self._loaded, self._lanes[lane], shapes)
+                profile = self._accepted.profile_of(shapes)
+                prepared.contexts[lane] = ShapeContext(self._loaded, self._lanes[lane], profile, shapes)
             prepared.slots[lane, turn] = Slot(prepared.contexts[lane], copies=True)
         return prepared.slots[lane, turn]
 
@@ -223,7 +224,8 @@ class EngineSession(Closable):
         if reasons:
             self.settings["cuda_graph_reason"] = reasons[0]
         lanes = {slot.lane for slot in slots}
-        self.settings |= {"cuda_graph": not reasons, "streams": len(lanes), "chunk": chunk}
+        profile = list(self._accepted.profiles[self._accepted.profile(chunk)])
+        self.settings |= {"cuda_graph": not reasons, "streams": len(lanes), "chunk": chunk, "profile": profile}
 
 
 def _collect(slot: Slot, start: int, count: int, whole: Outputs) -> None:

@@ -25,11 +25,12 @@ def versions() -> dict[str, str]:
 def write(model: Exportable, path: Path, opset: int) -> str:
     """Write the graph; it keeps its own operator set, whatever `opset` says."""
     given = graphs.with_names(inliner.inline_local_functions(graphs.load(model.path)))
-    how = "simplified"
-    try:
-        graph = simplify.simplify(given)
-        graphs.check(graph, "the simplified graph")
-    except BuildError as error:
-        graph, how = given, f"as it is: {first_line(error)}"
+    graph, how = given, "as it is: it is quantised already"
+    if not graphs.narrowed_by(given):  # folding its constants would undo the quantising of weights
+        try:
+            graph, how = simplify.simplify(given), "simplified"
+            graphs.check(graph, "the simplified graph")
+        except BuildError as error:
+            graph, how = given, f"as it is: {first_line(error)}"
     onnx.save(graph, path)
     return f"ONNX: opset {graphs.opset(graph)}, {len(graph.graph.node)} nodes, {path.stat().st_size:,} bytes, {how}"

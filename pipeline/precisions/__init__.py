@@ -46,6 +46,8 @@ class Calibrated(NamedTuple):
     shifts: Mapping[str, Floats] = {}
 
 
+FLOATS = frozenset({"DOUBLE", "FLOAT", "FLOAT16", "BFLOAT16"})
+
 Rewrite = Callable[[ModelProto, Collection[str]], ModelProto]
 """FP32 graph, names of the nodes to keep in FP32 → typed graph; may work in place."""
 
@@ -81,6 +83,8 @@ class Precision:
     targets: tuple[str, ...] = ()
     remainder: Remainder = "fp32"
     placement: Placement = "all"
+    given: bool = False
+    """Whether it is of a graph that came quantised: taken as it is."""
 
     def configured(self, remainder: Remainder, placement: Placement) -> "Precision":
         """Return an 8-bit precision as `engine.remainder` and `engine.placement` say; another one as it is."""
@@ -113,7 +117,7 @@ class Precision:
         """Return the bits of an operand, on average over the multiply-accumulates of a typed graph."""
         # Where a dynamic dimension hides how many there are, nodes are counted instead.
         counts: dict[str, float] = dict(arithmetic.mac_share or arithmetic.compute_nodes)
-        bits = {kind: 19 if kind == "FLOAT" and self.allow_tf32 else BITS[kind] for kind in counts}
+        bits = {kind: 19 if kind == "FLOAT" and self.allow_tf32 else BITS.get(kind, 8) for kind in counts}
         if not sum(counts.values()):
             return float(self.bits)
         return float(sum(bits[kind] * count for kind, count in counts.items()) / sum(counts.values()))
@@ -172,6 +176,8 @@ class Precision:
             typed = precisions.get("fp16").apply(onnx.load("artifacts/export/model.onnx"))
             print(arithmetic.summary(typed).mac_share)  # {'FLOAT16': 1.0}
         """
+        if self.given:
+            return _taken(model)
         _refuse_typed(model, self.name)
         typed = ModelProto()
         typed.CopyFrom(model)
@@ -247,6 +253,18 @@ def _consists_of(model: ModelProto) -> str:
     return ", ".join(f"{count} {operator}" for operator, count in found.most_common()) or "no operator"
 
 
+def _taken(model: ModelProto) -> ModelProto:
+    """Return a quantised graph as it is; raise BuildError where no product of it computes on quantised operands."""
+    graphs.check(model, "the quantised model")
+    found = Counter(product.kind for product in arithmetic.typed_products(model))
+    if not any(kind not in FLOATS for kind in found):
+        raise BuildError(
+            f"the model quantises, but no product of it computes between quantised operands: {dict(found)}",
+            "TensorRT would run none of it in 8 bits. Give the FP32 model, and choose int8 or fp8.",
+        )
+    return model
+
+
 def _refuse_typed(model: ModelProto, name: str) -> None:
     """Raise BuildError where the graph was rewritten or quantised already, by us or by whoever made it."""
     found = graphs.narrowed_by(model)
@@ -280,4 +298,16 @@ def get(name: str) -> Precision:
     Raises:
         ConfigError: there is no such precision.
     """
-    return typing.cast("Precision", registry.load(__name__, name).PRECISION)
+    return GIVEN if name == GIVEN.name else typing.cast("Precision", registry.load(__name__, name).PRECISION)
+
+
+GIVEN = Precision(name="given", tolerance=Tolerance(rtol=1e-1, atol=5e-2), compute_type="INT8", given=True)
+"""Of a graph that carries Q/DQ already, by Model Optimizer or quantization-aware training: never quantised again."""
+
+
+def given(model: ModelProto) -> Precision | None:
+    """Return the precision of a graph that came quantised; None of one in FP32, which any other may be made from."""
+    if not {"QuantizeLinear", "DequantizeLinear"} & set(graphs.narrowed_by(model)):
+        return None
+    kinds = [one.kind for one in arithmetic.typed_products(model) if one.kind not in FLOATS]
+    return replace(GIVEN, compute_type=Counter(kinds).most_common(1)[0][0]) if kinds else GIVEN

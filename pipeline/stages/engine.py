@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -41,7 +42,7 @@ def run(context: Context) -> Outcome:
     profiles, ranges = _profiles(context), _ranges(context)
     made: list[Made] = []
     tuned: dict[tuple[str, str, str], TunedRunner] = {}  # by backend, variant and digest: tf32's graph is fp32's
-    for precision in _wanted(options):
+    for precision in _wanted(options, rewriter, context.say):
         folder = context.output / precision.name
         folder.mkdir()
         one = engines.make(rewriter, precision, flavour, options, profiles, ranges, folder)
@@ -50,7 +51,7 @@ def run(context: Context) -> Outcome:
         if options.tune and one.record.onnx:
             _tune(context, one.record, tuned)
         made.append(one)
-    if options.precisions == (AUTO,):
+    if options.precisions == (AUTO,) and made[0].candidate.precision != precisions.GIVEN.name:
         return Outcome(failure=_select(context, rewriter, made))
     failed = [one.record for one in made if one.record.status == "failed"]
     if not failed:
@@ -97,7 +98,10 @@ def _ranges(context: Context) -> Ranges:
     return found
 
 
-def _wanted(options: Engine) -> list[Precision]:
+def _wanted(options: Engine, rewriter: Rewriter, say: Callable[[str], None]) -> list[Precision]:
+    if (given := precisions.given(rewriter.exported)) is not None:
+        say("the model is quantised already: it is taken as it is, and engine.precisions has no effect")
+        return [given]
     if options.precisions != (AUTO,):
         return [precisions.get(name) for name in options.precisions]
     return sorted(map(precisions.get, precisions.NAMES), key=lambda one: (-precisions.BITS[one.compute_type], one.name))

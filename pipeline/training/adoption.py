@@ -217,7 +217,7 @@ def onnx_file(options: Model, output: Path) -> Adopted:
     """Publish an ONNX file, whose weights in other files come into it.
 
     Raises:
-        DataError: it is none, its weights lie outside its folder, it is not in FP32, or ONNX Runtime, which runs the
+        DataError: it is none, its weights lie outside its folder, it is in 16 bits, or ONNX Runtime, which runs the
             original, does not know an operator.
     """
     path = Path(options.source)
@@ -242,10 +242,11 @@ def onnx_file(options: Model, output: Path) -> Adopted:
         raise DataError(" ".join(error.message.split()), OTHER_OPERATORS) from error
     except BackendUnavailable as error:
         raise DataError(f"model.source {path}: {' '.join(error.message.split())}", OTHER_OPERATORS) from error
-    if narrow := graphs.narrowed_by(model):
+    narrow = graphs.narrowed_by(model)
+    if narrow and "DequantizeLinear" not in narrow:
         raise DataError(
             f"model.source {path} is not in FP32: it has {', '.join(narrow)}",
-            "Give the FP32 model: the precisions are made from it.",
+            "Give the FP32 model: the precisions are made from it. One with Q/DQ would be taken as it is.",
         )
     signature = Signature(graphs.inputs(model), graphs.outputs(model))
     onnx.save(model, output / "model.onnx")

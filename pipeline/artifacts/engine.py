@@ -66,6 +66,15 @@ class LayerSummary(Record):
     converting: int
 
 
+class TimingCacheUse(Record):
+    """What TensorRT had measured of kernels before this build; it has more after it."""
+
+    file: str
+    """In the folder `.timing-cache` beside the stages'; it is for one GPU model, driver and version of TensorRT."""
+    bytes_before: int
+    """0: a new one was begun."""
+
+
 class EngineRecord(Artifact):
     """One precision: its typed graph, its engine, and what is known of both."""
 
@@ -104,6 +113,15 @@ class EngineRecord(Artifact):
     onnx: FileRecord | None = None
     engine: FileRecord | None = None
     build_seconds: float | None = None
+    """With the start of the builder's process."""
+    build_phases: dict[str, float] = Field(default_factory=dict)
+    """Seconds of the builder's longest phases, by its own names; a phase's are part of those of the phase around it."""
+    features: tuple[str, ...] = ()
+    """What the engine was asked to allow: `engine.features`."""
+    features_taken: tuple[str, ...] = ()
+    """TensorRT's names for what it was built with of that, read back from its configuration."""
+    timing_cache: TimingCacheUse | None = None
+    """null: TensorRT for RTX has none, or the GPU and its driver could not be told."""
     runs_here: bool = False
     runs_here_reason: str = ""
     layers: LayerSummary | None = None

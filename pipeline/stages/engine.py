@@ -14,7 +14,7 @@ from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.engine import EngineRecord, TunedRunner
 from pipeline.artifacts.model import ModelRecord
 from pipeline.artifacts.selection import SelectedOn
-from pipeline.backends.tensorrt import build, timing_cache
+from pipeline.backends.tensorrt import build, features, timing_cache
 from pipeline.backends.tensorrt.progress import Watch
 from pipeline.config import AUTO, Engine
 from pipeline.data import sizes
@@ -39,6 +39,7 @@ LONG_S = 10.0
 def run(context: Context) -> Outcome:
     """Publish `<precision>/model.onnx`, `model.engine`, `engine.json` and `tuning.json`, and `selection.json`."""
     options = _options(context)
+    features.check(options.features)
     flavour = _flavour(options)
     if flavour.name:
         context.say(f"flavour: {flavour.name} {build.installed_version(flavour.name)}{_targets(options, flavour.name)}")

@@ -181,7 +181,7 @@ def build(
             raise BuildError(f"{model}: the graph is empty")  # an empty file parses to this
         config = _configure(trt, builder, network, options)
         taken = features.apply(trt, config, options.features, words)
-        used = timing_cache.Used(config, options.timing_cache, words.append) if options.timing_cache else None
+        used = timing_cache.Used(config, options.timing_cache, words) if options.timing_cache else None
         phases = progress.Phases(watch)
         monitor = config.progress_monitor = progress.monitor(trt, phases)
         serialized = builder.build_serialized_network(network, config)

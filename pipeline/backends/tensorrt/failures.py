@@ -52,7 +52,10 @@ def unbuilt(model: Path, words: Sequence[str], layers: Layers, features: Sequenc
         keep = f'engine.keep_fp32 = ["{kept}"]' if kept else "engine.keep_fp32"
         hint = f"Keep the layer in FP32 with {keep}, or leave this precision out; if fp32 fails too, replace the layer."
     if features:
-        hint = f"Leave {', '.join(features)} out of engine.features, or build on a machine with a GPU. {hint}"
+        hint = (
+            f"Leave {', '.join(features)} out of engine.features, or build on a machine with a GPU; TensorRT for RTX "
+            "refits engines for one target alone."
+        )
     return BuildError(f"{model}: TensorRT cannot build an engine{places}:\n{said}", hint)
 
 

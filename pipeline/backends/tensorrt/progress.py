@@ -21,14 +21,14 @@ class Phases:
     def __init__(self, watch: Watch | None = None) -> None:
         self._watch = watch or (lambda phase, done, steps: None)
         self._lock = threading.Lock()
-        self._begun: dict[str, float] = {}
+        self._since: dict[str, float] = {}
         self._steps: dict[str, int] = {}
         self._seconds: dict[str, float] = {}
 
     def start(self, phase: str, steps: int) -> None:
         """Note that a phase has begun."""
         with self._lock:
-            self._begun[phase], self._steps[phase] = time.monotonic(), steps
+            self._since[phase], self._steps[phase] = time.monotonic(), steps
             self._seconds.setdefault(phase, 0.0)
             self._watch(phase, 0, steps)
 
@@ -40,9 +40,9 @@ class Phases:
     def finish(self, phase: str) -> None:
         """Note that a phase has ended."""
         with self._lock:
-            begun = self._begun.pop(phase, None)
-            if begun is not None:
-                self._seconds[phase] += time.monotonic() - begun
+            since = self._since.pop(phase, None)
+            if since is not None:
+                self._seconds[phase] += time.monotonic() - since
 
     def seconds(self) -> dict[str, float]:
         """Return the seconds of the longest phases, in the order in which they first began."""

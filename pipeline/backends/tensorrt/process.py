@@ -1,6 +1,7 @@
 """Builds an engine in a process of its own: what ends the builder does not end the pipeline, and can be ended by it.
 
-TensorRT for RTX 1.7.1 dies on some graphs, as on a OneHot whose depth is computed. The process (`child.py`) imports
+TensorRT for RTX 1.7.1 dies of some graphs, as of a OneHot whose depth is computed, and what fails once in a process may
+fail otherwise the next time. The process (`child.py`) imports
 TensorRT and what reads graphs, neither Keras nor TensorFlow. It ends with this one, by whatever this one is ended.
 """
 

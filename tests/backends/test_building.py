@@ -476,6 +476,24 @@ def test_a_build_uses_the_cache_and_writes_it_back(tmp_path: Path, monkeypatch: 
     assert (tmp_path / "a.cache").stat().st_size > len(b"junk")
 
 
+@pytest.mark.gpu
+def test_tensorrt_builds_again_by_what_it_measured(tmp_path: Path) -> None:
+    """Not yet run on a GPU."""
+    if build.installed_version("tensorrt") is None:
+        pytest.skip("TensorRT is not installed")
+    model, file = saved(cnn(), tmp_path), tmp_path / "a.cache"
+    options = build.BuildOptions("tensorrt", False, (1, 4, 16), timing_cache=file)
+    for _ in range(2):
+        size = file.stat().st_size if file.exists() else 0
+        found = process.build(model, tmp_path / "model.engine", options)
+        assert found.timing_cache is not None
+        assert found.timing_cache.bytes_before == size
+        assert found.messages == ()
+    file.write_bytes(file.read_bytes()[:-7])
+    found = process.build(model, tmp_path / "model.engine", options)
+    assert found.messages[-1] == "warning: TensorRT refused the timing cache a.cache: it is now a.cache.refused"
+
+
 def test_tensorrt_for_rtx_has_no_timing_cache() -> None:
     with pytest.raises(ConfigError, match="tensorrt-rtx has no timing cache"):
         replace(RTX, timing_cache=Path("a.cache"))

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -13,15 +14,20 @@ import pytest
 from commands import started
 from small_models import Stage
 
+from pipeline import environment
 from pipeline.artifacts.engine import EngineRecord
+from pipeline.artifacts.store import Store
 from pipeline.backends.tensorrt import build
+from pipeline.environment import Gpu
 from pipeline.errors import BuildError, ConfigError
+from pipeline.stages import engine
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
     pytest.mark.skipif(build.installed_version("tensorrt-rtx") is None, reason="TensorRT for RTX is not installed"),
 ]
 
+H200 = Gpu("NVIDIA H200", "550.54", 143771, "9.0")
 RTX = {"engine.flavour": "tensorrt-rtx"}
 
 
@@ -84,6 +90,27 @@ def test_a_crash_of_the_builder_is_a_failed_engine(stage: Stage, tmp_path: Path)
     assert "builder crashed: SIGSEGV" in record.reason or "must be a build time constant" in record.reason
     assert record.onnx is not None
     assert record.engine is None
+
+
+@pytest.mark.parametrize(
+    ("flavour", "gpus", "name", "warned"),
+    [
+        ("tensorrt", (H200,), "tensorrt-11.4.0_NVIDIA-H200_9.0_driver-550.54.cache", ""),
+        ("tensorrt", (), None, "no timing cache: nvidia-smi tells neither the GPU nor its driver"),
+        ("tensorrt-rtx", (H200,), None, ""),
+    ],
+)
+def test_tensorrt_has_a_timing_cache_that_stays(
+    flavour: str, gpus: tuple[Gpu, ...], name: str | None, warned: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "gpus", lambda: gpus)
+    monkeypatch.setattr(build, "installed_version", lambda flavour: "11.4.0")
+    folder, words = Store(tmp_path).timing_cache(), list[str]()
+    context = SimpleNamespace(timing_cache=folder, warn=words.append)
+    found = engine._timing_cache(context, flavour)  # type: ignore[arg-type]
+    assert found == (folder / name if name else None)
+    assert words == ([warned] if warned else [])
+    assert folder != Store(tmp_path).kept("engine")
 
 
 def test_features_are_asked_for_and_recorded(stage: Stage, tmp_path: Path) -> None:

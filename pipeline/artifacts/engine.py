@@ -80,7 +80,7 @@ class EngineRecord(Artifact):
 
     PATH: ClassVar[str] = "engine/*/engine.json"
 
-    schema_: Literal[4] = Field(4, alias="schema")
+    schema_: Literal[5] = Field(5, alias="schema")
     precision: str
     status: Literal["built", "failed", "skipped"]
     """`failed`: the command exits with 5. `skipped`: no TensorRT on this machine."""

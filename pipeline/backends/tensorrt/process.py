@@ -147,13 +147,10 @@ def _crashed(model: Path, code: int, phase: str, said: IO[bytes]) -> NoReturn:
     """Raise the error for a process that ended without an answer."""
     said.seek(0)
     words = said.read().decode(errors="replace").strip()
-    if code >= 0:
+    if code in (0, 1):  # as Python ends, and no crash
         raise RuntimeError(f"the process that builds engines ended with exit code {code}:\n{words}")
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:  # a real-time signal
-        name = f"signal {-code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code:#x}"  # as on Windows
     where = f" in the phase {phase!r}" if phase else ""
     last = words.splitlines()[-LAST_WORDS:]
     what = f"{model}: TensorRT's builder crashed: {name}{where}{':' if last else ', without a word'}"
-    raise BuildError("\n".join([what, *last]), OUT_OF_MEMORY if -code == signal.SIGKILL else FAULT)
+    raise BuildError("\n".join([what, *last]), OUT_OF_MEMORY if name == "SIGKILL" else FAULT)

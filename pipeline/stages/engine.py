@@ -44,7 +44,7 @@ def run(context: Context) -> Outcome:
     if flavour.name:
         context.say(f"flavour: {flavour.name} {build.installed_version(flavour.name)}{_targets(options, flavour.name)}")
         if options.features:
-            context.say(f"engines are built for {', '.join(options.features)}, too")
+            context.say(f"features of the engines: {', '.join(options.features)}")
         flavour = flavour._replace(timing_cache=_timing_cache(context, flavour.name))
     else:
         context.warn(f"no engine can be built here, only the typed graphs: {flavour.absent}")
@@ -146,8 +146,11 @@ def _progress(context: Context, precision: str) -> Iterator[Watch]:
     with Progress(*columns, console=context.console, disable=not context.console.is_terminal, transient=True) as bar:
 
         def watch(phase: str, done: int, steps: int) -> None:
-            task = bar.task_ids[0] if bar.task_ids else bar.add_task("")
-            bar.update(task, description=f"{precision}: {phase} {done}/{steps}")
+            text = f"{precision}: {phase} {done}/{steps}"
+            if bar.task_ids:
+                bar.update(bar.task_ids[0], description=text)
+            else:
+                bar.add_task(text)
 
         yield watch
 

@@ -70,9 +70,8 @@ def _tune(network: Network, written: Written, folder: Path, threads: int) -> Pre
 
 def _build(network: Network, onnx: Path, engine: Path) -> str:
     """Build a TensorRT engine for the batches that are timed, and return its digest. Never run: no TensorRT yet."""
-    from pipeline.backends.tensorrt import build
+    from pipeline.backends.tensorrt import build, process
 
     profiles = sizes.profiles(network.batch_sizes)
-    built = build.build(onnx, build.BuildOptions("tensorrt", allow_tf32=False, profiles=profiles))
-    engine.write_bytes(built.engine)
+    process.build(onnx, engine, build.BuildOptions("tensorrt", allow_tf32=False, profiles=profiles))
     return digests.of_file(engine)

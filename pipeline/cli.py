@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline import __version__, hosts
-from pipeline.errors import PipelineError
+from pipeline.errors import Interrupted, PipelineError
 from pipeline.stages import ON_DEMAND, STAGES
 from pipeline.workflow.stage import Stage
 
@@ -55,7 +55,10 @@ def _run(
     from pipeline.workflow import run
 
     loaded = _load(config, assignments, options)
-    run.run(stage, loaded, _console(), force=force)
+    try:
+        run.run(stage, loaded, _console(), force=force)
+    except KeyboardInterrupt as error:  # typer would end without a word
+        raise Interrupted("interrupted; what was published before is unchanged") from error
     return loaded
 
 

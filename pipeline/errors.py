@@ -12,7 +12,7 @@
     ├ ParityError        6   accuracy outside its budget
     ├ RegressionError    7   slower than the results compared with (--fail-on-regression)
     ├ Preempted          8   SIGTERM while training, after a checkpoint: the same command goes on from it
-    └ Interrupted      130   Ctrl-C, with what was measured until then kept
+    └ Interrupted      130   Ctrl-C, or SIGTERM while an engine is built; the message says what is kept
 
 Anything else that is raised is a bug of the pipeline: traceback, exit 1.
 """
@@ -98,7 +98,7 @@ class Preempted(PipelineError):  # noqa: N818  an interruption is no error of an
 
 
 class Interrupted(PipelineError):  # noqa: N818  an interruption is no error of anything
-    """Stopped by Ctrl-C, after what was measured until then had been kept."""
+    """Stopped by Ctrl-C; the message says what is kept of what was done until then."""
 
     exit_code = 130
 

@@ -78,6 +78,15 @@ class BatchProfile(Record):
     """What the engine's inspector says of it, where it could be loaded; else the graph is the proof there is."""
 
 
+class TimingCacheUse(Record):
+    """What TensorRT had measured of kernels before this build; it has more after it."""
+
+    file: str
+    """In the folder `.timing-cache` beside the stages'; it is for one GPU model, driver and version of TensorRT."""
+    bytes_before: int
+    """0: a new one was begun."""
+
+
 class EngineRecord(Artifact):
     """One precision: its typed graph, its engine, and what is known of both."""
 
@@ -129,6 +138,15 @@ class EngineRecord(Artifact):
     """The same products with the rest in FP32, for a CPU, which has no 16-bit arithmetic; null where `onnx` is that."""
     engine: FileRecord | None = None
     build_seconds: float | None = None
+    """With the start of the builder's process."""
+    build_phases: dict[str, float] = Field(default_factory=dict)
+    """Seconds of the builder's longest phases, by its own names; a phase's are part of those of the phase around it."""
+    features: tuple[str, ...] = ()
+    """What the engine was asked to allow: `engine.features`."""
+    features_taken: tuple[str, ...] = ()
+    """TensorRT's names for what it was built with of that, read back from its configuration."""
+    timing_cache: TimingCacheUse | None = None
+    """null: TensorRT for RTX has none, or the GPU and its driver could not be told."""
     runs_here: bool = False
     runs_here_reason: str = ""
 

@@ -152,6 +152,14 @@ class Store:
         """Return the folder that a stage keeps between its runs until one of them has published."""
         return self._aside(stage, "kept")
 
+    def timing_cache(self) -> Path:
+        """Return the folder for what TensorRT has measured of kernels, for later builds to go by.
+
+        Beside the stages and no part of any: it outlives their publishing, and goes with the artifacts. A cache in the
+        user's home would change builds elsewhere by what happened here.
+        """
+        return self.root / ".timing-cache"
+
     def _aside(self, stage: str, what: str) -> Path:
         return self.root / f".{stage}.{what}"
 

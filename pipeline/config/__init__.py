@@ -5,7 +5,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -181,6 +181,9 @@ class Export(Section):
     )
 
 
+Feature = Literal["refit", "strip", "version-compatible", "ampere-plus", "same-compute-capability"]
+
+
 class Engine(Section):
     """Which engines are built, and for what."""
 
@@ -217,6 +220,10 @@ class Engine(Section):
     )
     workspace_mib: int | None = Field(None, ge=1, description="limit of the builder's workspace; unset: TensorRT's own")
     optimization_level: int | None = Field(None, ge=0, le=5, description="builder effort; unset: TensorRT's own")
+    features: Annotated[tuple[Feature, ...], BeforeValidator(_from_commas)] = Field(
+        (),
+        description=f"what engines allow beside, each at a price (docs/usage.md): {', '.join(get_args(Feature))}",
+    )
     tune: bool = Field(True, description="measure which threads and chunks run each graph fastest here")
 
     @field_validator("precisions")

@@ -11,7 +11,8 @@ from pipeline import digests, environment
 from pipeline.artifacts.engine import BatchProfile, EngineLayer, EngineLayers, EngineRecord
 from pipeline.artifacts.manifest import FileRecord
 from pipeline.backends import LoadOptions, tensorrt
-from pipeline.backends.tensorrt import build, inspection
+from pipeline.backends.tensorrt import build, features, inspection, process
+from pipeline.backends.tensorrt.progress import Watch
 from pipeline.config import Engine
 from pipeline.errors import BackendUnavailable, BuildError
 from pipeline.graphs import keras_layers
@@ -26,6 +27,8 @@ class Flavour(NamedTuple):
 
     name: str | None
     absent: str = ""
+    timing_cache: Path | None = None
+    """The file of what it has measured of kernels here, where it has one."""
 
 
 class Made(NamedTuple):
@@ -43,11 +46,12 @@ def make(
     profiles: Sequence[Range],
     ranges: Ranges,
     folder: Path,
+    watch: Watch | None = None,
 ) -> Made:
     """Write one precision's files into a folder; what fails is in the record.
 
     `profiles` are the smallest, best and largest batch of each of the engine's optimization profiles, `ranges` those
-    sizes of the other dynamic axes.
+    sizes of the other dynamic axes. `watch` is told of a build's progress.
     """
     # An 8-bit float does not exist on every GPU: where the user names no target, those that have it.
     targets = options.targets or (precision.targets if flavour.name == "tensorrt-rtx" else ())
@@ -62,6 +66,7 @@ def make(
         allow_tf32=precision.allow_tf32,
         profiles=tuple(BatchProfile(min=least, opt=best, max=most) for least, best, most in profiles),
         ranges={name: dict(axes) for name, axes in ranges.items()},
+        features=options.features if flavour.name else (),
         mean_bits=float(precision.bits),
         runs_here_reason=flavour.absent,
     )
@@ -76,7 +81,7 @@ def make(
             record = record.model_copy(update={"left": precision.left(rewriter.exported)})
         if flavour.name is not None:
             layers = keras_layers.homes(typed.model, rewriter.layers)
-            record = _with_engine(record, precision, flavour.name, options, layers, folder)
+            record = _with_engine(record, precision, flavour, options, layers, folder, watch)
     except BuildError as error:
         # TensorRT names the file by where it is now; it will be published elsewhere.
         reason = str(error).replace(f"{folder.parent}/", "engine/")
@@ -122,28 +127,33 @@ def _with_graph(record: EngineRecord, precision: Precision, typed: TypedGraph, f
 def _with_engine(
     record: EngineRecord,
     precision: Precision,
-    flavour: str,
+    flavour: Flavour,
     options: Engine,
     layers: Mapping[str, str],
     folder: Path,
+    watch: Watch | None,
 ) -> EngineRecord:
     """Build and write the engine, and load it where this machine can."""
+    assert flavour.name is not None
     started = time.monotonic()
-    built = build.build(
+    built = process.build(
         folder / "model.onnx",
+        folder / "model.engine",
         build.BuildOptions(
-            flavour=flavour,
+            flavour=flavour.name,
             allow_tf32=precision.allow_tf32,
             profiles=tuple((one.min, one.opt, one.max) for one in record.profiles),
             ranges=record.ranges,
             targets=record.targets,
             workspace_bytes=options.workspace_mib and options.workspace_mib * 2**20,
             optimization_level=options.optimization_level,
+            features=options.features,
+            timing_cache=flavour.timing_cache,
         ),
         layers,
+        watch,
     )
     seconds = round(time.monotonic() - started, 3)
-    (folder / "model.engine").write_bytes(built.engine)
     record = record.model_copy(
         update={
             "status": "built",
@@ -151,9 +161,12 @@ def _with_engine(
             "messages": built.messages,
             "engine": _file(folder / "model.engine"),
             "build_seconds": seconds,
+            "build_phases": built.phases,
+            "features_taken": built.taken,
+            "timing_cache": built.timing_cache,
         }
     )
-    return _loaded(record, precision, flavour, folder)
+    return _loaded(record, precision, flavour.name, folder)
 
 
 def _loaded(record: EngineRecord, precision: Precision, flavour: str, folder: Path) -> EngineRecord:
@@ -163,6 +176,8 @@ def _loaded(record: EngineRecord, precision: Precision, flavour: str, folder: Pa
         BuildError: in a profile no layer computes in the precision.
     """
     assert record.engine is not None
+    if "strip" in record.features:
+        return record.model_copy(update={"runs_here_reason": features.WEIGHTLESS})
     try:
         with tensorrt.load(folder / "model.engine", LoadOptions(flavour, sha256=record.engine.sha256)) as session:
             inspected = tensorrt.inspect(session)

@@ -224,6 +224,8 @@ def _exported(
     why = ""
     if not published:
         why = f"{'no engine' if takes_engine else 'no typed graph'}: {engine.reason}"
+    elif takes_engine and "strip" in engine.features:
+        why = engine.runs_here_reason
     elif kind.device == "cpu" and not precision.cpu_computes:
         why = f"a CPU has no {precision.name} arithmetic, so timing it would mean nothing"
     return Runner(record, folder / file, kind.device, _module(name), unavailable=why)

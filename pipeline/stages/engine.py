@@ -2,17 +2,21 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pipeline import backends, environment, precisions, tables
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.engine import EngineRecord, TunedRunner
 from pipeline.artifacts.model import ModelRecord
 from pipeline.artifacts.selection import SelectedOn
-from pipeline.backends.tensorrt import build
+from pipeline.backends.tensorrt import build, features, timing_cache
+from pipeline.backends.tensorrt.progress import Watch
 from pipeline.config import AUTO, Engine
 from pipeline.data import sizes
 from pipeline.errors import BackendUnavailable, BuildError
@@ -29,13 +33,20 @@ from pipeline.workflow.context import Context, Outcome
 TIMED_S = 1.0
 """Seconds for which an engine is timed where one must be chosen; the benchmark stage is the one that counts."""
 
+LONG_S = 10.0
+"""A build that takes longer says what took most of it."""
+
 
 def run(context: Context) -> Outcome:
     """Publish `<precision>/model.onnx`, `model.engine`, `engine.json` and `tuning.json`, and `selection.json`."""
     options = context.config.engine
+    features.check(options.features)
     flavour = _flavour(options)
     if flavour.name:
         context.say(f"flavour: {flavour.name} {build.installed_version(flavour.name)}{_targets(options, flavour.name)}")
+        if options.features:
+            context.say(f"features of the engines: {', '.join(options.features)}")
+        flavour = flavour._replace(timing_cache=_timing_cache(context, flavour.name))
     else:
         context.warn(f"no engine can be built here, only the typed graphs: {flavour.absent}")
     rewriter = Rewriter.of(context.published, context.config, context.say)
@@ -45,7 +56,8 @@ def run(context: Context) -> Outcome:
     for precision in _wanted(options, rewriter, context.say):
         folder = context.output / precision.name
         folder.mkdir()
-        one = engines.make(rewriter, precision, flavour, options, profiles, ranges, folder)
+        with _progress(context, precision.name) as watch:
+            one = engines.make(rewriter, precision, flavour, options, profiles, ranges, folder, watch)
         context.write(one.record, f"{precision.name}/engine.json")
         _say(context, one.record)
         if options.tune and one.record.onnx:
@@ -127,6 +139,33 @@ def _flavour(options: Engine) -> Flavour:
     return Flavour(None, "; ".join(reasons))
 
 
+def _timing_cache(context: Context, flavour: str) -> Path | None:
+    """Return the file of what TensorRT has measured of kernels on this GPU; TensorRT for RTX has none."""
+    if flavour != "tensorrt":
+        return None
+    gpus, version = environment.gpus(), build.installed_version(flavour)
+    if not gpus or version is None:
+        context.warn("no timing cache: nvidia-smi tells neither the GPU nor its driver")
+        return None
+    return timing_cache.path(context.timing_cache, version, gpus[0])
+
+
+@contextmanager
+def _progress(context: Context, precision: str) -> Iterator[Watch]:
+    """Show a line with the builder's phase and its seconds while an engine is built; nothing where it is a log."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=context.console, disable=not context.console.is_terminal, transient=True) as bar:
+
+        def watch(phase: str, done: int, steps: int) -> None:
+            text = f"{precision}: {phase} {done}/{steps}"
+            if bar.task_ids:
+                bar.update(bar.task_ids[0], description=text)
+            else:
+                bar.add_task(text)
+
+        yield watch
+
+
 def _targets(options: Engine, flavour: str) -> str:
     if flavour != "tensorrt-rtx":
         return ""
@@ -186,8 +225,18 @@ def _say(context: Context, record: EngineRecord) -> None:
         context.say(f"{name}: {types}; no engine")
         return
     engine = f"engine {record.engine.bytes:,} bytes in {record.build_seconds or 0:.1f} s"
+    if long := _long(record):
+        engine = f"{engine}, {long}"
     here = "runs here" if record.runs_here else f"not run here: {record.runs_here_reason}"
     context.say(f"{name}: {types}; {engine}; {here}")
+
+
+def _long(record: EngineRecord) -> str:
+    """Return what took most of a long build: of the phases, which lie within each other, the innermost such one."""
+    if (record.build_seconds or 0) < LONG_S:
+        return ""
+    most = [(phase, took) for phase, took in record.build_phases.items() if took > (record.build_seconds or 0) / 2]
+    return f"{most[-1][1]:.1f} s of them {most[-1][0]!r}" if most else ""
 
 
 def _select(context: Context, rewriter: Rewriter, made: list[Made]) -> BuildError | None:

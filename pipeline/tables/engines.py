@@ -16,6 +16,7 @@ def engines(records: Iterable[Seen[EngineRecord]]) -> Table:
     for record in records:
         known = plain(record)
         built_by = f"{known.flavour} {known.version}" if known.flavour else "none"
+        built_by = ", ".join([built_by, *known.features])
         status = f"{known.status}: {known.reason}" if known.reason else known.status
         rows.append(
             [

@@ -30,6 +30,8 @@ class Context:
     console: Console
     kept: Path
     """A folder that the stage may keep between its runs; it goes when one of them has published."""
+    timing_cache: Path
+    """The folder for what TensorRT has measured of kernels; it stays."""
     fingerprint: Callable[[], Fingerprint]
     """Returns what its result depends on, as far as known now."""
     missing: dict[str, ArtifactError] = field(default_factory=dict)

@@ -54,6 +54,7 @@ def run(stage: Stage, config: Config, console: Console, *, force: bool = False) 
                 console=console,
                 missing=missing,
                 kept=store.kept(stage.name),
+                timing_cache=store.timing_cache(),
                 fingerprint=partial(fingerprint.of, stage, config, manifests),
             )
             outcome = _entry(stage)(context)
@@ -92,6 +93,7 @@ def _follow(stage: Stage, config: Config, store: Store, *, force: bool) -> None:
             manifests={},
             console=Console(quiet=True),
             kept=store.kept(stage.name),
+            timing_cache=store.timing_cache(),
             fingerprint=lambda: before,
         )
         _entry(stage)(context)

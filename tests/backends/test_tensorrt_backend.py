@@ -18,7 +18,17 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pipeline import cuda
 from pipeline.backends import LoadOptions, tensorrt
-from pipeline.backends.tensorrt import build, dynamic_axes, execution, feeds, session
+from pipeline.backends.tensorrt import (
+    build,
+    dynamic_axes,
+    execution,
+    features,
+    feeds,
+    process,
+    progress,
+    session,
+    timing_cache,
+)
 from pipeline.errors import ArtifactError, BackendUnavailable, BatchOutsideProfile, BuildError, ConfigError, InputError
 from pipeline.measuring.limits import microbenchmarks
 from pipeline.tensors import TensorSpec
@@ -478,6 +488,8 @@ def test_runs_like_onnx_runtime(flavour: str, tmp_path: Path) -> None:
 VARIABLES = {
     "builder": "Builder",
     "config": "IBuilderConfig",
+    "cache": "ITimingCache",
+    "monitor": "IProgressMonitor",
     "network": "INetworkDefinition",
     "parser": "OnnxParser",
     "parser_error": "ParserError",
@@ -512,7 +524,7 @@ VARIABLES = {
 CLASSES = {"Stream"}
 """Classes of cuda.core whose own functions are called."""
 
-OURS = {"logger": {"words"}}
+OURS = {"logger": {"words", "copy"}}
 """Attributes that the module's own subclass adds."""
 
 PLAIN = {"operator", "name", "missing", "dims", "size"}
@@ -527,7 +539,10 @@ RTX_ONLY = {"_set_targets", "_specialise", "_capturable", "_gpu"}
 Api = Mapping[str, "list[str] | str"]
 SOURCES = {
     Path(module.__file__).name: Path(module.__file__).read_text(encoding="utf-8")
-    for module in (cuda, build, execution, feeds, microbenchmarks, session, tensorrt)
+    for module in (
+        *(cuda, build, execution, features, feeds, microbenchmarks, process, progress, session, tensorrt),
+        timing_cache,
+    )
 }
 """Every module that uses such objects; that no other does, another test holds."""
 
@@ -681,6 +696,10 @@ def test_no_other_module_uses_tensorrt_or_cuda() -> None:
         ("network.num_inputs", "getattr(network, 'inputs')"),
         ("copied.copy_from", "copied.copyfrom"),
         ("source.fill", "source.set"),
+        ("cache.serialize()", "cache.to_bytes()"),
+        ("config.progress_monitor", "config.monitor"),
+        ("trt.IProgressMonitor", "trt.ProgressMonitor"),
+        ("trt.HardwareCompatibilityLevel", "trt.HardwareLevel"),
     ],
 )
 def test_the_check_of_names_notices(right: str, wrong: str) -> None:

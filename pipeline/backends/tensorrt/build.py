@@ -3,6 +3,8 @@
 Both are strongly typed, so the ONNX graph carries the precision; TF32, a builder flag, is the exception. TensorRT for
 RTX builds without a GPU; TensorRT needs the GPU that the engine is for. Engines are run by pipeline.backends.tensorrt.
 
+`build` works in this process, which ends where the builder crashes: pipeline.backends.tensorrt.process starts another.
+
 A test holds every name used on an object of TensorRT or cuda.core against the recorded and the installed API. It knows
 such an object by its variable's name, so these keep to the test's table (`builder`, `config`, `engine`, …), and a new
 one is entered there.
@@ -15,11 +17,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pipeline import cuda
+from pipeline.artifacts.engine import TimingCacheUse
 from pipeline.backends import Variant, check_variant
-from pipeline.backends.tensorrt import dynamic_axes, failures
+from pipeline.backends.tensorrt import dynamic_axes, failures, features, progress, timing_cache
 from pipeline.errors import ArtifactError, BackendUnavailable, BuildError, ConfigError
 from pipeline.tensors import Range, Ranges
 
@@ -42,10 +45,12 @@ class BuildOptions:
     first axis that is dynamic. `ranges` has those of other dynamic axes, by input and axis, the same in each profile.
     `targets` are the compute capabilities that an engine of TensorRT for RTX is for, such as "sm89"; none leaves the
     choice to TensorRT, as None does for the limit of scratch memory, `workspace_bytes`, and for the optimization level.
+    `features` are keys of pipeline.backends.tensorrt.features. `timing_cache` is the file of what TensorRT measured of
+    kernels before.
 
     Raises:
-        ConfigError: an unknown flavour, no profile or an impossible one, an impossible workspace, targets for a flavour
-            that takes none.
+        ConfigError: an unknown flavour or feature, no profile or an impossible one, an impossible workspace, targets or
+            a timing cache for a flavour that takes none.
     """
 
     flavour: str
@@ -55,6 +60,8 @@ class BuildOptions:
     targets: tuple[str, ...] = ()
     workspace_bytes: int | None = None
     optimization_level: int | None = None
+    features: tuple[str, ...] = ()
+    timing_cache: Path | None = None
 
     def __post_init__(self) -> None:
         check_variant("tensorrt", self.flavour, VARIANTS)
@@ -62,6 +69,7 @@ class BuildOptions:
             raise ConfigError("an engine needs an optimization profile: its smallest, best and largest batch")
         for batch in self.profiles:
             dynamic_axes.check("batch", batch)
+        features.check(self.features)
         if self.workspace_bytes is not None and self.workspace_bytes < 1:
             raise ConfigError(f"a workspace of {self.workspace_bytes} bytes is impossible")
         if self.targets and self.flavour != "tensorrt-rtx":
@@ -69,15 +77,24 @@ class BuildOptions:
                 f"{self.flavour} takes no targets, got {', '.join(self.targets)}",
                 "It builds for this machine's GPU. Leave the targets out, or build with tensorrt-rtx.",
             )
+        if self.timing_cache and self.flavour != "tensorrt":
+            raise ConfigError(f"{self.flavour} has no timing cache: it measures nothing while it builds")
 
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """A serialized engine; the warnings and errors of parser and builder, in order; the version that built it."""
+    """A serialized engine; the warnings and errors of parser and builder, in order; the version that built it.
 
-    engine: bytes
+    `taken` has TensorRT's names of the features it was built with, `phases` the seconds of the longest phases.
+    """
+
+    engine: memoryview
+    """Of bytes, in TensorRT's own memory: no second copy of the weights is made."""
     messages: tuple[str, ...]
     version: str
+    taken: tuple[str, ...]
+    phases: dict[str, float]
+    timing_cache: TimingCacheUse | None
 
 
 def installed_version(flavour: str) -> str | None:
@@ -117,10 +134,13 @@ def logger_of(flavour: str) -> Any:
         def __init__(self) -> None:
             trt.ILogger.__init__(self)  # super().__init__() would leave the C++ part unmade
             self.words: list[str] = []
+            self.copy: TextIO | None = None
 
         def log(self, severity: object, message: str) -> None:
             if severity in kept:
                 self.words.append(f"{kept[severity]}: {message}")
+                if self.copy:
+                    print(self.words[-1], file=self.copy, flush=True)
 
     return Words()
 
@@ -133,17 +153,22 @@ def captured(flavour: str) -> Iterator[list[str]]:
     yield logger.words
 
 
-def build(model: Path, options: BuildOptions, layers: failures.Layers | None = None) -> BuiltEngine:
+def build(
+    model: Path,
+    options: BuildOptions,
+    layers: failures.Layers | None = None,
+    watch: progress.Watch | None = None,
+) -> BuiltEngine:
     """Build an engine from an ONNX model, whose external weights, if any, lie beside it.
 
-    `layers` has the Keras layer of each node by the node's name, to be named in errors.
+    `layers` has the Keras layer of each node by the node's name, to be named in errors. `watch` is told of progress.
 
     Raises:
         ArtifactError: the model is not there.
         BackendUnavailable: the flavour cannot build on this machine.
         BuildError: with the operator and the layer where they are known, and the parser's or builder's own words.
-        ConfigError: an unknown target, an option outside what TensorRT accepts, a dynamic axis without a range, or
-            with sizes that the model cannot take.
+        ConfigError: an unknown target, an option or feature that TensorRT does not take, a dynamic axis without a
+            range, or with sizes that the model cannot take.
     """
     if not model.is_file():
         raise ArtifactError(f"{model} does not exist", "Run `make export engine`.")
@@ -159,11 +184,25 @@ def build(model: Path, options: BuildOptions, layers: failures.Layers | None = N
         if not network.num_outputs:
             raise BuildError(f"{model}: the graph is empty")  # an empty file parses to this
         config = _configure(trt, builder, network, options)
+        taken = features.apply(trt, config, options.features, words)
+        used = timing_cache.Used(config, options.timing_cache, words) if options.timing_cache else None
+        phases = progress.Phases(watch)
+        monitor = config.progress_monitor = progress.monitor(trt, phases)
         serialized = builder.build_serialized_network(network, config)
+        del monitor  # TensorRT asks that it outlive the build
         failures.check_sizes(model, words, layers or {})
         if serialized is None:
-            raise failures.unbuilt(model, words, layers or {})
-    return BuiltEngine(bytes(serialized), tuple(words), trt.__version__)
+            raise failures.unbuilt(model, words, layers or {}, options.features)
+        if used:
+            used.save()
+    return BuiltEngine(
+        engine=memoryview(serialized).cast("B"),
+        messages=tuple(words),
+        version=trt.__version__,
+        taken=taken,
+        phases=phases.seconds(),
+        timing_cache=used.record if used else None,
+    )
 
 
 def _describe(parser_error: Any) -> failures.Complaint:

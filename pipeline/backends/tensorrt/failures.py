@@ -39,8 +39,11 @@ def unparsed(model: Path, complaints: Sequence[Complaint], words: Sequence[str],
     return BuildError("\n".join(filter(None, lines if complaints else [*lines, *words])), hint if operators else "")
 
 
-def unbuilt(model: Path, words: Sequence[str], layers: Layers) -> BuildError:
-    """Return the error for a graph that was parsed and cannot be built; nodes are known by their names in the words."""
+def unbuilt(model: Path, words: Sequence[str], layers: Layers, features: Sequence[str] = ()) -> BuildError:
+    """Return the error for a graph that was parsed and cannot be built; nodes are known by their names in the words.
+
+    `features` are those that were asked for.
+    """
     said = "\n".join(words)
     places, kept = _named(model, said, layers)
     if "workspace" in said.lower() or "OutOfMemory" in said:
@@ -48,6 +51,11 @@ def unbuilt(model: Path, words: Sequence[str], layers: Layers) -> BuildError:
     else:
         keep = f'engine.keep_fp32 = ["{kept}"]' if kept else "engine.keep_fp32"
         hint = f"Keep the layer in FP32 with {keep}, or leave this precision out; if fp32 fails too, replace the layer."
+    if features:
+        hint = (
+            f"Leave {', '.join(features)} out of engine.features, or build on a machine with a GPU; TensorRT for RTX "
+            "refits engines for one target alone."
+        )
     return BuildError(f"{model}: TensorRT cannot build an engine{places}:\n{said}", hint)
 
 

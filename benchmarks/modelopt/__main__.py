@@ -19,9 +19,7 @@ from pipeline.errors import PipelineError
 
 def main(
     output: Annotated[Path, typer.Option(help="Folder for the table and the raw data.")] = Path("artifacts/modelopt"),
-    work: Annotated[Path, typer.Option(help="Folder for models and graphs; models there are used again.")] = Path(
-        "build/modelopt"
-    ),
+    work: Annotated[Path, typer.Option(help="Folder for the models and the graphs.")] = Path("build/modelopt"),
     only: Annotated[list[str] | None, typer.Option(help="Name of a network to compare; may be repeated.")] = None,
     times: Annotated[
         bool, typer.Option(help="Say how long rewriting and building took; not beside other work.")

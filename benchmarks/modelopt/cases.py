@@ -16,7 +16,7 @@ from pipeline.config import Config
 from pipeline.config.loading import load
 from pipeline.errors import BuildError
 
-CALIBRATION, HELD_OUT = 128, 256
+CALIBRATION, HELD_OUT = 128, 128
 """Images of a network of random weights to calibrate on; and to validate with, and to test with."""
 
 
@@ -59,10 +59,9 @@ def exported(case: Case, folder: Path) -> Config:
     ]
     if not case.trained:
         model, data = folder / "model.keras", folder / "samples.npz"
-        if not (model.is_file() and data.is_file()):
-            anew = multiprocessing.get_context("spawn")  # so that this process keeps nothing of TensorFlow
-            with ProcessPoolExecutor(1, mp_context=anew) as pool:
-                pool.submit(_write, case.network, model, data).result()
+        anew = multiprocessing.get_context("spawn")  # so that this process keeps nothing of TensorFlow
+        with ProcessPoolExecutor(1, mp_context=anew) as pool:
+            pool.submit(_write, case.network, model, data).result()
         options += [f"model.source={model}", f"data.source={data}", f"engine.calibration_samples={CALIBRATION}"]
     for stage in ("train", "export"):
         command = [sys.executable, "-m", "pipeline", stage, *(f"--set={option}" for option in options)]

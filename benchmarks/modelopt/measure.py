@@ -34,7 +34,8 @@ class Row(NamedTuple):
 
     `validation_error` and `test_error` are the mean squared difference from FP32's outputs over their mean square:
     ours chooses its calibration method by the first, so the second is the one to compare by. `value` is the task's
-    metric on the test split, `original` that of FP32. `products` has the type of each multiply-accumulating node.
+    metric on the test split, `original` that of FP32. `verdict` says little of random weights: the probabilities of a
+    thousand classes are so small that all are within the tolerance. `products` has the type of each product.
     """
 
     network: str
@@ -54,6 +55,7 @@ class Row(NamedTuple):
     rewrite_s: float | None = None
     build_s: float | None = None
     versions: dict[str, str] | None = None
+    commit: str = ""
     failed: str = ""
 
 

@@ -14,7 +14,6 @@ COLUMNS = (
     Column("error, test split", "difference"),
     Column("error, validation split", "difference", detail=True),
     Column("metric"),
-    Column("verdict", "verdict"),
     Column("multiply-accumulates"),
     Column("Q", "count"),
     Column("DQ", "count"),
@@ -33,7 +32,7 @@ def table(network: str, rows: Sequence[Row], *, times: bool) -> Table:
 
 def _cells(row: Row) -> Iterator[str | float | None]:
     counts = row.arithmetic or {}
-    yield from (row.precision, row.by, row.ranges_by, row.test_error, row.validation_error, _metric(row), row.verdict)
+    yield from (row.precision, row.by, row.ranges_by, row.test_error, row.validation_error, _metric(row))
     yield _shares(counts.get("mac_share"))
     yield from (counts.get(name) for name in ("quantize", "dequantize", "casts"))
     yield from (row.onnx_bytes, row.engine_bytes, row.rewrite_s, row.build_s)

@@ -16,7 +16,7 @@ from pipeline.config import Config
 from pipeline.config.loading import load
 from pipeline.errors import BuildError
 
-CALIBRATION, HELD_OUT = 128, 128
+CALIBRATION, HELD_OUT = 128, 64
 """Images of a network of random weights to calibrate on; and to validate with, and to test with."""
 
 

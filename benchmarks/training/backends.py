@@ -66,7 +66,7 @@ def main(
                 rates[one.name].append(found["samples"] / found["fit_s"])
                 print(f"{one.name}: {found['fit_s']:.1f} s, test accuracy {found['accuracy']:.4f}", file=sys.stderr)
     best = max(statistics.median(mine) for mine in rates.values())
-    print(f"On {environment.machine()}; {repeats} times {epochs} epochs by each in turn.\n")
+    print(f"On {environment.machine()}; {repeats} times by each in turn; epochs each time: {epochs}.\n")
     print("| Keras on | images/s, median | range | of the fastest | installed with all that it requires, MB |")
     print("|---|---|---|---|---|")
     for one in backends:

@@ -29,6 +29,12 @@ class GraphArithmetic(Record):
     mac_share: dict[str, float] | None
     """The share of multiply-accumulates of each type; null where a dimension other than the batch is dynamic, or a
     product is inside a Loop, Scan or If."""
+    nodes_by_type: dict[str, int]
+    """How many nodes have results of which floating-point type, but for those that only convert, and those inside a
+    Loop, Scan or If. A quantised product counts by what it hands on."""
+    bytes_by_type: dict[str, int] | None
+    """How many bytes of each type the nodes read and write for one sample, a quantised operand by its stored numbers;
+    null where a dimension other than the batch is dynamic, or a node is inside a Loop, Scan or If."""
     casts: int
     quantize: int
     dequantize: int
@@ -55,6 +61,10 @@ class CalibrationRecord(Record):
     strata: dict[str, int]
     """How many samples of each group over which they were drawn evenly: a class, a range of the target."""
     activations: dict[str, ActivationRange]
+    bias_error: float | None = None
+    """The error, as above, with the biases corrected by what quantising shifts each channel; null: not tried."""
+    biases_corrected: tuple[str, ...] = ()
+    """Products whose biases were corrected: none where that did not lower the error."""
 
 
 class LayerSummary(Record):
@@ -71,7 +81,7 @@ class EngineRecord(Artifact):
 
     PATH: ClassVar[str] = "engine/*/engine.json"
 
-    schema_: Literal[4] = Field(4, alias="schema")
+    schema_: Literal[5] = Field(5, alias="schema")
     precision: str
     status: Literal["built", "failed", "skipped"]
     """`failed`: the command exits with 5. `skipped`: no TensorRT on this machine."""
@@ -91,9 +101,19 @@ class EngineRecord(Artifact):
     ranges: dict[str, dict[int, tuple[int, int, int]]] = Field(default_factory=dict)
     """Smallest, best and largest size of each other dynamic axis, by input and axis."""
     arithmetic: GraphArithmetic | None = None
-    left_in_fp32: dict[str, int] = Field(default_factory=dict)
-    """Products that the precision does not reach, by operator, as `MatMul inside a Loop`."""
     """As found in the typed graph; null where there is none."""
+    remainder: Literal["fp16", "bf16", "fp32"] | None = None
+    """In what an 8-bit graph computes all that is not quantised; null for the others."""
+    placement: Literal["tensorrt", "all"] | None = None
+    """Whether those products of an 8-bit graph are left out that TensorRT runs no faster in 8 bits."""
+    nothing_pays: bool = False
+    """Whether that would have left nothing to quantise: then every product is, and hardly to any use."""
+    left: dict[str, int] = Field(default_factory=dict)
+    """Products that the precision does not reach, by operator, as `MatMul inside a Loop`; they are in FP32."""
+    left_out: dict[str, str] = Field(default_factory=dict)
+    """Products that are not quantised, and why."""
+    in_fp32: dict[str, str] = Field(default_factory=dict)
+    """Nodes that compute in FP32 where the graph's others compute in 16 or 8 bits, and why."""
     mean_bits: float
     """Bits of an operand, averaged over the multiply-accumulates (TF32: 19)."""
     keep_fp32: tuple[str, ...] = ()
@@ -102,6 +122,8 @@ class EngineRecord(Artifact):
     comparison: Comparison | None = None
     """Against FP32 on the validation split, where this stage had to choose."""
     onnx: FileRecord | None = None
+    cpu: FileRecord | None = None
+    """The same products with the rest in FP32, for a CPU, which has no 16-bit arithmetic; null where `onnx` is that."""
     engine: FileRecord | None = None
     build_seconds: float | None = None
     runs_here: bool = False

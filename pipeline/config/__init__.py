@@ -192,6 +192,13 @@ class Engine(Section):
     keep_fp32: Names = Field(
         (), description="Keras layers to keep in FP32; auto: find those that a precision outside its budget needs"
     )
+    remainder: Literal["fp16", "bf16", "fp32"] = Field(
+        "fp16", description="in what int8 and fp8 compute all that is not quantised"
+    )
+    placement: Literal["tensorrt", "all"] = Field(
+        "tensorrt",
+        description="which products int8 and fp8 quantise; tensorrt: those that TensorRT runs faster in 8 bits",
+    )
     calibration_samples: int = Field(512, ge=1, description="training samples to find the ranges of int8 and fp8 with")
     calibration_seed: int = Field(0, ge=0)
     flavour: Literal["auto", "tensorrt", "tensorrt-rtx"] = Field(

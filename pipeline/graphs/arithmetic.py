@@ -66,6 +66,44 @@ def _typed_products(graph: GraphProto, around: Mapping[str, int], home: NodeProt
             yield from _typed_products(body, types, home or node)
 
 
+CONVERTING = frozenset({"Cast", "Constant", "DequantizeLinear", "QuantizeLinear"})
+"""Operators that compute nothing: they bring numbers from one type into another."""
+
+
+def computing_in(model: onnx.ModelProto, kind: str) -> Iterator[NodeProto]:
+    """Yield the nodes of the graph, not of bodies, whose result is of an element type and that do not just convert."""
+    types = graphs.element_types(model)
+    for node in model.graph.node:
+        results = [types.get(name) for name in node.output if types.get(name) in FLOATS]
+        if results and node.op_type not in CONVERTING and TensorProto.DataType.Name(results[0]) == kind:
+            yield node
+
+
+def traffic(model: onnx.ModelProto, known: Mapping[str, tuple[int, ...] | None]) -> dict[str, int] | None:
+    """Return how many bytes of each type the graph's nodes read and write for one sample, but those that just convert.
+
+    A node that reads what was dequantised is counted with the stored numbers, which TensorRT has it read. None where
+    the shape of a tensor is unknown, or a node has a body.
+    """
+    types = graphs.element_types(model)
+    stored = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    found: Counter[str] = Counter()
+    for node in model.graph.node:
+        if node.op_type in CONVERTING:
+            continue
+        for name in filter(None, (*(stored.get(name, name) for name in node.input), *node.output)):
+            shape = known.get(name)
+            if shape is None or name not in types or any(control_flow.bodies(node)):
+                return None
+            if types[name] in FLOATS or name in stored.values():
+                found[TensorProto.DataType.Name(types[name])] += prod(shape) * _bytes(types[name])
+    return dict(found)
+
+
+def _bytes(kind: int) -> int:
+    return int(onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize)
+
+
 def summary(model: onnx.ModelProto) -> GraphArithmetic:
     """Say how much of a graph computes in which type.
 
@@ -73,10 +111,14 @@ def summary(model: onnx.ModelProto) -> GraphArithmetic:
     for one sample; None where a dimension other than the batch is dynamic, or a product is in a body: how often that
     is run, the graph need not say. `casts`, `quantize` and `dequantize` count the nodes that convert.
     """
-    products = list(typed_products(model))
-    macs = multiply_accumulates(products, shapes(model))
+    products, known = list(typed_products(model)), shapes(model)
+    macs = multiply_accumulates(products, known)
     operators = Counter(node.op_type for node, _ in control_flow.walk(model.graph))
+    kinds = {name for name, kind in TensorProto.DataType.items() if kind in FLOATS}
+    others = {kind: len(list(computing_in(model, kind))) for kind in sorted(kinds)}
     return GraphArithmetic(
+        nodes_by_type={kind: count for kind, count in others.items() if count},
+        bytes_by_type=traffic(model, known),
         nodes=operators.total(),
         compute_nodes=dict(Counter(product.kind for product in products)),
         mac_share=None if macs is None else {kind: count / macs.total() for kind, count in macs.items() if count},

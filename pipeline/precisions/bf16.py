@@ -1,6 +1,6 @@
 """BF16: weights and arithmetic with FP32's range and 8 significant bits; inputs and outputs keep their types."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from onnx import ModelProto, TensorProto
 
@@ -18,7 +18,7 @@ FP32_OPERATORS = frozenset(
 """What stays in FP32: TensorRT for RTX (1.7.1) builds none of these in BF16, and ONNX's Einsum takes no BF16."""
 
 
-def rewrite(model: ModelProto, keep_fp32: Collection[str], amax: Mapping[str, float]) -> ModelProto:
+def rewrite(model: ModelProto, keep_fp32: Collection[str]) -> ModelProto:
     """Return the graph with BF16 constants and arithmetic, but for the nodes named in `keep_fp32`.
 
     Raises:
@@ -35,5 +35,5 @@ PRECISION = Precision(
     rewrite=rewrite,
     emulate=cast.emulate,
     cpu_computes=False,
-    reaches=lambda product: product.node.op_type not in FP32_OPERATORS,
+    fp32_operators=FP32_OPERATORS,
 )

@@ -1,6 +1,6 @@
 """FP16: weights and arithmetic in half precision, with Casts at the borders; inputs and outputs keep their types."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from onnx import ModelProto, TensorProto
 
@@ -9,7 +9,7 @@ from pipeline.precisions import Precision
 from pipeline.tensors import Tolerance
 
 
-def rewrite(model: ModelProto, keep_fp32: Collection[str], amax: Mapping[str, float]) -> ModelProto:
+def rewrite(model: ModelProto, keep_fp32: Collection[str]) -> ModelProto:
     """Return the graph with FP16 constants and arithmetic, but for the nodes named in `keep_fp32`."""
     return cast.narrow(model, TensorProto.FLOAT16, keep_fp32)
 

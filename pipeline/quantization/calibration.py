@@ -25,7 +25,7 @@ from pipeline import graphs
 from pipeline.artifacts.engine import ActivationRange, CalibrationRecord
 from pipeline.data import Dataset, Split, inspection
 from pipeline.errors import BuildError, DataError
-from pipeline.graphs import quantize
+from pipeline.graphs import placement, quantize
 from pipeline.judging.yardstick import Yardstick
 from pipeline.runners import inference
 from pipeline.tensors import Array, Outputs, fixed_batch
@@ -179,7 +179,7 @@ def observe(model: ModelProto, samples: Split, batch: int = 32) -> dict[str, Act
     Raises:
         BuildError: the FP32 graph itself computes NaN or Inf.
     """
-    seen = {name: Activation() for name in quantize.activations(model)}
+    seen = {name: Activation() for name in placement.activations(model)}
     fed = [spec.name for spec in graphs.inputs(model)]
     watched = ModelProto()
     watched.CopyFrom(model)

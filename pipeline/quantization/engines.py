@@ -59,9 +59,11 @@ def make(
     try:
         typed = rewriter.typed(precision)
         onnx.save(typed.model, folder / "model.onnx")
+        if typed.cpu is not None:
+            onnx.save(typed.cpu, folder / "cpu.onnx")
         record = _with_graph(record, precision, typed, folder)
-        if precision.rewrite is not None:
-            record = record.model_copy(update={"left_in_fp32": precision.left_in_fp32(rewriter.exported)})
+        if precision.rewrites:
+            record = record.model_copy(update={"left": precision.left(rewriter.exported)})
         if flavour.name is not None:
             layers = keras_layers.homes(typed.model, rewriter.layers)
             record = _with_engine(record, precision, flavour.name, options, layers, folder)
@@ -77,9 +79,16 @@ def make(
         mean_bits=record.mean_bits,
         onnx_bytes=record.onnx.bytes if record.onnx else 0,
         engine_bytes=record.engine.bytes if record.engine else None,
-        failure=record.reason if record.status == "failed" else "",
+        failure=_failure(record),
     )
     return Made(record, candidate)
+
+
+def _failure(record: EngineRecord) -> str:
+    """Return why a precision is not to be chosen, or nothing."""
+    if record.status == "failed":
+        return record.reason
+    return "TensorRT's rules leave nothing to quantise" if record.nothing_pays else ""
 
 
 def _with_graph(record: EngineRecord, precision: Precision, typed: TypedGraph, folder: Path) -> EngineRecord:
@@ -90,7 +99,13 @@ def _with_graph(record: EngineRecord, precision: Precision, typed: TypedGraph, f
         "calibration": typed.calibration,
         "comparison": typed.comparison,
         "onnx": _file(folder / "model.onnx"),
+        "cpu": _file(folder / "cpu.onnx") if typed.cpu is not None else None,
+        "left_out": dict(typed.left_out),
+        "in_fp32": dict(typed.in_fp32),
+        "nothing_pays": typed.nothing_pays,
     }
+    if typed.precision.form is not None:
+        found |= {"remainder": typed.precision.remainder, "placement": typed.precision.placement}
     return record.model_copy(update=found)
 
 

@@ -23,7 +23,7 @@ from pipeline.graphs.keras_layers import Group, groups
 from pipeline.judging.choosing import Choosing
 from pipeline.judging.comparing import compare
 from pipeline.judging.yardstick import Yardstick
-from pipeline.precisions import Precision
+from pipeline.precisions import Calibrated, Precision
 from pipeline.quantization import divergence
 from pipeline.runners import inference
 from pipeline.tensors import Outputs
@@ -111,14 +111,14 @@ class _Unit:
 class Evaluator:
     """Judges one model's typed graphs, whatever they keep in FP32, on the same samples.
 
-    `model` is the exported FP32 graph, left as it is; `amax` the ranges of its activations, where the precision needs
-    calibration; `samples` those to judge by; `choosing` decides on the task of each output; `batch` samples per
+    `model` is the exported FP32 graph, left as it is; `calibrated` what the precision's calibration
+    found; `samples` those to judge by; `choosing` decides on the task of each output; `batch` samples per
     inference.
     """
 
     model: ModelProto
     precision: Precision
-    amax: Mapping[str, float] | None
+    calibrated: Calibrated
     samples: Split
     choosing: Choosing
     batch: int = 64
@@ -145,7 +145,7 @@ class Evaluator:
         keep = {node for group in kept for node in group.nodes}
         if keep.issuperset(self._rounding):
             return None
-        typed = self.precision.apply(self.model, keep, self.amax)
+        typed = self.precision.apply(self.model, keep, self.calibrated.amax, self.calibrated.shifts)
         found = inference.outputs(typed, self.precision, self.samples, self.batch)
         comparison = compare(self.yardsticks, self.reference, found, self.precision.tolerance)
         return _Trial(output_error(self.reference, found), int((~finite_samples(found)).sum()), comparison)
@@ -171,9 +171,9 @@ def localise(
         BuildError: the graph cannot be made in this precision, or computes NaN or Inf in FP32.
     """
     model, precision = evaluator.model, evaluator.precision
-    if precision.rewrite is None:
+    if not precision.rewrites:
         raise ConfigError(f"{precision.name} uses FP32's own graph: no layer can be kept in FP32 separately")
-    typed = precision.apply(model, (), evaluator.amax)
+    typed = precision.apply(model, (), evaluator.calibrated.amax, evaluator.calibrated.shifts)
     baseline = evaluator.trial()
     assert baseline is not None, "apply found a product"
     runnable = precision.emulate(typed) if precision.emulate else typed

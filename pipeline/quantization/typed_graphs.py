@@ -4,8 +4,8 @@ Methods and layers are chosen on the validation split; the test split is left fo
 otherwise report the accuracy of what was chosen for its accuracy there.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import onnx
@@ -20,12 +20,12 @@ from pipeline.artifacts.store import Published
 from pipeline.config import AUTO, Config
 from pipeline.data import Dataset, Split
 from pipeline.graphs import arithmetic as graph_arithmetic
-from pipeline.graphs import keras_layers
+from pipeline.graphs import keras_layers, quantize
 from pipeline.judging.choosing import Choosing
 from pipeline.judging.comparing import compare
 from pipeline.judging.yardstick import Yardstick
-from pipeline.precisions import Precision
-from pipeline.quantization import calibration, sensitivity
+from pipeline.precisions import SCALES, Calibrated, Precision
+from pipeline.quantization import bias_correction, calibration, sensitivity
 from pipeline.runners import inference
 from pipeline.tensors import Outputs
 
@@ -33,6 +33,7 @@ METHOD_SAMPLES = 1000
 """Validation samples by which calibration methods are compared: their errors differ by factors, not by percents."""
 
 JUDGE_BATCH = 64
+CALIBRATION_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,16 @@ class TypedGraph:
     """Keras layers kept in FP32."""
     comparison: Comparison | None
     """Against FP32 on the validation split, where the configuration has the engine stage judge."""
+    precision: Precision
+    """As it was configured."""
+    nothing_pays: bool = False
+    """Whether TensorRT's rules leave nothing to quantise, so that everything is."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Products that are not quantised, and why."""
+    in_fp32: Mapping[str, str] = field(default_factory=dict)
+    """Nodes that compute in FP32 all the same, and why."""
+    cpu: onnx.ModelProto | None = None
+    """The same products with the rest in FP32, where a CPU needs that."""
 
 
 class Rewriter:
@@ -129,47 +140,97 @@ class Rewriter:
             BuildError: the graph cannot be built in this precision.
             ConfigError: `engine.keep_fp32` names a layer that the model does not have.
         """
+        precision, nothing_pays = self._configured(precision)
         auto = AUTO in self._options.keep_fp32
         if self._options.keep_fp32 and not auto and precision.allow_tf32:
             self._say(f"{precision.name}: engine.keep_fp32 has no effect: TF32 is one flag for the whole engine")
-        keep = () if auto or precision.rewrite is None else self._options.keep_fp32
+        keep = () if auto or not precision.rewrites else self._options.keep_fp32
         typed = self._typed(precision, keep)
-        if auto and precision.rewrite is not None and typed.comparison and typed.comparison.verdict == "fail":
+        if auto and precision.rewrites and typed.comparison and typed.comparison.verdict == "fail":
             self._say(f"{precision.name}: {typed.comparison.reason}; looking for the layers to keep in FP32")
             found = self.localise(precision)
             if found.keep_fp32:
                 self._say(f"{precision.name}: keeps {', '.join(found.keep_fp32)} in FP32")
-                return self._typed(precision, tuple(found.keep_fp32))
-            self._say(f"{precision.name}: {found.result.reason}")
-        return typed
+                typed = self._typed(precision, tuple(found.keep_fp32))
+            else:
+                self._say(f"{precision.name}: {found.result.reason}")
+        return replace(typed, nothing_pays=nothing_pays)
+
+    def _configured(self, precision: Precision) -> tuple[Precision, bool]:
+        """Return an 8-bit precision as it is asked for, and whether nothing in the graph is worth quantising.
+
+        Then everything is quantised: it was asked for by name, and no one is told that it is faster.
+        """
+        asked = precision.configured(self._options.remainder, self._options.placement)
+        if asked.form is None or asked.placement == "all":
+            return asked, False
+        left_out = asked.left_out(self.exported)
+        reached = {one.home.name for one in graph_arithmetic.typed_products(self.exported) if asked.reaches(one)}
+        if not reached or reached - set(left_out):
+            return asked, False
+        reasons = "; ".join(dict.fromkeys(left_out.values()))
+        self._say(
+            f"{precision.name}: no product is worth quantising for TensorRT ({reasons}): every one is quantised, since "
+            f"{precision.name} was asked for, and fp16 is likely as fast"
+        )
+        return asked.configured(self._options.remainder, "all"), True
 
     def _typed(self, precision: Precision, keep_layers: tuple[str, ...]) -> TypedGraph:
         keep = keras_layers.resolve(self.exported, keep_layers, self.layers) if keep_layers else frozenset()
-        amax, record = self._ranges(precision, keep)
-        model = precision.apply(self.exported, keep, amax)
+        found, record = self._calibrated(precision, keep)
+        model = precision.apply(self.exported, keep, found.amax, found.shifts)
+        cpu = None
+        if precision.form is not None and precision.remainder != "fp32" and precision.cpu_computes:
+            cpu = precision.configured("fp32", precision.placement).apply(self.exported, keep, found.amax, found.shifts)
         comparison = None
         if self._options.judges:
-            found = self._outputs(model, precision)
-            comparison = compare(self.yardsticks, self._reference, found, precision.tolerance)
-        return TypedGraph(model, graph_arithmetic.summary(model), record, keep_layers, comparison)
+            outputs = self._outputs(model, precision)
+            comparison = compare(self.yardsticks, self._reference, outputs, precision.tolerance)
+        return TypedGraph(
+            model=model,
+            arithmetic=graph_arithmetic.summary(model),
+            calibration=record,
+            keep_fp32=keep_layers,
+            comparison=comparison,
+            precision=precision,
+            left_out=precision.left_out(self.exported),
+            in_fp32=precision.in_fp32(model, keep),
+            cpu=cpu,
+        )
 
-    def _ranges(
-        self, precision: Precision, keep: frozenset[str]
-    ) -> tuple[dict[str, float] | None, CalibrationRecord | None]:
-        """Return the range of each activation by the method that errs least, and the record of the choice."""
-        if not precision.calibrations:
-            return None, None
+    def _calibrated(self, precision: Precision, keep: frozenset[str]) -> tuple[Calibrated, CalibrationRecord | None]:
+        """Return the range of each activation by the method that errs least, shifts of biases, and the record of both.
 
-        def error(method: str) -> float:
-            candidate = precision.apply(self.exported, keep, calibration.ranges(self._seen, method))
-            found = inference.outputs(candidate, precision, self._method_samples, JUDGE_BATCH)
-            return calibration.relative_error(self._method_reference, found)
+        Biases are corrected in INT8, and only where that lowers the error on the validation split.
+        """
+        if precision.form is None:
+            return Calibrated(), None
 
-        method, errors = calibration.choose(precision.calibrations, error)
+        def error(found: Calibrated) -> float:
+            candidate = precision.apply(self.exported, keep, found.amax, found.shifts)
+            outputs = inference.outputs(candidate, precision, self._method_samples, JUDGE_BATCH)
+            return calibration.relative_error(self._method_reference, outputs)
+
+        method, errors = calibration.choose(
+            precision.calibrations, lambda method: error(Calibrated(calibration.ranges(self._seen, method)))
+        )
         self._say(f"{precision.name}: ranges by {method}, the least error of {len(errors)} methods")
-        seed = self._options.calibration_seed
-        record = calibration.record(self._samples, self._seen, seed, method, errors)
-        return calibration.ranges(self._seen, method), record
+        record = calibration.record(self._samples, self._seen, self._options.calibration_seed, method, errors)
+        found = Calibrated(calibration.ranges(self._seen, method))
+        if precision.form is not quantize.INT8:
+            return found, record
+        leave = keep.union(precision.left_out(self.exported))
+        scales = SCALES[precision.remainder]
+        shifts = bias_correction.shifts(
+            self.exported, precision.form, found.amax, leave, scales, self._samples.split, CALIBRATION_BATCH
+        )
+        corrected = found._replace(shifts=shifts)
+        after = error(corrected) if shifts else None
+        record = record.model_copy(update={"bias_error": after})
+        if after is None or not after < errors[method]:
+            return found, record
+        self._say(f"{precision.name}: biases corrected, error {errors[method]:.3g} → {after:.3g}")
+        return corrected, record.model_copy(update={"biases_corrected": tuple(shifts)})
 
     def _outputs(self, model: onnx.ModelProto, precision: Precision) -> Outputs:
         return inference.outputs(model, precision, self.dataset.validation, JUDGE_BATCH)
@@ -184,11 +245,12 @@ class Rewriter:
 
         Looks at all validation samples, or the first `samples` of them. See `pipeline.quantization.sensitivity`.
         """
-        amax, _ = self._ranges(precision, frozenset())
+        precision, _ = self._configured(precision)
+        found, _ = self._calibrated(precision, frozenset())
         evaluator = sensitivity.Evaluator(
             model=self.exported,
             precision=precision,
-            amax=amax,
+            calibrated=found,
             samples=self.dataset.validation.take(slice(samples)),
             choosing=self._choosing,
             batch=JUDGE_BATCH,

@@ -70,9 +70,7 @@ class Runner:
         model: Path | bytes = self.path
         if self.record.emulated:
             typed = graphs.parse(backends.read_model(self.path, self.record.sha256), self.path)
-            emulate = precisions.get(self.record.precision).emulate
-            assert emulate is not None, "only what has an emulation is recorded as emulated"
-            model = emulate(typed).SerializeToString()
+            model = precisions.emulation(self.record.precision)(typed).SerializeToString()
         with backend.load(model, self.options) as session:
             yield session
 
@@ -157,7 +155,7 @@ def exact(published: Published, modules: Sequence[str]) -> list[Runner]:
         for name, backend, variant, file in chain
     ]
     for engine in engine_records(published):
-        precision = precisions.get(engine.precision)
+        precision = configured(engine)
         record = _record(
             "exact",
             EXACT,
@@ -187,7 +185,7 @@ def exported(published: Published, threads: int) -> list[Runner]:
 
 def of_precision(engine: EngineRecord, folder: Path, threads: int | None, tuned: TuningRecord | None) -> list[Runner]:
     """Return every way to run one precision's graph or engine in `folder`, those of the base install first."""
-    precision = precisions.get(engine.precision)
+    precision = configured(engine)
     names = sorted(backends.names("exported"), key=lambda name: name != EXACT)
     found = []
     for name in names:
@@ -210,6 +208,8 @@ def _exported(
     kind = backends.get(name).VARIANTS[variant]
     takes_engine = kind.consumes == "engine"
     file, published = ("model.engine", engine.engine) if takes_engine else ("model.onnx", engine.onnx)
+    if kind.device == "cpu" and engine.cpu is not None:
+        file, published = "cpu.onnx", engine.cpu
     steps = tuning_record.steps(tuned, name, variant, engine.onnx.sha256 if engine.onnx else None)
     options = RunnerOptions(
         # An engine's TF32 was decided when it was built.
@@ -226,6 +226,14 @@ def _exported(
     elif kind.device == "cpu" and not precision.cpu_computes:
         why = f"a CPU has no {precision.name} arithmetic, so timing it would mean nothing"
     return Runner(record, folder / file, kind.device, _module(name), unavailable=why)
+
+
+def configured(engine: EngineRecord) -> Precision:
+    """Return the precision of an engine record as it was configured when its graph was made."""
+    precision = precisions.get(engine.precision)
+    if engine.remainder is None or engine.placement is None:
+        return precision
+    return precision.configured(engine.remainder, engine.placement)
 
 
 def engine_records(published: Published) -> list[EngineRecord]:

@@ -164,9 +164,12 @@ def _say(context: Context, record: EngineRecord) -> None:
         context.warn(f"{name}: could not be built")  # why is in the error at the end
         return
     types = ", ".join(f"{count} × {kind}" for kind, count in record.arithmetic.compute_nodes.items()) or "no product"
-    if record.left_in_fp32:
-        left = ", ".join(f"{count} × {operator}" for operator, count in record.left_in_fp32.items())
+    if record.left:
+        left = ", ".join(f"{count} × {operator}" for operator, count in record.left.items())
         types = f"{types} ({left}: in FP32, which {name} does not reach)"
+    for what, nodes in (("not quantised", record.left_out), ("in FP32 all the same", record.in_fp32)):
+        for names, why in engine_tables.by_reason(nodes):
+            context.say(f"{name}: {what}: {names}: {why}")
     if record.engine is None:
         context.say(f"{name}: {types}; no engine")
         return

@@ -1,6 +1,6 @@
 """Tables on what was built: the engines, and the precisions among which one was chosen."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pipeline.artifacts.engine import EngineRecord
@@ -19,7 +19,8 @@ def engines(records: Iterable[Seen[EngineRecord]]) -> Table:
         status = f"{known.status}: {known.reason}" if known.reason else known.status
         rows.append(
             [
-                *(record.precision, _arithmetic(record), ", ".join(known.keep_fp32), _calibration(record)),
+                *(record.precision, _arithmetic(record), ", ".join(known.keep_fp32)),
+                *(_reasons(known.left_out), _reasons(known.in_fp32), _calibration(record)),
                 record.onnx.bytes if record.onnx else "",
                 built_by,
                 record.engine.bytes if record.engine else "",
@@ -29,11 +30,30 @@ def engines(records: Iterable[Seen[EngineRecord]]) -> Table:
         )
     columns = [
         *(Column("precision"), Column("multiply-accumulates in"), Column("kept in FP32", detail=True)),
+        *(Column("not quantised", detail=True), Column("in FP32 all the same", detail=True)),
         *(Column("calibrated by", detail=True), Column("graph, bytes", "count", detail=True), Column("built by")),
         *(Column("engine, bytes", "count"), Column("built in, s", "seconds", detail=True)),
         *(Column("status", VERDICT), Column("proof of the precision", detail=True)),
     ]
     return Table("Engines", columns, rows)
+
+
+NAMED = 2
+"""Nodes that are named of many with one reason."""
+
+
+def by_reason(nodes: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield each reason with the nodes that it is of: their names, or the first ones and how many more."""
+    found: dict[str, list[str]] = {}
+    for name, why in nodes.items():
+        found.setdefault(why, []).append(name)
+    for why, names in found.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        yield f"{', '.join(names[:NAMED])}{more}", why
+
+
+def _reasons(nodes: Mapping[str, str]) -> str:
+    return "; ".join(f"{names}: {why}" for names, why in by_reason(nodes))
 
 
 def candidates(selection: Seen[Selection]) -> Table:

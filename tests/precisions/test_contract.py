@@ -15,7 +15,7 @@ from pipeline.errors import BuildError
 from pipeline.graphs import arithmetic, quantize
 from pipeline.quantization import calibration
 
-REWRITING = [name for name in precisions.NAMES if precisions.get(name).rewrite is not None]
+REWRITING = [name for name in precisions.NAMES if precisions.get(name).rewrites]
 
 DEEP = {"fp32": 0, "tf32": 2e-3, "fp16": 2e-3, "bf16": 0.1, "int8": 0.3, "fp8": 0.5}
 """Bounds of the relative error through 50 layers of random weights, which amplify every rounding; measured a third."""

@@ -92,9 +92,7 @@ def test_bodies_are_rewritten_or_left(name: str, operator: str, build_rtx: Calla
     assert len(build_rtx(typed, name)) > 0
     inside = {product.kind for product in arithmetic.typed_products(typed) if product.inside}
     assert inside <= {"FLOAT" if precision.calibrations else precision.compute_type}
-    assert precision.left_in_fp32(typed) == (
-        {f"MatMul inside a {operator}": 1} if inside and precision.calibrations else {}
-    )
+    assert precision.left(typed) == ({f"MatMul inside a {operator}": 1} if inside and precision.calibrations else {})
 
 
 @pytest.mark.parametrize("name", ["fp16", "bf16"])

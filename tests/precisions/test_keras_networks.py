@@ -64,14 +64,14 @@ def test_every_product_is_in_the_precision_or_named_as_left(network: str) -> Non
             continue
         typed = precision.apply(model, amax=ranges)
         kinds = arithmetic.summary(typed).compute_nodes
-        assert kinds.get("FLOAT", 0) == sum(precision.left_in_fp32(typed).values())
-        assert precision.left_in_fp32(typed) == precision.left_in_fp32(model)
+        assert kinds.get("FLOAT", 0) == sum(precision.left(typed).values())
+        assert precision.left(typed) == precision.left(model)
         assert set(kinds) <= {"FLOAT", precision.compute_type}
 
 
-def test_what_is_left_in_fp32() -> None:
+def test_what_is_left() -> None:
     left = {
-        (network, name): precisions.get(name).left_in_fp32(exported(network).graph)
+        (network, name): precisions.get(name).left(exported(network).graph)
         for network, name in (("masked_lstm", "int8"), ("bidirectional", "int8"), ("unet", "bf16"), ("gru", "fp16"))
     }
     assert left == {

@@ -122,7 +122,7 @@ def test_form(name: str, form: str, build_rtx: Callable[[ModelProto, str], bytes
     results = [InferenceSession(one.SerializeToString()).run(None, feed) for one in (model, runnable)]
     for reference, found in zip(*results, strict=True):
         assert calibration.relative_error({"y": reference}, {"y": found}) < 0.01
-    assert not precision.left_in_fp32(typed) or form.endswith("ConvTranspose")
+    assert not precision.left(typed) or form.endswith("ConvTranspose")
     if precision.calibrations:
         scales = [
             tensor.dims[0] for tensor in typed.graph.initializer if tensor.name.endswith("/scale") and tensor.dims
@@ -141,7 +141,7 @@ def test_an_einsum_stays_in_fp32_and_is_counted(name: str, build_rtx: Callable[[
     )
     feed, precision = {"x": weight(3, 4, 6)}, precisions.get(name)
     typed = applied(precision, model, feed)
-    assert precision.left_in_fp32(typed) == {"Einsum": 1}
+    assert precision.left(typed) == {"Einsum": 1}
     assert arithmetic.summary(typed).mac_share == pytest.approx({precision.compute_type: 30 / 40, "FLOAT": 10 / 40})
     assert len(build_rtx(typed, name)) > 0
 

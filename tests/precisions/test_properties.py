@@ -13,7 +13,7 @@ from pipeline import graphs, precisions
 from pipeline.errors import BuildError
 from pipeline.graphs import arithmetic, quantize
 
-REWRITING = [name for name in precisions.NAMES if precisions.get(name).rewrite is not None]
+REWRITING = [name for name in precisions.NAMES if precisions.get(name).rewrites]
 
 
 @st.composite

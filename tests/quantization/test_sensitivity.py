@@ -19,6 +19,7 @@ from pipeline.errors import BackendUnavailable, BuildError, ConfigError
 from pipeline.graphs import keras_layers
 from pipeline.judging.choosing import Choosing
 from pipeline.judging.comparing import compare
+from pipeline.precisions import Calibrated
 from pipeline.quantization import calibration, sensitivity
 from pipeline.runners import inference
 from pipeline.tensors import Array, Outputs, Signature, TensorSpec
@@ -58,7 +59,7 @@ class Planted(NamedTuple):
         evaluator = sensitivity.Evaluator(
             self.graph,
             precisions.get(name),
-            amax,
+            Calibrated(amax or {}),
             data.Split({"image": IMAGES}, {"probabilities": self.labels}),
             choosing=Choosing(made_outputs.dataset(probabilities=self.labels)),
         )

@@ -127,7 +127,8 @@ class Comparison:
         if typed.calibration is None:
             return _Graph("", typed.model, seconds)
         assert typed.calibration.sample_sha256 == self._samples.digests  # else there is nothing to compare
-        return _Graph(typed.calibration.method, typed.model, seconds)
+        corrected = ", biases corrected" if typed.calibration.biases_corrected else ""
+        return _Graph(f"{typed.calibration.method}{corrected}", typed.model, seconds)
 
     def _theirs(self, precision: Precision, method: str, path: Path) -> _Graph:
         exported = self._published.path("export/model.onnx")

@@ -20,12 +20,14 @@ BROWSER = $(firstword $(foreach name,chromium chromium-browser google-chrome goo
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 BIN := .venv/bin
 PYTORCH := .venv-pytorch/bin/python
+MODELOPT := .venv-modelopt/bin/python
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 ARGS ?=
 
 .NOTPARALLEL:
-.PHONY: all $(STAGES) localise examples bench-peers bench-train coverage-table setup doctor tensorboard predict pytorch-exporter test gpu-check \
+.PHONY: all $(STAGES) localise examples bench-peers bench-train bench-modelopt coverage-table setup doctor tensorboard predict \
+	pytorch-exporter modelopt test gpu-check \
 	browser browser-test check format lint types help
 
 all: $(STAGES) ## everything, from training to the report
@@ -55,6 +57,9 @@ bench-peers: $(INSTALLED) ## time our runners and others (benchmarks/README.md)
 
 bench-train: $(INSTALLED) ## train by the article's script and by ours, in turn (benchmarks/README.md)
 	@$(BIN)/python -m benchmarks.training $(ARGS)
+
+bench-modelopt: $(INSTALLED) modelopt ## our FP16, INT8 and FP8 graphs beside NVIDIA Model Optimizer's (benchmarks/README.md)
+	@$(BIN)/python -m benchmarks.modelopt $(ARGS)
 
 coverage-table: $(INSTALLED) pytorch-exporter ## which Keras layers come through, measured anew: docs/coverage.md
 	@$(PIP) show --quiet keras-hub 2>/dev/null || $(PIP) install --quiet --constraint constraints.txt --editable '.[coverage]'
@@ -94,6 +99,13 @@ pytorch-exporter: $(INSTALLED) ## a second exporter, for what tf2onnx cannot exp
 	@$(PYTORCH) -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
 		torch onnxscript keras onnx
 	@echo ".venv-pytorch is ready: $$(du -sh .venv-pytorch | cut -f1)"
+
+# It pins other versions of ONNX and ONNX Runtime than ours, so that constraints.txt holds for PyTorch alone.
+modelopt: $(INSTALLED) ## NVIDIA Model Optimizer, in .venv-modelopt: what bench-modelopt holds our graphs against
+	@test -x $(MODELOPT) || $(BIN)/python -m venv .venv-modelopt
+	@$(MODELOPT) -m pip --disable-pip-version-check install --quiet \
+		$(shell grep '^torch==' constraints.txt) 'nvidia-modelopt[onnx]==0.47.0'
+	@echo ".venv-modelopt is ready: $$(du -sh .venv-modelopt | cut -f1)"
 
 test: $(INSTALLED) ## all tests; PIPELINE_DATA_DIR names a folder with MNIST for those that need it
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)

@@ -1,5 +1,6 @@
 """The networks that are timed: random weights from a fixed seed, raw uint8 pixels in, nothing downloaded."""
 
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -57,7 +58,10 @@ def build(network: Network) -> "keras.Model":
     image = keras.Input(network.image_shape, dtype="uint8", name="image")
     scaled = keras.layers.Rescaling(1 / 127.5, offset=-1)(image)
     application = getattr(keras.applications, network.name)
-    outputs = application(weights=None, input_tensor=scaled, classes=network.classes).output
+    # Those that scale their inputs themselves would scale them twice.
+    takes = inspect.signature(application).parameters
+    scales = {"include_preprocessing": False} if "include_preprocessing" in takes else {}
+    outputs = application(weights=None, input_tensor=scaled, classes=network.classes, **scales).output
     model = keras.Model(image, outputs, name=network.name.lower())
     normalisations = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in normalisations]

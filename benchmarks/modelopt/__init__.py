@@ -1,0 +1,1 @@
+"""Our typed graphs beside those of NVIDIA's Model Optimizer: `make bench-modelopt`, and ../README.md."""

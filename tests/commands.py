@@ -1,5 +1,6 @@
 """Running the command line as a user does."""
 
+import io
 import json
 import os
 import signal
@@ -41,6 +42,22 @@ def run_pipeline(
         text=True,
         timeout=timeout,
     )
+
+
+def run_here(stage: str, *arguments: str) -> str:
+    """Run a stage in this process and folder, with the `--set=…` of a command line; return what it says.
+
+    It spares the seconds that a process takes to import TensorFlow; what goes wrong is raised.
+    """
+    from rich.console import Console
+
+    from pipeline.config.loading import load
+    from pipeline.stages import ON_DEMAND, STAGES
+    from pipeline.workflow import run
+
+    console = Console(file=io.StringIO(), width=200)
+    run.run((STAGES | ON_DEMAND)[stage], load(None, [one.removeprefix("--set=") for one in arguments]), console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def read(folder: Path, name: str) -> Any:

@@ -6,10 +6,18 @@ import numpy as np
 SIDE = 12
 
 
+@keras.saving.register_keras_serializable(package="own_models")
+class Scale(keras.layers.Layer):
+    """A layer that only this module knows."""
+
+    def call(self, inputs: object) -> object:
+        return keras.ops.cast(inputs, "float32") / 255.0
+
+
 def overflowing(image_shape: tuple[int, int, int], classes: int) -> keras.Model:
-    """Return a network whose middle is beyond FP16's 65,504, though its outputs are not."""
+    """Return a network with a custom layer, whose middle is beyond FP16's 65,504, though its outputs are not."""
     image = keras.Input(image_shape, dtype="uint8", name="image")
-    x = keras.layers.Rescaling(1 / 255)(image)
+    x = Scale()(image)
     x = keras.layers.Conv2D(8, 3, activation="relu", name="conv")(x)
     x = keras.layers.Rescaling(1e4, name="up")(x)
     x = keras.layers.Rescaling(1e4, name="further_up")(x)
@@ -18,14 +26,6 @@ def overflowing(image_shape: tuple[int, int, int], classes: int) -> keras.Model:
     x = keras.layers.Rescaling(1e-4, name="further_down")(x)
     x = keras.layers.Flatten()(x)
     return keras.Model(image, keras.layers.Dense(classes, activation="softmax", name="probabilities")(x))
-
-
-@keras.saving.register_keras_serializable(package="own_models")
-class Scale(keras.layers.Layer):
-    """A layer that only this module knows."""
-
-    def call(self, inputs: object) -> object:
-        return keras.ops.cast(inputs, "float32") / 255.0
 
 
 def small(image_shape: tuple[int, int, int], classes: int) -> keras.Model:

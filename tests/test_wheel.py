@@ -70,7 +70,7 @@ def test_help_and_doctor_answer(command: Run) -> None:
 
 
 def test_the_main_job_runs_from_another_folder(command: Run, tmp_path: Path) -> None:
-    little = ("--set=train.epochs=5", "--set=engine.precisions=fp32", "--set=benchmark.batch_sizes=16")
+    little = ("--set=train.epochs=1", "--set=engine.precisions=fp32", "--set=benchmark.batch_sizes=16")
     command("all", *QUICK, *little)
     report = tmp_path / "artifacts/report"
     assert "<svg" in (report / "index.html").read_text(encoding="utf-8")

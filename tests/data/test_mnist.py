@@ -5,13 +5,14 @@ import os
 from pathlib import Path
 
 import pytest
-from commands import Run
+from commands import run_here
 
 from pipeline import precisions
 from pipeline.data import DIR_VARIABLE
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
     pytest.mark.skipif(not os.environ.get(DIR_VARIABLE), reason=f"{DIR_VARIABLE} does not name a folder with MNIST"),
 ]
 
@@ -19,12 +20,14 @@ AT_HAND = {DIR_VARIABLE: os.environ.get(DIR_VARIABLE, "")}
 """As it is outside the tests of this folder, which see none."""
 
 
-def test_the_articles_cnn_keeps_its_accuracy_in_every_precision(pipeline: Run, tmp_path: Path) -> None:
+def test_the_articles_cnn_keeps_its_accuracy_in_every_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in AT_HAND.items():
+        monkeypatch.setenv(name, value)
     for stage in ("train", "export", "engine", "validate"):
-        done = pipeline(
-            stage, "--set=data.name=mnist", "--set=engine.precisions=auto", "--set=engine.tune=false", **AT_HAND
-        )
-        assert done.returncode == 0, f"{stage}: {done.stdout}{done.stderr}"
+        run_here(stage, "--set=data.name=mnist", "--set=engine.precisions=auto", "--set=engine.tune=false")
     history = json.loads((tmp_path / "artifacts/train/history.json").read_text())
     assert len(history["epochs"]) == 2, "the fast recipe"
     assert history["test_samples"] == 10_000

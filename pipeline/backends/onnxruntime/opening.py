@@ -45,7 +45,7 @@ def open_session(content: bytes, name: str, options: LoadOptions, threads: int |
         if on_cuda:
             # Alone: naming the CPU's provider too contradicts disable_cpu_ep_fallback, and is refused.
             providers = [("CUDAExecutionProvider", _cuda(options, stream, graph=graph))]
-        found = _create(content, session_options(options, threads), providers, options)
+        found = create(content, session_options(options, threads), providers, options)
         if not isinstance(found, Refusal):
             return Opened(found, refused)
         if not (graph and GRAPH_REFUSED in found.words):
@@ -104,10 +104,13 @@ def _cuda(options: LoadOptions, stream: Any, *, graph: bool) -> dict[str, str]:
     }
 
 
-def _create(
-    content: bytes, settings: ort.SessionOptions, providers: list[Any], options: LoadOptions
+def create(
+    content: bytes, settings: ort.SessionOptions, providers: list[Any] | None, options: LoadOptions
 ) -> ort.InferenceSession | Refusal:
-    """Create a session, or return why not; what ONNX Runtime prints meanwhile is part of that."""
+    """Create a session, or return why not; what ONNX Runtime prints meanwhile is part of that.
+
+    `providers` is None where the settings name the device of a plugin's provider.
+    """
     printed = io.StringIO()
     with environment.native_log_hidden(), contextlib.redirect_stdout(printed):
         try:
@@ -121,11 +124,15 @@ def _create(
                 content, settings, providers=providers, disabled_optimizers=wrong, enable_fallback=0
             )
         except Exception as error:
-            kind = type(error)
-            if not isinstance(error, RuntimeError) and not kind.__module__.startswith("onnxruntime"):
+            if not is_its_own(error):
                 raise
             said = next(iter(printed.getvalue().splitlines()), "")
-            return Refusal(kind.__name__, "; ".join(filter(None, (words(error), said))))
+            return Refusal(type(error).__name__, "; ".join(filter(None, (words(error), said))))
+
+
+def is_its_own(error: Exception) -> bool:
+    """Tell whether an exception is one of ONNX Runtime's, which have no class in common."""
+    return isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime")
 
 
 def words(error: Exception) -> str:
@@ -145,11 +152,11 @@ def _left_to_cpu(content: bytes, options: LoadOptions, stream: Any) -> str:
     settings.add_session_config_entry("session.disable_cpu_ep_fallback", "0")
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     providers = [("CUDAExecutionProvider", _cuda(options, stream, graph=False)), "CPUExecutionProvider"]
-    session = _create(content, settings, providers, options)
+    session = create(content, settings, providers, options)
     return "" if isinstance(session, Refusal) else on_cpu(session)
 
 
-def on_cpu(session: ort.InferenceSession) -> str:
+def on_cpu(session: ort.InferenceSession, provider: str = "the CUDA provider") -> str:
     """Say which operators a session with a record of its nodes' providers runs on the CPU; empty where none.
 
     Nodes that only compute shapes belong there: ONNX Runtime says nothing of which those are.
@@ -161,4 +168,4 @@ def on_cpu(session: ort.InferenceSession) -> str:
         for node in part.get_nodes()
     )
     named = ", ".join(f"{count} × {operator}" for operator, count in sorted(nodes.items()))
-    return f"the CUDA provider leaves {nodes.total()} of its nodes to the CPU: {named}" if nodes else ""
+    return f"{provider} leaves {nodes.total()} of its nodes to the CPU: {named}" if nodes else ""

@@ -19,7 +19,7 @@ from pipeline import cuda
 from pipeline.artifacts.runner import Step
 from pipeline.backends import Bound, Closable, LoadOptions, read_model, step_of
 from pipeline.backends.onnxruntime.binding import Batch, DeviceBatch, HostBatch, Shapes
-from pipeline.backends.onnxruntime.opening import Opened, open_session, words
+from pipeline.backends.onnxruntime.opening import Opened, is_its_own, open_session, words
 from pipeline.errors import BackendUnavailable, BatchOutsideProfile, InputError
 from pipeline.tensors import CPU, FIRST_GPU, Array, Feed, Outputs, TensorSpec
 
@@ -189,7 +189,7 @@ class OnnxRuntimeSession(Closable):
         try:
             found = self._open_session(self._options.threads).session.run(names, arrays, without_graph)
         except Exception as error:
-            if not isinstance(error, RuntimeError) and not type(error).__module__.startswith("onnxruntime"):
+            if not is_its_own(error):
                 raise
             if self._options.variant == "cuda":  # a kernel that takes no such type says so only when it runs
                 raise BackendUnavailable(f"ONNX Runtime (cuda) cannot run this graph: {words(error)}") from error

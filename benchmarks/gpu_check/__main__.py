@@ -1,6 +1,7 @@
 """`python -m benchmarks.gpu_check`: takes this machine through every step, and leaves results and a page."""
 
 import argparse
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from benchmarks.gpu_check import libraries, page, records, running, steps
 from benchmarks.gpu_check.records import Check, Result
 from pipeline import environment
-from pipeline.errors import Interrupted
+from pipeline.errors import ConfigError, Interrupted
 
 MINUTES = 20.0
 
@@ -18,11 +19,16 @@ MINUTES = 20.0
 def main() -> int:
     """Run the check; return 0, 1 where a step that could run here failed, 130 after Ctrl-C."""
     options = _options()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended as by Ctrl-C, with nothing left running
     begun, started = datetime.now(UTC), time.monotonic()
     output = (options.output or Path("artifacts/gpu-check") / f"{begun:%Y-%m-%d-%H%M%S}").resolve()
     if output.is_dir() and any(output.iterdir()):
-        print(f"error: {output} is not empty; nothing in it was changed. Name another with --output.", file=sys.stderr)
-        return 2
+        return _refused(f"{output} is not empty; nothing in it was changed. Name another with --output.")
+    rehearsal = options.rehearse and not environment.gpus()
+    listed = list(steps.steps(output, environment.gpus(), rehearsal=rehearsal))
+    if unknown := set(options.only or ()) - {step.name for step in listed}:
+        return _refused(f"no step {', '.join(unknown)}; choose from {', '.join(step.name for step in listed)}")
+    listed = [step for step in listed if not options.only or step.name in options.only]
     (output / "found").mkdir(parents=True, exist_ok=True)
     environment.prepare_tensorflow()
     machine = environment.machine()
@@ -30,14 +36,12 @@ def main() -> int:
     check = Check(
         begun=f"{begun:%Y-%m-%d %H:%M} UTC",
         budget_s=60 * options.minutes,
-        rehearsal=options.rehearse and not machine.gpus,
+        rehearsal=rehearsal,
         machine=machine,
         versions=environment.versions(),
         libraries=libraries.look(),
     )
-    for step in steps.steps(output, machine.gpus, rehearsal=check.rehearsal):
-        if options.only and step.name not in options.only:
-            continue
+    for step in listed:
         try:
             result = _one(step, check, output, check.budget_s - (time.monotonic() - started))
         except KeyboardInterrupt:
@@ -52,6 +56,11 @@ def main() -> int:
     _write(output, check)
     print(f"{page.summary(check)}\nresults: {output}/page.md, results.json, logs/")
     return Interrupted.exit_code if check.interrupted else 1 if check.failed else 0
+
+
+def _refused(why: str) -> int:
+    print(f"error: {why}", file=sys.stderr)
+    return ConfigError.exit_code
 
 
 def _one(step: steps.Step, check: Check, output: Path, left_s: float) -> Result:
@@ -82,4 +91,8 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("interrupted before the first step", file=sys.stderr)
+        sys.exit(Interrupted.exit_code)

@@ -1,17 +1,14 @@
 """The step `tests`: every test marked `gpu`, where skipping for want of a GPU is a failure."""
 
-import re
 from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu_check import records
+from benchmarks.gpu_check import records, running
 from benchmarks.gpu_check.records import GpuTests
 from pipeline.errors import BackendUnavailable, PipelineError
 
 ROOT = Path(__file__).parents[2]
-
-NOT_THERE = re.compile(r"^E? *((?:ModuleNotFoundError|ImportError): .+)$", re.MULTILINE)
 
 
 def main(found: Path, folder: str = str(ROOT / "tests")) -> None:
@@ -25,10 +22,13 @@ def main(found: Path, folder: str = str(ROOT / "tests")) -> None:
         PipelineError: some failed.
     """
     files = [path for path in sorted(Path(folder).rglob("test_*.py")) if "mark.gpu" in path.read_text(encoding="utf-8")]
+    import filelock  # noqa: F401  what conftest.py imports: where it is not there, this process says so
+
     told = _Told(found)
     options = ["-m", "gpu", "-ra", "-W", "default", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
     pytest.main([f"--rootdir={ROOT}", "-c", str(ROOT / "pyproject.toml"), *options, *map(str, files)], plugins=[told])
     tests = told.tests()
+    records.write(found, tests)
     if tests.failed:
         raise PipelineError(f"{len(tests.failed)} of the tests marked gpu failed: {', '.join(tests.failed)}")
     if not tests.passed:
@@ -53,9 +53,9 @@ class _Told:
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.outcome == "passed":
             return
-        missing = NOT_THERE.findall(str(report.longrepr))
+        missing = running.NOT_THERE.search(str(report.longrepr))
         known = report.outcome == "skipped" or missing
-        self._outcome[report.nodeid] = ("missing" if known else "failed", missing[-1] if missing else _words(report))
+        self._outcome[report.nodeid] = ("missing" if known else "failed", missing[0] if missing else _words(report))
 
     def tests(self) -> GpuTests:
         def of(outcome: str) -> dict[str, str]:

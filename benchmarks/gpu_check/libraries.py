@@ -15,7 +15,7 @@ LIGHT = (
     *("numpy", "ml_dtypes", "onnx", "onnxslim", "keras", "pydantic", "typer", "rich", "filelock", "scipy", "sklearn"),
     *("jinja2", "altair", "vl_convert", "pytest", "hypothesis", "polygraphy"),
 )
-HEAVY = ("tensorflow", "tf2onnx", "jax", "onnxruntime", "tensorrt", "tensorrt_rtx", "cuda.core", "pynvml")
+HEAVY = ("tensorflow", "jax", "onnxruntime", "tensorrt", "tensorrt_rtx", "cuda.core", "pynvml")
 
 TIMEOUT_S = 120
 
@@ -35,7 +35,13 @@ def look() -> tuple[Library, ...]:
     # Keras is asked for itself, whatever it would compute with; each process of the check chooses that for its own.
     groups = [(LIGHT, {"KERAS_BACKEND": "numpy"}), *(((name,), {}) for name in HEAVY)]
     started = [(names, _start(names, os.environ | variables)) for names, variables in groups]
-    return tuple(one for names, process in started for one in _finish(names, process))
+    try:
+        return tuple(one for names, process in started for one in _finish(names, process))
+    finally:
+        for _, process in started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
 
 
 def _start(names: tuple[str, ...], variables: dict[str, str]) -> "subprocess.Popen[str]":
@@ -48,13 +54,7 @@ def _finish(names: tuple[str, ...], process: "subprocess.Popen[str]") -> list[Li
     try:
         said, errors = process.communicate(timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
         return [Library(name, error=f"no answer within {TIMEOUT_S} s") for name in names]
-    except BaseException:
-        process.kill()
-        process.communicate()
-        raise
     if process.returncode:
         last = (errors.strip().splitlines() or [""])[-1]
         return [Library(name, error=f"its import ended with exit code {process.returncode}: {last}") for name in names]

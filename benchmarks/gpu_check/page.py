@@ -80,11 +80,11 @@ def _libraries(check: Check) -> Iterator[str]:
 def _device(result: Result | None) -> Iterator[str]:
     if result and result.found:
         found = DeviceRun(**result.found)
-        rate = 2 * found.nbytes / found.graph_ns
         yield "## The CUDA runtime, through pipeline/cuda.py"
         yield (
-            f"{found.name}: {found.nbytes:,} bytes copied there and back, by themselves and in a captured graph, came "
-            f"back unchanged; the graph took {found.graph_ns / 1e6:.2f} ms there, {rate:.1f} GB/s over both ways."
+            f"{found.name}: {found.nbytes:,} bytes copied there and back, by themselves and by captured graphs, came "
+            f"back unchanged; {found.nbytes / found.to_ns:.1f} GB/s to the GPU and "
+            f"{found.nbytes / found.back_ns:.1f} back."
         )
 
 
@@ -128,7 +128,7 @@ def _precisions(results: Sequence[Result]) -> Iterator[str]:
             "over all batches. An engine's profile is 1 to 64; a larger batch goes in chunks."
         )
         yield _table(("runner", "precision", "engine, bytes", "build, s", "runs", "batches", "difference"), rows)
-        yield from (f"[{number}] {_quoted(words)}" for words, number in said.items())
+        yield from (f"[{number}]\n\n{_quoted(words)}" for words, number in said.items())
 
 
 def _limits(result: Result | None) -> Iterator[str]:
@@ -169,4 +169,4 @@ def _line(text: str) -> str:
 
 
 def _quoted(words: str) -> str:
-    return "\n".join(f"> {line}" for line in words.splitlines()).removeprefix("> ")
+    return "\n".join(f"> {line}" for line in words.splitlines())

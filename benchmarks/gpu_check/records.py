@@ -78,12 +78,13 @@ class PrecisionRun:
 
 @dataclass(frozen=True)
 class DeviceRun:
-    """What `pipeline.cuda` did: bytes brought to the GPU and back, and how long a graph of both copies took there."""
+    """What `pipeline.cuda` did: bytes brought to the GPU and back, and how long each copy took, as a captured graph."""
 
     name: str
     compute_capability: tuple[int, int]
     nbytes: int
-    graph_ns: int
+    to_ns: int
+    back_ns: int
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What is checked, in this order, so that what matters most is done before the time is over."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -80,7 +80,8 @@ def steps(output: Path, gpus: tuple[Gpu, ...], *, rehearsal: bool) -> Iterator[S
     """Yield the steps of a check whose folder is `output`."""
     yield Step("doctor", "what this machine has", ("-m", "pipeline", "doctor"), 120, "anywhere")
     yield _own(output, "device", "pipeline.cuda: copies, a captured graph, the clock", 60)
-    yield _own(output, "tests", "the tests marked gpu", 300)
+    required = {"REQUIRE_GPU": "1"}  # to skip a test for want of a GPU is a failure
+    yield replace(_own(output, "tests", "the tests marked gpu", 300, module="gpu_tests"), variables=required)
     for backend, variant in RUNNERS:
         where: Where = "anywhere" if variant == "tensorrt-rtx" else "gpu"  # it builds engines without a GPU
         title = f"every precision by {backend} {variant}"
@@ -104,8 +105,8 @@ def _own(
     arguments: tuple[str, ...] = (),
 ) -> Step:
     """Return a step of a module of this package."""
-    module, found = module or {"tests": "gpu_tests"}.get(name, name), f"found/{name}.json"
-    command = ("-m", "benchmarks.gpu_check.step", module, str(output / found), *arguments)
+    found = f"found/{name}.json"
+    command = ("-m", "benchmarks.gpu_check.step", module or name, str(output / found), *arguments)
     return Step(name, what, command, limit_s, where, found=found)
 
 

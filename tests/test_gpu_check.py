@@ -14,8 +14,8 @@ import pytest
 from commands import PYTHONPATH
 
 from benchmarks import ranges
-from benchmarks.gpu_check import device, page, precisions, running, steps, training_table
-from benchmarks.gpu_check.records import Check, DeviceRun, GpuTests, Library, PrecisionRun, Result, write
+from benchmarks.gpu_check import device, page, precisions, running, steps, timings, training_table
+from benchmarks.gpu_check.records import Check, DeviceRun, GpuTests, Library, PrecisionRun, Result, TimedRun, write
 from benchmarks.gpu_check.steps import Step
 from benchmarks.training import table
 from pipeline import backends, environment
@@ -23,6 +23,7 @@ from pipeline import precisions as formats
 from pipeline.artifacts.results import Peaks
 from pipeline.environment import Gpu, Machine
 from pipeline.errors import BackendUnavailable, PipelineError
+from pipeline.measuring.cells import Schedule
 
 H100 = Gpu("NVIDIA H100", "580.1", 81_559, "9.0")
 PLENTY = 1000.0
@@ -141,6 +142,8 @@ def test_with_no_time_left_nothing_is_begun(tmp_path: Path) -> None:
         (python("", sees_gpu="torch"), True, False, "torch cannot be imported: it was not looked for"),
         (python("", sees_gpu="tensorflow", where="rehearsal"), False, True, ""),
         (python("", reads=("there", "missing")), True, False, "missing is not there"),
+        (python("", instead_of="there"), True, False, "not needed: there is there"),
+        (python("", instead_of="missing"), True, False, ""),
     ],
 )
 def test_a_step_that_cannot_run_says_why(step: Step, gpu: bool, rehearsal: bool, reason: str, tmp_path: Path) -> None:
@@ -289,6 +292,26 @@ def test_a_runner_that_computes_something_else_fails(tmp_path: Path, monkeypatch
     monkeypatch.setattr(precisions, "_on_cpu", lambda *given: {"scores": real(*given)["scores"][::-1]})
     with pytest.raises(PipelineError, match="fp32: at batch 16 it differs from the CPU by"):
         precisions.main(path, "onnxruntime", "cpu")
+
+
+@pytest.mark.slow
+def test_what_ran_right_is_timed_in_its_own_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "NAMES", ("fp32", "bf16", "int8"))
+    monkeypatch.setattr(timings, "SCHEDULE", Schedule(seconds=0.05, min_samples=6, rounds=3, warmup_s=0.01))
+    monkeypatch.setattr(timings, "BATCHES", (1, 16))
+    precisions.main(tmp_path / "onnxruntime-cpu.json", "onnxruntime", "cpu")
+    timings.main(tmp_path / "timings.json", "onnxruntime cuda", "onnxruntime cpu")  # the first has left nothing
+    found = [TimedRun(**one) for one in json.loads((tmp_path / "timings.json").read_text())]
+    names = ("fp32", "fp32 (A/A repeat)", "int8")
+    assert [(one.batch, one.runner) for one in found] == [
+        (batch, f"onnxruntime cpu {name}") for batch in (1, 16) for name in names
+    ]
+    assert {(one.status, one.mode) for one in found} == {("ok", "end_to_end")}, "bf16, which did not run, is not timed"
+    assert all(one.p50_us and one.calls >= 6 for one in found)
+    text = page.render(check_of(result("timings", [one.__dict__ for one in found])), tmp_path)
+    assert "| 16 | end_to_end | onnxruntime cpu int8 |" in text
+    with pytest.raises(BackendUnavailable, match="none of these ran anything right: tensorrt tensorrt"):
+        timings.main(tmp_path / "timings.json", "tensorrt tensorrt")
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.gpu_check.records import Check, DeviceRun, GpuTests, PrecisionRun, Result
+from benchmarks.gpu_check.records import Check, DeviceRun, GpuTests, PrecisionRun, Result, TimedRun
 
 
 def summary(check: Check) -> str:
@@ -34,6 +34,7 @@ def render(check: Check, output: Path) -> str:
         *_device(results.get("device")),
         *_tests(results.get("tests")),
         *_precisions(check.results),
+        *_timings(results.get("timings")),
         *_limits(results.get("limits")),
         *_training(check, results.get("limits")),
         *_report(output / "run/report/report.md"),
@@ -108,8 +109,7 @@ def _precisions(results: Sequence[Result]) -> Iterator[str]:
         if not (isinstance(result.found, list) and "precision" in str(result.found[:1])):
             continue
         for run in (PrecisionRun(**one) for one in result.found):
-            words = run.wrong or run.refused
-            number = said.setdefault(words, len(said) + 1) if words else 0
+            number = said.setdefault(run.why, len(said) + 1) if run.why else 0
             rows.append(
                 (
                     result.step,
@@ -129,6 +129,27 @@ def _precisions(results: Sequence[Result]) -> Iterator[str]:
         )
         yield _table(("runner", "precision", "engine, bytes", "build, s", "runs", "batches", "difference"), rows)
         yield from (f"[{number}]\n\n{_quoted(words)}" for words, number in said.items())
+
+
+def _timings(result: Result | None) -> Iterator[str]:
+    if result and result.found:
+        runs = [TimedRun(**one) for one in result.found]
+        yield "## The small network, timed"
+        yield (
+            "By the benchmark's harness, each runner in a process of its own, in turn; end_to_end is host array to "
+            "host array, compute with inputs resident on the GPU. An A/A repeat is a runner once more: noise."
+        )
+        rows = [
+            (
+                *(str(one.batch), one.mode, one.runner),
+                f"{one.p50_us:,.1f}" if one.p50_us else "n/a",
+                " – ".join(f"{end:,.1f}" for end in one.p50_ci95_us or ()),
+                f"{one.items_per_s:,.0f}" if one.items_per_s else "",
+                one.reason,
+            )
+            for one in sorted(runs, key=lambda one: (one.batch, one.mode))
+        ]
+        yield _table(("batch", "mode", "runner", "p50, µs", "95 %", "images/s", "why not"), rows)
 
 
 def _limits(result: Result | None) -> Iterator[str]:

@@ -49,7 +49,7 @@ def main(found: Path, name: str, variant: str) -> None:
     amax = ranges.largest(exported, {"image": images})
     runs = []
     for precision in map(precisions.get, precisions.NAMES):
-        graph = found.with_name(f"{found.stem}-{precision.name}.onnx")
+        graph = model_of(found, precision.name, engine=False)
         runs.append(_run(precision, precision.apply(exported, amax=amax), graph, runner, images))
         records.write(found, runs)
         print(runs[-1])
@@ -57,6 +57,11 @@ def main(found: Path, name: str, variant: str) -> None:
         raise PipelineError("\n".join(wrong))
     if refused := [one.precision for one in runs if one.refused]:
         print(f"note: {'built, ' if runner.builds else ''}not run: {', '.join(refused)}")
+
+
+def model_of(found: Path, precision: str, *, engine: bool) -> Path:
+    """Return where a step that writes `found` leaves the typed graph, or the engine, of a precision."""
+    return found.with_name(f"{found.stem}-{precision}.{'engine' if engine else 'onnx'}")
 
 
 class Runner(NamedTuple):

@@ -75,6 +75,27 @@ class PrecisionRun:
     refused: str = ""
     wrong: str = ""
 
+    @property
+    def why(self) -> str:
+        """Why it did not run, or what is wrong; empty where it ran right."""
+        return self.wrong or self.refused
+
+
+@dataclass(frozen=True)
+class TimedRun:
+    """A cell of the step `timings`, as the benchmark's cells are, in µs."""
+
+    runner: str
+    batch: int
+    mode: str
+    status: str
+    reason: str
+    calls: int
+    p50_us: float | None
+    p50_ci95_us: tuple[float, float] | None
+    items_per_s: float | None
+    settings: dict[str, Any]
+
 
 @dataclass(frozen=True)
 class DeviceRun:

@@ -142,8 +142,6 @@ def test_with_no_time_left_nothing_is_begun(tmp_path: Path) -> None:
         (python("", sees_gpu="torch"), True, False, "torch cannot be imported: it was not looked for"),
         (python("", sees_gpu="tensorflow", where="rehearsal"), False, True, ""),
         (python("", reads=("there", "missing")), True, False, "missing is not there"),
-        (python("", instead_of="there"), True, False, "not needed: there is there"),
-        (python("", instead_of="missing"), True, False, ""),
     ],
 )
 def test_a_step_that_cannot_run_says_why(step: Step, gpu: bool, rehearsal: bool, reason: str, tmp_path: Path) -> None:

@@ -41,8 +41,6 @@ def why_not(step: Step, output: Path, libraries: Sequence[Library], *, gpu: bool
             return f"{library.name} cannot be imported: {library.error}"
         if not library.gpus:
             return f"{library.name} {library.version} sees no GPU"
-    if step.instead_of and (output / step.instead_of).exists():
-        return f"not needed: {step.instead_of} is there"
     for path in step.reads:
         if not (output / path).exists():
             return f"{path} is not there: no step before this one has made it"

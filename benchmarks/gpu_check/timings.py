@@ -1,6 +1,6 @@
 """The step `timings`: what the steps of single runners ran right, timed in both modes by the benchmark's own harness.
 
-For a machine where the pipeline cannot run, as without TensorFlow; where it can, its benchmark times its own model.
+It needs no TensorFlow, as the pipeline does, whose benchmark times the pipeline's own model.
 """
 
 import json

@@ -32,9 +32,8 @@ def main(found: Path, folder: str = str(ROOT / "tests")) -> None:
     if tests.failed:
         raise PipelineError(f"{len(tests.failed)} of the tests marked gpu failed: {', '.join(tests.failed)}")
     if not tests.passed:
-        raise BackendUnavailable(
-            "; ".join([*tests.not_importable.values(), *tests.skipped.values()]) or "there are no tests marked gpu"
-        )
+        reasons = dict.fromkeys([*tests.not_importable.values(), *tests.skipped.values()])
+        raise BackendUnavailable("; ".join(reasons) or "there are no tests marked gpu")
 
 
 class _Told:

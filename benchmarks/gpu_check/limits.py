@@ -17,5 +17,8 @@ def main(found: Path, seconds: str) -> None:
     device = "cuda:0" if environment.gpus() else "cpu"
     measured = peaks.measure(device, precisions.NAMES, seconds=float(seconds))
     if not measured.tries:
-        raise BackendUnavailable("; ".join(f"{name}: {reason}" for name, reason in measured.reasons.items()))
+        names: dict[str, list[str]] = {}
+        for name, reason in measured.reasons.items():
+            names.setdefault(reason, []).append(name)
+        raise BackendUnavailable("; ".join(f"{', '.join(of)}: {reason}" for reason, of in names.items()))
     found.write_text(dump_json(measured.model_dump(mode="json")), encoding="utf-8")

@@ -16,7 +16,16 @@ from pipeline.errors import BackendUnavailable
 
 LONGEST = (
     *("test_pipeline", "test_own_models", "test_loadgen", "test_mnist", "test_a_new_backend", "test_wheel"),
-    *("test_in_browser", "test_contract", "test_page", "test_peers", "test_divergence", "test_cli", "test_layers"),
+    *(
+        "test_in_browser",
+        "test_gpu_check",
+        "test_contract",
+        "test_page",
+        "test_peers",
+        "test_divergence",
+        "test_cli",
+        "test_layers",
+    ),
     *("test_serving", "test_records", "test_runners", "test_declared"),
 )
 """Modules to begin with where there are several processes, so that at the end none is left alone with a long one.

@@ -1,5 +1,6 @@
 """Shared: the `gpu` marker, a data set small enough for a test, and one run of the whole main job on the digits."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -10,12 +11,21 @@ import pytest
 from commands import MAIN_JOB, Run, run_pipeline
 from filelock import FileLock
 
-from pipeline import environment
+from pipeline import backends, environment
 from pipeline.errors import BackendUnavailable
 
 LONGEST = (
     *("test_pipeline", "test_own_models", "test_loadgen", "test_mnist", "test_a_new_backend", "test_wheel"),
-    *("test_in_browser", "test_contract", "test_page", "test_peers", "test_divergence", "test_cli", "test_layers"),
+    *(
+        "test_in_browser",
+        "test_gpu_check",
+        "test_contract",
+        "test_page",
+        "test_peers",
+        "test_divergence",
+        "test_cli",
+        "test_layers",
+    ),
     *("test_serving", "test_records", "test_runners", "test_declared"),
 )
 """Modules to begin with where there are several processes, so that at the end none is left alone with a long one.
@@ -61,6 +71,8 @@ def main_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     All of pytest's processes share it: the first that needs it makes it, and the others wait.
     """
+    if importlib.util.find_spec("tensorflow") is None:  # as on a GPU machine that has hardly anything
+        pytest.skip("TensorFlow is not installed")
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
@@ -72,6 +84,15 @@ def main_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert run.returncode == 0, f"{run.stdout}\n{run.stderr}"
             done.touch()
     return folder
+
+
+@pytest.fixture
+def cuda_provider() -> None:
+    """Skip where this ONNX Runtime is the build without CUDA: that says nothing of the GPU."""
+    try:
+        backends.get("onnxruntime").probe("cuda")
+    except BackendUnavailable as error:
+        pytest.skip(error.message)
 
 
 @pytest.fixture

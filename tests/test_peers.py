@@ -87,6 +87,7 @@ def test_a_peer_on_the_gpu_says_why_it_is_not_available(module: str, variant: st
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("cuda_provider")
 @pytest.mark.parametrize("variant", ["cuda", "tensorrt"])
 def test_the_loop_runs_on_the_gpu_or_says_that_it_fell_back(product: tuple[Path, np.ndarray], variant: str) -> None:
     path, weights = product

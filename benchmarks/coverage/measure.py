@@ -15,6 +15,7 @@ import onnx
 import onnxruntime as ort
 import tensorflow as tf
 
+from benchmarks import ranges
 from benchmarks.coverage.case import BATCHES, BY_PYTORCH, NOT_APPLICABLE, NOT_BY_PYTORCH, OK, PRECISIONS, Case
 from pipeline import graphs, precisions
 from pipeline.backends.tensorrt.build import BuildOptions, build
@@ -154,7 +155,7 @@ def _compare(graph: onnx.ModelProto, feeds: list[Outputs], expected: list[list[A
 def _build(graph: onnx.ModelProto, name: str, feeds: list[Outputs]) -> str:
     if name == "int8" and not quantize.activations(graph):
         return NOT_APPLICABLE
-    amax = _ranges(graph, feeds[0]) if name == "int8" else {}
+    amax = ranges.largest(graph, feeds[0]) if name == "int8" else {}
     typed = precisions.get(name).apply(graph, amax=amax)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
@@ -173,15 +174,3 @@ def _sizes(graph: onnx.ModelProto, feeds: list[Outputs]) -> dict[str, dict[int, 
                 seen = sorted(feed[spec.name].shape[axis] for feed in feeds)
                 found.setdefault(spec.name, {})[axis] = (seen[0], seen[-1], seen[-1])
     return found
-
-
-def _ranges(graph: onnx.ModelProto, feed: Outputs) -> dict[str, float]:
-    """Return the largest magnitude of each activation that INT8 stores, on random data."""
-    names = quantize.activations(graph)
-    watched = onnx.ModelProto()
-    watched.CopyFrom(graph)
-    there = {value.name for value in watched.graph.output}
-    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in there)
-    inside = [name for name in names if name not in feed]
-    values = dict(zip(inside, _session(watched).run(inside, feed), strict=True)) if inside else {}
-    return {name: float(np.abs({**feed, **values}[name]).max()) for name in names}

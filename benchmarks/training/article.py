@@ -1,4 +1,4 @@
-"""The article's script: `python -m benchmarks.training.article MNIST.npz SEED EPOCHS`; it prints what it measured.
+"""The article's script: `python -m benchmarks.training.article MNIST.npz SEED EPOCHS [FILE]`; prints what it measured.
 
 The network, the optimizer and `fit` stand as in the article. Its `mnist.load_data()` would fetch the data from the
 internet: here they come from a file with the same arrays. Any backend of Keras runs it (KERAS_BACKEND).
@@ -7,14 +7,15 @@ internet: here they come from a file with the same arrays. Any backend of Keras 
 import json
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
 from keras import layers, models
 
 
-def main(data: str, seed: int, epochs: int) -> None:
-    """Train and test, and print one line of JSON."""
+def main(data: str, seed: int, epochs: int) -> str:
+    """Train and test; return one line of JSON."""
     keras.utils.set_random_seed(seed)
     with np.load(data) as file:
         x_train, y_train, x_test, y_test = (file[name] for name in ("x_train", "y_train", "x_test", "y_test"))
@@ -34,8 +35,11 @@ def main(data: str, seed: int, epochs: int) -> None:
     model.fit(x_train, y_train, epochs=epochs, verbose=0)
     seconds = time.perf_counter() - started
     _, accuracy = model.evaluate(x_test, y_test, verbose=0)
-    print(json.dumps({"fit_s": seconds, "accuracy": accuracy, "samples": len(x_train) * epochs}))
+    return json.dumps({"fit_s": seconds, "accuracy": accuracy, "samples": len(x_train) * epochs})
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    measured = main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    for file in sys.argv[4:]:
+        Path(file).write_text(measured, encoding="utf-8")
+    print(measured)

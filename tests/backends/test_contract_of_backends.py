@@ -224,6 +224,7 @@ def test_the_cuda_provider_needs_a_gpu() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("cuda_provider")
 def test_onnxruntime_with_cuda_agrees_with_the_cpu(main_job: Path, random: np.random.Generator) -> None:
     path = main_job / "artifacts/export/model.onnx"
     images = random.integers(0, 256, (7, 28, 28, 1), dtype=np.uint8)

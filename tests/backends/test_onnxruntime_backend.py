@@ -567,6 +567,7 @@ def test_a_quantized_graph_runs_on_cuda_as_on_the_cpu(name: str, tmp_path: Path)
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("cuda_provider")
 @pytest.mark.parametrize("steps", [(), (Step(batch=1, chunk=4),)])
 def test_the_cuda_provider_replays_a_graph_for_each_shape(tmp_path: Path, steps: tuple[Step, ...]) -> None:
     path = cnn(tmp_path)

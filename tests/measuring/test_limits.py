@@ -186,6 +186,7 @@ def test_without_a_gpu_everything_has_a_reason() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("cuda_provider")
 def test_a_gpu_has_every_peak() -> None:
     found = peaks.measure("cuda:0", ["fp32", "fp16"], seconds=1.0)
     assert set(found.macs_per_s) == {"fp32", "fp16"}, found.reasons

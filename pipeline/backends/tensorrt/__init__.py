@@ -77,6 +77,26 @@ def _verified(model: Path, sha256: str | None) -> bytes:
     return data
 
 
+def deserialised(flavour: str, data: bytes) -> tuple[Any, Any]:
+    """Return TensorRT's runtime and the engine it made of bytes that were checked, on the first GPU.
+
+    Raises:
+        BackendUnavailable: there is no GPU, or the engine is for another one or another version, with TensorRT's words.
+    """
+    trt, gpu = build.module(flavour), cuda.device()
+    gpu.set_current()
+    with build.captured(flavour) as words:
+        runtime = trt.Runtime(build.logger_of(flavour))
+        runtime.engine_host_code_allowed = False  # the default, stated: an engine must not bring code for the host
+        engine = runtime.deserialize_cuda_engine(data)
+        if engine is None:
+            raise BackendUnavailable(
+                "; ".join([f"TensorRT cannot load the engine on {gpu.name}", *words]),
+                "An engine fits one GPU model and one TensorRT version: rebuild it on this machine with `make engine`.",
+            )
+    return runtime, engine
+
+
 @contextmanager
 def load(model: Path | bytes, options: LoadOptions) -> Iterator[EngineSession]:
     """Load an engine for the time of a `with` block. Its precision and TF32 were decided when it was built.
@@ -94,16 +114,7 @@ def load(model: Path | bytes, options: LoadOptions) -> Iterator[EngineSession]:
     data = _verified(path, options.sha256)
     trt = build.module(options.variant)
     gpu = _gpu(options.variant, trt)
-    gpu.set_current()
-    with build.captured(options.variant) as words:
-        runtime = trt.Runtime(build.logger_of(options.variant))
-        runtime.engine_host_code_allowed = False  # the default, stated: an engine must not bring code for the host
-        engine = runtime.deserialize_cuda_engine(data)
-        if engine is None:
-            raise BackendUnavailable(
-                "; ".join([f"TensorRT cannot load the engine on {gpu.name}", *words]),
-                "An engine fits one GPU model and one TensorRT version: rebuild it on this machine with `make engine`.",
-            )
+    runtime, engine = deserialised(options.variant, data)
     session = EngineSession(load_engine(options.variant, runtime, engine), gpu, options.steps)
     del runtime, engine  # the session decides when they go
     try:

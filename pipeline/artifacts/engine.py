@@ -102,6 +102,8 @@ class EngineRecord(Artifact):
     comparison: Comparison | None = None
     """Against FP32 on the validation split, where this stage had to choose."""
     onnx: FileRecord | None = None
+    onnx_data: FileRecord | None = None
+    """The file beside the graph that holds its weights, where they are large; the graph has its digest, too."""
     engine: FileRecord | None = None
     build_seconds: float | None = None
     runs_here: bool = False

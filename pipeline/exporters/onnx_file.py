@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
-import onnx
 from onnx import inliner
 
 from pipeline import environment, graphs
 from pipeline.errors import BuildError, first_line
 from pipeline.exporters import Exportable, Kind
-from pipeline.graphs import simplify
+from pipeline.graphs import files, simplify
 
 FILE = "model.onnx"
 ARTIFACT: Literal["onnx"] = "onnx"
@@ -24,12 +23,15 @@ def versions() -> dict[str, str]:
 
 def write(model: Exportable, path: Path, opset: int) -> str:
     """Write the graph; it keeps its own operator set, whatever `opset` says."""
-    given = graphs.with_names(inliner.inline_local_functions(graphs.load(model.path)))
+    given = graphs.load(model.path)
+    if given.functions:
+        given = inliner.inline_local_functions(given)
+    given = graphs.with_names(given)
     how = "simplified"
     try:
         graph = simplify.simplify(given)
         graphs.check(graph, "the simplified graph")
     except BuildError as error:
         graph, how = given, f"as it is: {first_line(error)}"
-    onnx.save(graph, path)
-    return f"ONNX: opset {graphs.opset(graph)}, {len(graph.graph.node)} nodes, {path.stat().st_size:,} bytes, {how}"
+    files.save(graph, path)
+    return f"ONNX: opset {graphs.opset(graph)}, {len(graph.graph.node)} nodes, {files.written(path):,} bytes, {how}"

@@ -84,7 +84,7 @@ class Precision:
     def apply(
         self, model: ModelProto, keep_fp32: Collection[str] = (), amax: Mapping[str, float] | None = None
     ) -> ModelProto:
-        """Return the typed graph, checked; the model passed in is left as it was.
+        """Return the typed graph, checked; the model passed in is left as it was, and is the typed graph in FP32.
 
         `keep_fp32` names nodes of `model` that stay in FP32. `amax` is the largest magnitude to be represented of each
         activation that `quantize.activations(model)` names; what needs no calibration ignores it.
@@ -98,10 +98,11 @@ class Precision:
             print(arithmetic.summary(typed).mac_share)  # {'FLOAT16': 1.0}
         """
         _refuse_typed(model, self.name)
-        typed = ModelProto()
-        typed.CopyFrom(model)
+        typed = model
         if self.rewrite is not None:
             _check_names(model, keep_fp32)
+            typed = ModelProto()
+            typed.CopyFrom(model)
             typed = self.rewrite(graphs.without_default_inputs(typed), frozenset(keep_fp32), amax or {})
         graphs.check(typed, f"precision {self.name}")
         self._check_types(typed, keep_fp32)

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import onnx
-
 from pipeline import digests, environment
 from pipeline.artifacts.engine import BatchProfile, EngineLayer, EngineLayers, EngineRecord
 from pipeline.artifacts.manifest import FileRecord
@@ -14,7 +12,7 @@ from pipeline.backends import LoadOptions, tensorrt
 from pipeline.backends.tensorrt import build, inspection
 from pipeline.config import Engine
 from pipeline.errors import BackendUnavailable, BuildError
-from pipeline.graphs import keras_layers
+from pipeline.graphs import files, keras_layers
 from pipeline.precisions import Precision
 from pipeline.quantization.selection import Candidate
 from pipeline.quantization.typed_graphs import Rewriter, TypedGraph
@@ -58,7 +56,7 @@ def make(
     typed: TypedGraph | None = None
     try:
         typed = rewriter.typed(precision)
-        onnx.save(typed.model, folder / "model.onnx")
+        files.save(typed.model, folder / "model.onnx")
         record = _with_graph(record, precision, typed, folder)
         if precision.rewrite is not None:
             record = record.model_copy(update={"left_in_fp32": precision.left_in_fp32(rewriter.exported)})
@@ -75,7 +73,7 @@ def make(
         comparison=typed.comparison if typed else None,
         cost=record.mean_bits,
         mean_bits=record.mean_bits,
-        onnx_bytes=record.onnx.bytes if record.onnx else 0,
+        onnx_bytes=files.written(folder / "model.onnx"),
         engine_bytes=record.engine.bytes if record.engine else None,
         failure=record.reason if record.status == "failed" else "",
     )
@@ -83,6 +81,7 @@ def make(
 
 
 def _with_graph(record: EngineRecord, precision: Precision, typed: TypedGraph, folder: Path) -> EngineRecord:
+    data = files.data_of(folder / "model.onnx")
     found = {
         "arithmetic": typed.arithmetic,
         "mean_bits": precision.mean_bits(typed.arithmetic),
@@ -90,6 +89,7 @@ def _with_graph(record: EngineRecord, precision: Precision, typed: TypedGraph, f
         "calibration": typed.calibration,
         "comparison": typed.comparison,
         "onnx": _file(folder / "model.onnx"),
+        "onnx_data": _file(data) if data.exists() else None,
     }
     return record.model_copy(update=found)
 

@@ -25,7 +25,7 @@ INSTALLED := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 ARGS ?=
 
 .NOTPARALLEL:
-.PHONY: all $(STAGES) localise examples bench-peers bench-train coverage-table setup doctor tensorboard predict pytorch-exporter test gpu-check \
+.PHONY: all $(STAGES) localise examples bench-peers bench-train bench-large coverage-table setup doctor tensorboard predict pytorch-exporter test gpu-check \
 	browser browser-test check format lint types help
 
 all: $(STAGES) ## everything, from training to the report
@@ -55,6 +55,9 @@ bench-peers: $(INSTALLED) ## time our runners and others (benchmarks/README.md)
 
 bench-train: $(INSTALLED) ## train by the article's script and by ours, in turn (benchmarks/README.md)
 	@$(BIN)/python -m benchmarks.training $(ARGS)
+
+bench-large: $(INSTALLED) ## models of 25 to 600 million parameters through the stages, with their memory (benchmarks/README.md)
+	@$(BIN)/python -m benchmarks.large $(ARGS)
 
 coverage-table: $(INSTALLED) pytorch-exporter ## which Keras layers come through, measured anew: docs/coverage.md
 	@$(PIP) show --quiet keras-hub 2>/dev/null || $(PIP) install --quiet --constraint constraints.txt --editable '.[coverage]'

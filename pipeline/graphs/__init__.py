@@ -135,6 +135,13 @@ def without_default_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy to be changed in place, its constants not among the inputs."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return without_default_inputs(copy)
+
+
 def with_names(model: onnx.ModelProto) -> onnx.ModelProto:
     """Give a name of its own to every node of the graph that has none, or one that others have too; return the model.
 

@@ -25,7 +25,7 @@ BITS = {"FLOAT": 32, "FLOAT16": 16, "BFLOAT16": 16, "INT8": 8, "FLOAT8E4M3FN": 8
 
 
 Rewrite = Callable[[ModelProto, Collection[str], Mapping[str, float]], ModelProto]
-"""FP32 graph, names of the nodes to keep in FP32, largest magnitude per activation → typed graph; may work in place."""
+"""FP32 graph, names of the nodes to keep in FP32, largest magnitude per activation → typed graph, a copy."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,7 @@ class Precision:
         typed = model
         if self.rewrite is not None:
             _check_names(model, keep_fp32)
-            typed = ModelProto()
-            typed.CopyFrom(model)
-            typed = self.rewrite(graphs.without_default_inputs(typed), frozenset(keep_fp32), amax or {})
+            typed = self.rewrite(model, frozenset(keep_fp32), amax or {})
         graphs.check(typed, f"precision {self.name}")
         self._check_types(typed, keep_fp32)
         if _borders(typed) != _borders(model):

@@ -25,7 +25,7 @@ def rewrite(model: ModelProto, keep_fp32: Collection[str], amax: Mapping[str, fl
     Raises:
         BuildError: `amax` lacks an activation, or ONNX cannot raise the graph to the operator set that FP8 needs.
     """
-    return quantize.quantise(graphs.raise_opset(model, OPSET), quantize.FP8, amax, keep_fp32)
+    return quantize.quantise(graphs.copied(graphs.raise_opset(model, OPSET)), quantize.FP8, amax, keep_fp32)
 
 
 PRECISION = Precision(

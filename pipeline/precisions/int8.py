@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 
 from onnx import ModelProto
 
+from pipeline import graphs
 from pipeline.graphs import quantize
 from pipeline.precisions import Precision
 from pipeline.tensors import Tolerance
@@ -21,7 +22,7 @@ def rewrite(model: ModelProto, keep_fp32: Collection[str], amax: Mapping[str, fl
     Raises:
         BuildError: `amax` lacks an activation.
     """
-    return quantize.quantise(model, quantize.INT8, amax, keep_fp32)
+    return quantize.quantise(graphs.copied(model), quantize.INT8, amax, keep_fp32)
 
 
 PRECISION = Precision(

@@ -12,13 +12,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO, NamedTuple
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, EncodeError
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from pipeline import digests
 from pipeline.errors import ArtifactError, BuildError
 from pipeline.graphs import external
-from pipeline.graphs.external import DATA_SHA256, MOST
+from pipeline.graphs.external import DATA_SHA256
 from pipeline.graphs.weights import is_large, with_constants
 
 DATA_FROM = 256 * 2**20
@@ -191,12 +191,13 @@ def _files(content: bytes, path: Path) -> list[tuple[str, str | None]]:
 
 
 def _serialized(model: ModelProto) -> bytes:
-    if model.ByteSize() > MOST:
+    try:
+        content: bytes = model.SerializeToString()
+    except (EncodeError, ValueError) as error:  # protobuf's and onnx's limit of 2 GB
         raise BuildError(
-            "the graph has 2 GB or more in Constant nodes or bodies of Loop, Scan and If, which no file can hold",
-            "Make them constants of the graph itself (initializers).",
-        )
-    content: bytes = model.SerializeToString()
+            f"the graph cannot be written, even without its weights: {error}",
+            "Make what Constant nodes and the bodies of Loop, Scan and If hold constants of the graph (initializers).",
+        ) from error
     return content
 
 

@@ -25,7 +25,12 @@ def write(model: Exportable, path: Path, opset: int) -> str:
     """Write the graph; it keeps its own operator set, whatever `opset` says."""
     given = graphs.load(model.path)
     if given.functions:
-        given = inliner.inline_local_functions(given)
+        try:
+            given = inliner.inline_local_functions(given)
+        except ValueError as error:  # its limit of 2 GB
+            raise BuildError(
+                f"ONNX cannot inline the functions of this model: {error}", "Export it anew, without functions."
+            ) from error
     given = graphs.with_names(given)
     how = "simplified"
     try:

@@ -26,8 +26,8 @@ INSTALLED := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 ARGS ?=
 
 .NOTPARALLEL:
-.PHONY: all $(STAGES) localise examples bench-peers bench-train bench-modelopt coverage-table setup doctor tensorboard predict \
-	pytorch-exporter modelopt test gpu-check \
+.PHONY: all $(STAGES) localise examples bench-peers bench-train bench-modelopt bench-large coverage-table setup doctor \
+	tensorboard predict pytorch-exporter modelopt test gpu-check \
 	browser browser-test check format lint types help
 
 all: $(STAGES) ## everything, from training to the report
@@ -60,6 +60,8 @@ bench-train: $(INSTALLED) ## train by the article's script and by ours, in turn 
 
 bench-modelopt: $(INSTALLED) modelopt ## our FP16, INT8 and FP8 graphs beside NVIDIA Model Optimizer's (benchmarks/README.md)
 	@$(BIN)/python -m benchmarks.modelopt $(ARGS)
+bench-large: $(INSTALLED) ## models of 25 to 600 million parameters through the stages, with their memory (benchmarks/README.md)
+	@$(BIN)/python -m benchmarks.large $(ARGS)
 
 coverage-table: $(INSTALLED) pytorch-exporter ## which Keras layers come through, measured anew: docs/coverage.md
 	@$(PIP) show --quiet keras-hub 2>/dev/null || $(PIP) install --quiet --constraint constraints.txt --editable '.[coverage]'

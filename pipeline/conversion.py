@@ -11,7 +11,7 @@ from onnx import ModelProto, helper
 
 from pipeline import backends, graphs
 from pipeline.backends import LoadOptions
-from pipeline.graphs import keras_layers
+from pipeline.graphs import files, keras_layers
 from pipeline.tensors import Array, Feed, Outputs
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _tensors(graph: ModelProto, feed: Feed) -> Outputs:
     names = [name for node in graph.graph.node for name in node.output if name in types]
     watched.graph.output.extend(helper.make_tensor_value_info(name, types[name], None) for name in names)
     options = LoadOptions("cpu", exact=True)
-    with backends.get("onnxruntime").load(watched.SerializeToString(), options) as session:
+    with files.loadable(watched) as given, backends.get("onnxruntime").load(given, options) as session:
         return {name: array.copy() for name, array in session.run(feed).items()}
 
 

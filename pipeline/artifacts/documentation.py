@@ -46,6 +46,9 @@ artifacts/<stage>/manifest.json
 artifacts/schemas/     <file>.schema.json
 ```
 
+Beside a `model.onnx` with weights of 256 MiB or more lies `model.onnx.data`, which holds them; the first has the
+SHA-256 of the second in its metadata, so that its own digest stands for both.
+
 `benchmark/samples.npz` holds every sample behind the cells, int64 nanoseconds, one array
 `<runner>[.repeat]/<batch>/<mode>/round<i>` each. `python -m pipeline doctor --artifacts artifacts` checks that every
 timing has a verdict of the same runner with the same options.

@@ -136,6 +136,8 @@ class EngineRecord(Artifact):
     onnx: FileRecord | None = None
     cpu: FileRecord | None = None
     """The same products with the rest in FP32, for a CPU, which has no 16-bit arithmetic; null where `onnx` is that."""
+    onnx_data: FileRecord | None = None
+    """The file beside the graph that holds its weights, where they are large; the graph has its digest, too."""
     engine: FileRecord | None = None
     build_seconds: float | None = None
     """With the start of the builder's process."""

@@ -20,7 +20,7 @@ class ModelRecord(Artifact):
     kind: Literal["function", "keras", "saved_model", "onnx"]
     """What that is. A legacy `.h5` file is a `keras` one, too."""
     sha256: str | None
-    """Of the file or folder it came from; null for a function."""
+    """Of the file or folder it came from, with an ONNX model's files of weights; null for a function."""
     file: str
     """The published original, `train/…`."""
     as_trained: str | None

@@ -16,6 +16,8 @@ from typing import Any, Literal, NamedTuple, Protocol, cast
 from pipeline import environment, registry
 from pipeline.artifacts.runner import Step
 from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
+from pipeline.graphs import files
+from pipeline.graphs.files import Stored
 from pipeline.tensors import DeviceKind, Feed, Outputs, TensorSpec
 
 Artifact = Literal["keras", "saved_model", "onnx", "engine"]
@@ -188,22 +190,20 @@ def only_path(model: Path | bytes, name: str) -> Path:
     return model
 
 
-def read_model(model: Path | bytes, sha256: str | None) -> bytes:
+def read_model(model: Path | bytes, sha256: str | None) -> Stored:
     """Return the bytes of a model, a file's or those given, which have this digest where one is given.
 
-    A library is given these bytes, not the path: what was checked is what is loaded, however late.
+    With those of the file beside it that holds its weights, if there is one, whose digest is in the model. A library is
+    given these bytes, not the path: what was checked is what is loaded, however late.
 
     Raises:
-        ArtifactError: the file is not there, or the model is not the one expected.
+        ArtifactError: a file is not there, or the model is not the one expected; or its weights are not in its folder.
     """
-    try:
-        content = model if isinstance(model, bytes) else model.read_bytes()
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{model!s} does not exist", "Run `make export engine`.") from error
-    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-        name = "the model" if isinstance(model, bytes) else model
-        raise ArtifactError(f"{name} has changed since it was published", "Run `make engine`.")
-    return content
+    if isinstance(model, Path):
+        return files.stored(model, sha256)
+    if sha256 is not None and hashlib.sha256(model).hexdigest() != sha256:
+        raise ArtifactError("the model has changed since it was published", "Run `make engine`.")
+    return Stored(model, {})
 
 
 class Closable:

@@ -56,7 +56,7 @@ def probe(variant: str) -> None:
 def load(model: Path | bytes, options: LoadOptions) -> Iterator[NullSession]:
     """Read the names and shapes of an ONNX model's inputs and outputs, from a file or from its bytes."""
     probe(options.variant)
-    proto = graphs.load(model)
+    proto = graphs.load(model, weights=False)
     session = NullSession(graphs.inputs(proto), graphs.outputs(proto))
     try:
         yield session

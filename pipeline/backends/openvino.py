@@ -198,10 +198,11 @@ def load(model: Path | bytes, options: LoadOptions) -> Iterator[OpenVinoSession]
     }
     if options.threads is not None:
         config["INFERENCE_NUM_THREADS"] = str(options.threads)
-    content = read_model(model, options.sha256)
+    stored = read_model(model, options.sha256)
     core = openvino.Core()
     try:
-        read = core.read_model(content, b"")
+        # It takes no weights of an ONNX model but from their file, which has been checked.
+        read = core.read_model(model) if stored.data else core.read_model(stored.content, b"")
     except RuntimeError as error:
         graphs.load(model)  # raises where it is no model at all
         name = model.name if isinstance(model, Path) else "the model"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, T
 
 from pipeline import registry
 from pipeline.errors import BackendUnavailable, ConfigError, PipelineError, first_line
+from pipeline.graphs import files
 from pipeline.tensors import Signature
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ def _after(name: str, error: PipelineError) -> str:
 
 
 def _remove(path: Path) -> None:
+    files.data_of(path).unlink(missing_ok=True)
     if path.is_dir():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)

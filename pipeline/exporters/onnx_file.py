@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
-import onnx
 from onnx import inliner
 
 from pipeline import environment, graphs
 from pipeline.errors import BuildError, first_line
 from pipeline.exporters import Exportable, Kind
-from pipeline.graphs import simplify
+from pipeline.graphs import files, simplify
 
 FILE = "model.onnx"
 ARTIFACT: Literal["onnx"] = "onnx"
@@ -24,7 +23,15 @@ def versions() -> dict[str, str]:
 
 def write(model: Exportable, path: Path, opset: int) -> str:
     """Write the graph; it keeps its own operator set, whatever `opset` says."""
-    given = graphs.with_names(inliner.inline_local_functions(graphs.load(model.path)))
+    given = graphs.load(model.path)
+    if given.functions:
+        try:
+            given = inliner.inline_local_functions(given)
+        except ValueError as error:  # its limit of 2 GB
+            raise BuildError(
+                f"ONNX cannot inline the functions of this model: {error}", "Export it anew, without functions."
+            ) from error
+    given = graphs.with_names(given)
     graph, how = given, "as it is: it is quantised already"
     if not graphs.narrowed_by(given):  # folding its constants would undo the quantising of weights
         try:
@@ -32,5 +39,5 @@ def write(model: Exportable, path: Path, opset: int) -> str:
             graphs.check(graph, "the simplified graph")
         except BuildError as error:
             graph, how = given, f"as it is: {first_line(error)}"
-    onnx.save(graph, path)
-    return f"ONNX: opset {graphs.opset(graph)}, {len(graph.graph.node)} nodes, {path.stat().st_size:,} bytes, {how}"
+    files.save(graph, path)
+    return f"ONNX: opset {graphs.opset(graph)}, {len(graph.graph.node)} nodes, {files.written(path):,} bytes, {how}"

@@ -8,39 +8,29 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
-from pipeline.errors import ArtifactError, BuildError
-from pipeline.graphs import control_flow
+from pipeline.errors import BuildError
+from pipeline.graphs import control_flow, files
+from pipeline.graphs.weights import is_large, with_weights, without_weights
 from pipeline.tensors import TensorSpec
 
 NARROW = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2)
 """The types narrower than FP32 in which numbers are computed, or stored to be dequantised."""
 
 
-def load(model: Path | bytes) -> onnx.ModelProto:
+def load(model: Path | bytes, sha256: str | None = None, *, weights: bool = True) -> onnx.ModelProto:
     """Read an ONNX model, from a file or from its bytes.
 
-    Raises:
-        ArtifactError: the file is not there or is no ONNX model.
-    """
-    path = model if isinstance(model, Path) else "what was given"
-    try:
-        return onnx.load(model) if isinstance(model, Path) else onnx.load_from_string(model)
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path} does not exist", "Run `make export engine`.") from error
-    except Exception as error:  # protobuf's DecodeError, of which each protobuf implementation has its own
-        raise ArtifactError(f"{path} is not a readable ONNX model: {error}", "Run `make export engine`.") from error
-
-
-def parse(content: bytes, path: Path) -> onnx.ModelProto:
-    """Return the ONNX model that a file's bytes are; `path` is where they were read.
+    Args:
+        model: the file, or the bytes of one that has its weights in it.
+        sha256: the digest that the file must have.
+        weights: whether those that are in a file beside it are wanted.
 
     Raises:
-        ArtifactError: they are none.
+        ArtifactError: as `files.load`.
     """
-    try:
-        return onnx.load_model_from_string(content)
-    except Exception as error:  # protobuf's DecodeError, of which each protobuf implementation has its own
-        raise ArtifactError(f"{path} is not a readable ONNX model: {error}", "Run `make export engine`.") from error
+    if isinstance(model, bytes):
+        return files.parse(model, Path("what was given"))
+    return files.load(model, sha256, weights=weights)
 
 
 def check(model: onnx.ModelProto, what: str) -> None:
@@ -50,7 +40,9 @@ def check(model: onnx.ModelProto, what: str) -> None:
         BuildError: with the checker's words.
     """
     try:
-        onnx.checker.check_model(model, full_check=True)
+        for tensor in filter(is_large, model.graph.initializer):
+            onnx.checker.check_tensor(tensor)
+        onnx.checker.check_model(without_weights(model), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise BuildError(f"{what}: the ONNX checker rejects the graph: {error}") from error
 
@@ -83,15 +75,24 @@ def inferred(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         BuildError: with ONNX's words.
     """
+    return with_weights(outline(model), model)
+
+
+def outline(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return what `inferred` does, its weights as inputs without content: for who looks at it and does not run it.
+
+    Raises:
+        BuildError: with ONNX's words.
+    """
     try:
-        return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        return onnx.shape_inference.infer_shapes(without_weights(model), strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
         raise BuildError(f"ONNX cannot tell the types of the graph's tensors: {error}") from error
 
 
 def element_types(model: onnx.ModelProto) -> dict[str, int]:
     """Return every tensor's element type (onnx.TensorProto.DataType), by shape inference; bodies are left out."""
-    return control_flow.element_types(inferred(model).graph)
+    return control_flow.element_types(outline(model).graph)
 
 
 def constant_arrays(model: onnx.ModelProto) -> dict[str, np.ndarray]:
@@ -108,7 +109,7 @@ def narrowed_by(model: onnx.ModelProto) -> list[str]:
 
     Inputs and outputs that are cast at the border are no sign, nor are weights that are stored in 16 bits and cast.
     """
-    return sorted(set(_narrowed(inferred(model).graph, {})))
+    return sorted(set(_narrowed(outline(model).graph, {})))
 
 
 def _narrowed(graph: onnx.GraphProto, around: dict[str, int]) -> Iterator[str]:
@@ -132,6 +133,13 @@ def without_default_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
     if listed:
         model.ir_version = max(model.ir_version, 4)
     return model
+
+
+def copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy to be changed in place, its constants not among the inputs."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return without_default_inputs(copy)
 
 
 def with_names(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -163,7 +171,7 @@ def raise_opset(model: onnx.ModelProto, least: int) -> onnx.ModelProto:
     if opset(model) >= least:
         return model
     try:
-        raised = version_converter.convert_version(model, least)
+        raised = with_weights(version_converter.convert_version(without_weights(model), least), model)
     except Exception as error:  # RuntimeError, ConvertError, InferenceError and ValueError have been seen
         raise BuildError(f"ONNX cannot raise the graph to operator set {least}: {error}") from error
     raised.ir_version = max(raised.ir_version, helper.find_min_ir_version_for(raised.opset_import))

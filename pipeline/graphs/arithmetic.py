@@ -11,6 +11,7 @@ from onnx import GraphProto, NodeProto, TensorProto
 from pipeline import graphs
 from pipeline.artifacts.engine import GraphArithmetic
 from pipeline.graphs import control_flow
+from pipeline.graphs.weights import without_weights
 
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """The operators that multiply two operands, and do nothing else but add a bias."""
@@ -51,7 +52,7 @@ def typed_products(model: onnx.ModelProto) -> Iterator[Product]:
     That is the operands' type as it stands, but where both come straight from a DequantizeLinear of one type, that
     type: TensorRT computes such a node on the stored numbers.
     """
-    return _typed_products(graphs.inferred(model).graph, {}, None)
+    return _typed_products(graphs.outline(model).graph, {}, None)
 
 
 def _typed_products(graph: GraphProto, around: Mapping[str, int], home: NodeProto | None) -> Iterator[Product]:
@@ -146,8 +147,7 @@ def multiply_accumulates(
 
 def shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...] | None]:
     """Return every tensor's shape for a batch of one, or its fixed one; None where that leaves a dimension unknown."""
-    single = onnx.ModelProto()
-    single.CopyFrom(model)
+    single = without_weights(model)
     del single.graph.value_info[:]
     for value in single.graph.input:
         for dim in value.type.tensor_type.shape.dim[:1]:

@@ -32,7 +32,7 @@ def narrow(
     what a Loop carries from one round to the next, sums and states, is carried in FP32. A node kept in FP32 keeps its
     bodies there too.
     """
-    typed = graphs.inferred(model)
+    typed = graphs.without_default_inputs(graphs.inferred(model))
     _Rewriter(typed.graph, to, graphs.opset(model), fp32_operators).rewrite(keep_fp32)
     return typed
 

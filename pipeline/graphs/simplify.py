@@ -12,12 +12,10 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from onnxslim.core.shape_inference.context import InferenceContext
 
 from pipeline.errors import BuildError, first_line
+from pipeline.graphs.weights import without_weights
 
 BROADCASTING = frozenset({"Add", "Div", "Max", "Min", "Mul", "Sub"})
 """The elementwise operators in which a model's own constants turn up."""
-
-LARGE = 4096
-"""Bytes from which on a constant is no shape and no list of axes."""
 
 
 def simplify(model: ModelProto) -> ModelProto:
@@ -117,21 +115,3 @@ def reads(graph: GraphProto) -> Iterator[str]:
             bodies: Iterable[GraphProto] = [attribute.g, *attribute.graphs]
             for body in bodies:
                 yield from reads(body)
-
-
-def without_weights(model: ModelProto) -> ModelProto:
-    """Return a copy whose large constants have a type and a shape but no content: all that shape inference needs.
-
-    ONNX's own takes three copies of the whole model, and reads no constant but shapes, axes and the like.
-    """
-    graph = model.graph
-    weights = [
-        TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-        if len(tensor.raw_data) > LARGE
-        else tensor
-        for tensor in graph.initializer
-    ]
-    copy = onnx.helper.make_graph(
-        graph.node, graph.name, graph.input, graph.output, weights, value_info=graph.value_info
-    )
-    return onnx.helper.make_model(copy, opset_imports=model.opset_import, ir_version=model.ir_version)

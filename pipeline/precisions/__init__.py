@@ -49,7 +49,7 @@ class Calibrated(NamedTuple):
 FLOATS = frozenset({"DOUBLE", "FLOAT", "FLOAT16", "BFLOAT16"})
 
 Rewrite = Callable[[ModelProto, Collection[str]], ModelProto]
-"""FP32 graph, names of the nodes to keep in FP32 → typed graph; may work in place."""
+"""FP32 graph, names of the nodes to keep in FP32 → typed graph, a copy."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class Precision:
         amax: Mapping[str, float] | None = None,
         shifts: Mapping[str, Floats] | None = None,
     ) -> ModelProto:
-        """Return the typed graph, checked; the model passed in is left as it was.
+        """Return the typed graph, checked; the model passed in is left as it was, and is the typed graph in FP32.
 
         `keep_fp32` names nodes of `model` that stay in FP32. `amax` is the largest magnitude to be represented of each
         activation that `placement.activations(model)` names, and `shifts` what the channels of products are shifted by,
@@ -179,18 +179,14 @@ class Precision:
         if self.given:
             return _taken(model)
         _refuse_typed(model, self.name)
-        typed = ModelProto()
-        typed.CopyFrom(model)
-        left_out = self.left_out(model)
+        typed, left_out = model, self.left_out(model)
         if self.rewrites:
             _check_names(model, keep_fp32)
-            typed = graphs.without_default_inputs(typed)
         if self.rewrite is not None:
-            typed = self.rewrite(typed, frozenset(keep_fp32))
+            typed = self.rewrite(model, frozenset(keep_fp32))
         if self.form is not None:
-            typed = self._quantised(
-                typed, self.form, frozenset(keep_fp32), left_out, Calibrated(amax or {}, shifts or {})
-            )
+            calibrated = Calibrated(amax or {}, shifts or {})
+            typed = self._quantised(model, self.form, frozenset(keep_fp32), left_out, calibrated)
         graphs.check(typed, f"precision {self.name}")
         self._check_types(typed, keep_fp32, left_out)
         if _borders(typed) != _borders(model):
@@ -208,7 +204,7 @@ class Precision:
         also = {}
         if self.placement == "tensorrt":
             also = {one.node: one.operand for one in placement.residuals(model, leave) if one.node not in keep}
-        model = biases.corrected(model, shifts)
+        model = biases.corrected(graphs.copied(model), shifts)
         model = quantize.quantise(model, form, found.amax, leave, also, SCALES[self.remainder])
         rest = get(self.remainder).rewrite
         return model if rest is None else rest(model, keep)

@@ -14,7 +14,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from pipeline import graphs
 from pipeline.data import Split
-from pipeline.graphs import biases, quantize
+from pipeline.graphs import biases, files, quantize
 from pipeline.graphs.biases import Floats
 from pipeline.graphs.quantize import Format
 from pipeline.runners import inference
@@ -52,7 +52,9 @@ def shifts(
         return {}
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(twins.SerializeToString(), options, ["CPUExecutionProvider"])
+    with files.loadable(twins) as loadable:
+        del twins  # as large as its weights
+        session = onnxruntime.InferenceSession(loadable, options, ["CPUExecutionProvider"])
     fixed = fixed_batch(graphs.inputs(model))
     sums: dict[str, Any] = dict.fromkeys(names, 0.0)
     for which in samples.slices(fixed or batch):

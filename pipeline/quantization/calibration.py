@@ -25,7 +25,7 @@ from pipeline import graphs
 from pipeline.artifacts.engine import ActivationRange, CalibrationRecord
 from pipeline.data import Dataset, Split, inspection
 from pipeline.errors import BuildError, DataError
-from pipeline.graphs import placement, quantize
+from pipeline.graphs import files, placement, quantize
 from pipeline.judging.yardstick import Yardstick
 from pipeline.runners import inference
 from pipeline.tensors import Array, Outputs, fixed_batch
@@ -188,7 +188,9 @@ def observe(model: ModelProto, samples: Split, batch: int = 32) -> dict[str, Act
         watched.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(watched.SerializeToString(), options, ["CPUExecutionProvider"])
+    with files.loadable(watched) as loadable:
+        del watched  # as large as its weights
+        session = onnxruntime.InferenceSession(loadable, options, ["CPUExecutionProvider"])
     names = [name for name in seen if name not in fed]
     fixed = fixed_batch(graphs.inputs(model))
     for which in samples.slices(fixed or batch):

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import onnx
-
 from pipeline import digests, environment
 from pipeline.artifacts.engine import BatchProfile, EngineLayer, EngineLayers, EngineRecord
 from pipeline.artifacts.manifest import FileRecord
@@ -15,7 +13,7 @@ from pipeline.backends.tensorrt import build, features, inspection, process
 from pipeline.backends.tensorrt.progress import Watch
 from pipeline.config import Engine
 from pipeline.errors import BackendUnavailable, BuildError
-from pipeline.graphs import keras_layers
+from pipeline.graphs import files, keras_layers
 from pipeline.precisions import Precision
 from pipeline.quantization.selection import Candidate
 from pipeline.quantization.typed_graphs import Rewriter, TypedGraph
@@ -73,9 +71,9 @@ def make(
     typed: TypedGraph | None = None
     try:
         typed = rewriter.typed(precision)
-        onnx.save(typed.model, folder / "model.onnx")
+        files.save(typed.model, folder / "model.onnx")
         if typed.cpu is not None:
-            onnx.save(typed.cpu, folder / "cpu.onnx")
+            files.save(typed.cpu, folder / "cpu.onnx")
         record = _with_graph(record, precision, typed, folder)
         if precision.rewrites:
             record = record.model_copy(update={"left": precision.left(rewriter.exported)})
@@ -92,7 +90,7 @@ def make(
         comparison=typed.comparison if typed else None,
         cost=record.mean_bits,
         mean_bits=record.mean_bits,
-        onnx_bytes=record.onnx.bytes if record.onnx else 0,
+        onnx_bytes=files.written(folder / "model.onnx"),
         engine_bytes=record.engine.bytes if record.engine else None,
         failure=_failure(record),
     )
@@ -107,6 +105,7 @@ def _failure(record: EngineRecord) -> str:
 
 
 def _with_graph(record: EngineRecord, precision: Precision, typed: TypedGraph, folder: Path) -> EngineRecord:
+    data = files.data_of(folder / "model.onnx")
     found = {
         "arithmetic": typed.arithmetic,
         "mean_bits": precision.mean_bits(typed.arithmetic),
@@ -114,6 +113,7 @@ def _with_graph(record: EngineRecord, precision: Precision, typed: TypedGraph, f
         "calibration": typed.calibration,
         "comparison": typed.comparison,
         "onnx": _file(folder / "model.onnx"),
+        "onnx_data": _file(data) if data.exists() else None,
         "cpu": _file(folder / "cpu.onnx") if typed.cpu is not None else None,
         "left_out": dict(typed.left_out),
         "in_fp32": dict(typed.in_fp32),

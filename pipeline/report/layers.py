@@ -56,7 +56,7 @@ def _of_one(run: Run, engine: EngineRecord, keras_names: Sequence[str]) -> Layer
 def _nodes(run: Run, path: str, keras_names: Sequence[str]) -> list[tuple[str, str, str, str]]:
     from onnx import TensorProto
 
-    model = graphs.load(run.published.path(path))
+    model = graphs.load(run.published.path(path), weights=False)
     types = graphs.element_types(model)
 
     def name(tensor: str) -> str:

@@ -16,6 +16,7 @@ from pipeline.artifacts.runner import BatchRange, Role, RunnerOptions, RunnerRec
 from pipeline.artifacts.store import Published
 from pipeline.backends import LoadOptions, Session
 from pipeline.errors import BackendUnavailable
+from pipeline.graphs import files
 from pipeline.precisions import Precision
 from pipeline.runners import tuning_record
 from pipeline.tensors import DeviceKind
@@ -67,12 +68,15 @@ class Runner:
         user_code.register_layers(self.modules)
         backend = backends.module(self.module)
         backend.probe(self.record.variant)
-        model: Path | bytes = self.path
-        if self.record.emulated:
-            typed = graphs.parse(backends.read_model(self.path, self.record.sha256), self.path)
-            model = precisions.emulation(self.record.precision)(typed).SerializeToString()
-        with backend.load(model, self.options) as session:
-            yield session
+        if not self.record.emulated:
+            with backend.load(self.path, self.options) as session:
+                yield session
+            return
+        emulated = precisions.emulation(self.record.precision)(graphs.load(self.path, self.record.sha256))
+        with files.loadable(emulated) as model:
+            del emulated  # as large as its weights
+            with backend.load(model, self.options) as session:
+                yield session
 
 
 def runners(published: Published, purpose: Purpose, *, modules: Sequence[str], threads: int | None) -> list[Runner]:

@@ -15,6 +15,7 @@ from pipeline.artifacts.runner import RunnerRecord
 from pipeline.backends import LoadOptions, Session
 from pipeline.data import Split
 from pipeline.errors import DataError
+from pipeline.graphs import files
 from pipeline.precisions import Precision
 from pipeline.tensors import Array, Feed, Outputs, fixed_batch
 
@@ -34,10 +35,10 @@ def limits(record: RunnerRecord, session: Session | None = None) -> tuple[int, i
 def loaded(typed: onnx.ModelProto, precision: Precision) -> Iterator[Session]:
     """Load a typed graph in ONNX Runtime on the CPU, as it is, or emulated where a CPU lacks the arithmetic."""
     runnable = typed if precision.emulate is None else precision.emulate(typed)
-    # Protobuf's limit: a graph of 2 GB or more can be neither serialized nor saved as one file.
-    content = runnable.SerializeToString()
-    with backends.get("onnxruntime").load(content, LoadOptions("cpu", exact=True)) as session:
-        yield session
+    with files.loadable(runnable) as model:
+        del runnable  # as large as its weights
+        with backends.get("onnxruntime").load(model, LoadOptions("cpu", exact=True)) as session:
+            yield session
 
 
 def infer(session: Session, split: Split, batch: int, limits: tuple[int, int] = ANY_BATCH) -> Outputs:

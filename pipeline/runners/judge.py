@@ -70,12 +70,7 @@ def judge(runners: Sequence[Runner], criteria: Criteria) -> Judgement:
     for runner in runners:
         record, reference = runner.record, before(runner.record, steps)
         try:
-            with runner.open() as session:
-                outputs[record.name] = inference.infer(
-                    session, criteria.samples, criteria.batch_size, inference.limits(record)
-                )
-                invariance = _batch_invariance(session, record, criteria)
-                device = session.device
+            outputs[record.name], invariance, device = _run(runner, criteria)
         except (BackendUnavailable, BatchOutsideProfile) as error:
             judged.append(_skipped(record, error.message))
             if reference:
@@ -88,6 +83,13 @@ def judge(runners: Sequence[Runner], criteria: Criteria) -> Judgement:
         if original in outputs and _has_precision(record):
             changed += [_differing(one, original, record.name, outputs, criteria) for one in yardsticks]
     return Judgement(tuple(judged), tuple(hops), tuple(changed), tuple(one.record for one in yardsticks))
+
+
+def _run(runner: Runner, criteria: Criteria) -> tuple[Outputs, BatchInvariance, str]:
+    """Return a runner's outputs, whether they depend on the batch, and where it ran; nothing of it stays in memory."""
+    with runner.open() as session:
+        found = inference.infer(session, criteria.samples, criteria.batch_size, inference.limits(runner.record))
+        return found, _batch_invariance(session, runner.record, criteria), session.device
 
 
 def _differing(

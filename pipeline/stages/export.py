@@ -63,7 +63,7 @@ def run(context: Context) -> Outcome:
         context.say(made.line)
         files.append(_record(file, made))
     context.say(f"all agree with the original on test samples: {', '.join(feeds)}")
-    opset = graphs.opset(graphs.load(context.output / "model.onnx"))
+    opset = graphs.opset(graphs.load(context.output / "model.onnx", weights=False))
     export = ExportRecord(opset=opset, rtol=EQUAL.rtol, atol=EQUAL.atol, files=tuple(files))
     context.write(export)
     context.say(export.sentence)

@@ -16,7 +16,7 @@ from pipeline.artifacts.tensor import TensorRecord
 from pipeline.config import AUTO, Model, Train
 from pipeline.data import Dataset
 from pipeline.errors import DataError
-from pipeline.graphs import keras_layers
+from pipeline.graphs import files, keras_layers
 from pipeline.judging.choosing import Choosing
 from pipeline.models import calling, declaring, sources
 from pipeline.tensors import Signature, fixed_batch
@@ -160,7 +160,7 @@ def _record(
     return ModelRecord(
         origin=options.source,
         kind=options.kind,
-        sha256=None if options.kind == "function" else digests.of_path(Path(options.source)),
+        sha256=_digest(options),
         file=file,
         as_trained=None,
         name=name,
@@ -171,6 +171,14 @@ def _record(
         outputs=tuple(map(TensorRecord.of, signature.outputs)),
         layers=(),
     )
+
+
+def _digest(options: Model) -> str | None:
+    """Return the digest of the file or folder that the model came from, with that of an ONNX model's weights."""
+    if options.kind == "function":
+        return None
+    path = Path(options.source)
+    return files.digest(path) if options.kind == "onnx" else digests.of_path(path)
 
 
 def _fit(

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import onnx
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
@@ -17,7 +16,8 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from pipeline import backends, graphs
 from pipeline.backends import LoadOptions
 from pipeline.config import Model
-from pipeline.errors import BackendUnavailable, BuildError, DataError
+from pipeline.errors import ArtifactError, BackendUnavailable, BuildError, DataError
+from pipeline.graphs import external, files
 from pipeline.models import calling
 from pipeline.tensors import Signature, TensorSpec
 
@@ -35,8 +35,6 @@ OTHER_OPERATORS = "Export it anew, with operators and an operator set of ONNX's 
 
 DEFAULT = "serving_default"
 """The signature that is taken where there are several."""
-
-EXTERNAL_LIMIT = 2**31
 
 
 class Adopted(NamedTuple):
@@ -214,30 +212,22 @@ def _inputs(function: Any) -> list[tf.TensorSpec]:
 
 
 def onnx_file(options: Model, output: Path) -> Adopted:
-    """Publish an ONNX file, whose weights in other files come into it.
+    """Publish an ONNX file, with the weights that it has in other files.
 
     Raises:
         DataError: it is none, its weights lie outside its folder, it is in 16 bits, or ONNX Runtime, which runs the
             original, does not know an operator.
     """
-    path = Path(options.source)
+    path, published = Path(options.source), output / "model.onnx"
     try:
-        model = onnx.load(path)
-    except DecodeError as error:
-        raise DataError(
-            f"model.source {path} is no ONNX model, or damaged: {error}", "Give a file that an ONNX exporter wrote."
-        ) from error
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise DataError(
-            f"model.source {path} cannot be read: {error}",
-            "Its external data, if it has any, must lie in the same folder: no link, and no path that leads elsewhere.",
-        ) from error
-    if model.ByteSize() >= EXTERNAL_LIMIT:
-        raise DataError(f"model.source {path} is larger than 2 GB", "Such models are not supported yet.")
-    try:
+        model = graphs.load(path)
         graphs.check(model, f"model.source {path}")
-        with backends.get("onnxruntime").load(model.SerializeToString(), LoadOptions("cpu", exact=True)):
+        files.save(model, published)
+        with backends.get("onnxruntime").load(published, LoadOptions("cpu", exact=True)):
             pass
+    except ArtifactError as error:
+        hint = error.hint if error.hint == external.INSIDE else "Give a file that an ONNX exporter wrote."
+        raise DataError(f"model.source {error.message}", hint) from error
     except BuildError as error:
         raise DataError(" ".join(error.message.split()), OTHER_OPERATORS) from error
     except BackendUnavailable as error:
@@ -249,6 +239,5 @@ def onnx_file(options: Model, output: Path) -> Adopted:
             "Give the FP32 model: the precisions are made from it. One with Q/DQ would be taken as it is.",
         )
     signature = Signature(graphs.inputs(model), graphs.outputs(model))
-    onnx.save(model, output / "model.onnx")
     parameters = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
     return Adopted("train/model.onnx", model.graph.name or path.stem, parameters, signature)

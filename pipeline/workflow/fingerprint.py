@@ -8,8 +8,9 @@ from typing import Any
 from pipeline import backends, data, digests, environment, user_code
 from pipeline.artifacts.manifest import Fingerprint, Hardware, Manifest
 from pipeline.artifacts.store import MANIFEST, Store
-from pipeline.config import ARTICLE_CNN, Config
+from pipeline.config import ARTICLE_CNN, Config, Model
 from pipeline.errors import ArtifactError
+from pipeline.graphs import files
 from pipeline.workflow.declared import obeyed
 from pipeline.workflow.stage import Stage
 
@@ -36,9 +37,19 @@ def of(stage: Stage, config: Config, manifests: dict[str, Manifest]) -> Fingerpr
         compare={str(folder): digest_of_run(folder) for folder in compared} or None,
         # Which data and whose code: a path in the configuration does not tell whether what it names has changed.
         data=data.identify(config.data) if "data" in sections else None,
-        model=user_code.source_digest(config.model.source) if own_model else None,
+        model=_own_model(config.model) if own_model else None,
         tasks=_own_tasks(sections) or None,
     )
+
+
+def _own_model(options: Model) -> str:
+    """Return a digest of the file that holds the user's own model, and of those that hold an ONNX model's weights."""
+    if options.kind != "onnx":
+        return user_code.source_digest(options.source)
+    try:
+        return files.digest(Path(options.source))[:16]
+    except ArtifactError as error:
+        return error.message  # as whoever loads it will say
 
 
 def _own_tasks(sections: dict[str, Any]) -> dict[str, str]:

@@ -47,8 +47,8 @@ def probe(variant):
 def load(model, options):
     import onnxruntime
 
-    content = read_model(model, options.sha256)
-    yield Plain(onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]), graphs.parse(content, model))
+    content = read_model(model, options.sha256).content
+    yield Plain(onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]), graphs.load(content))
 '''
 
 

@@ -436,7 +436,7 @@ def test_a_graph_on_the_cpu_instead_of_the_gpu_is_refused(tmp_path: Path, monkey
 
     # The real provider, which finds no GPU: all nodes would be left to the CPU, and ONNX Runtime says so.
     with pytest.raises(BackendUnavailable, match=r"to the CPU|fallback to CPU EP has been explicitly disabled"):
-        opening.open_session(path.read_bytes(), str(path), LoadOptions("cuda"), None, Stream())
+        opening.open_session(path, str(path), LoadOptions("cuda"), None, Stream())
 
 
 GRAPH_REFUSED = (
@@ -477,7 +477,7 @@ def on_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., op
         monkeypatch.setattr(opening.ort, "InferenceSession", create)
         path = cnn(tmp_path)
         stream = SimpleNamespace(handle=7)
-        return opening.open_session(path.read_bytes(), str(path), LoadOptions("cuda", **options), None, stream)
+        return opening.open_session(path, str(path), LoadOptions("cuda", **options), None, stream)
 
     return open_session
 
@@ -538,7 +538,7 @@ def test_what_cuda_finds_only_when_it_runs_makes_the_runner_unavailable(
         {"where": (TensorProto.INT64, (2, "found"))},
         {"to": np.array([4, 2])},
     )
-    opened = opening.open_session(path.read_bytes(), str(path), LoadOptions("cpu"), None, None)
+    opened = opening.open_session(path, str(path), LoadOptions("cpu"), None, None)
     session = runtime.OnnxRuntimeSession(lambda threads: opened, LoadOptions("cuda"), "cuda:0")
     with pytest.raises(BackendUnavailable, match=r"cannot run this graph: .*Reshape") as caught:
         session.run({"x": np.ones((3, 2), np.float32)})

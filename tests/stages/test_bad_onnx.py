@@ -1,5 +1,6 @@
 """ONNX files and SavedModels that are not what they should be, and those of one batch size alone."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,52 @@ def linked() -> None:
     Path("weights.bin").symlink_to("elsewhere.bin")
 
 
+def in_a_linked_folder() -> None:
+    Path("elsewhere").mkdir()
+    Path("elsewhere/weights.bin").write_bytes(external("folder/weights.bin"))
+    Path("folder").symlink_to("elsewhere")
+
+
+def hard_linked() -> None:
+    Path("elsewhere.bin").write_bytes(external("weights.bin"))
+    Path("weights.bin").hardlink_to("elsewhere.bin")
+
+
+def pipe() -> None:
+    external("weights.bin")
+    os.mkfifo("weights.bin")
+
+
+def unnamed() -> None:
+    model = graph()
+    weights = model.graph.initializer[0]
+    weights.ClearField("raw_data")
+    weights.data_location = TensorProto.EXTERNAL
+    Path("model.onnx").write_bytes(model.SerializeToString())
+
+
+def before_the_file() -> None:
+    Path("weights.bin").write_bytes(external("weights.bin"))
+    model = onnx.load("model.onnx", load_external_data=False)
+    model.graph.initializer[0].external_data[1].value = "-8"
+    Path("model.onnx").write_bytes(model.SerializeToString())
+
+
+def in_an_attribute() -> None:
+    """Have a Constant node in the body of an If read a file."""
+    secret = TensorProto(name="s", data_type=TensorProto.UINT8, dims=[1], data_location=TensorProto.EXTERNAL)
+    secret.external_data.add(key="location", value="/etc/hostname")
+    body = helper.make_graph(
+        [helper.make_node("Constant", [], ["s"], value=secret)],
+        "body",
+        [],
+        [helper.make_tensor_value_info("s", TensorProto.UINT8, [1])],
+    )
+    model = graph()
+    model.graph.node.append(helper.make_node("If", ["c"], ["d"], then_branch=body, else_branch=body))
+    Path("model.onnx").write_bytes(model.SerializeToString())
+
+
 def short() -> None:
     Path("weights.bin").write_bytes(external("weights.bin")[:10])
 
@@ -88,19 +135,30 @@ def without_output() -> None:
 @pytest.mark.parametrize(
     ("write", "said"),
     [
-        (lambda: Path("model.onnx").write_text("hello"), "is no ONNX model, or damaged"),
+        (lambda: Path("model.onnx").write_text("hello"), "is not a readable ONNX model"),
         (lambda: Path("model.onnx").write_text(""), "the ONNX checker rejects"),
-        (halved, "is no ONNX model, or damaged"),
+        (halved, "is not a readable ONNX model"),
         (Path("model.onnx").mkdir, "is a folder without saved_model.pb"),
         (written(operator="Mine", domain="com.acme"), "com.acme:Mine"),
         (written(operator="Gemmm"), "No Op registered for Gemmm"),
         (written(opset=99), "Opset 99"),
         (written(kind=TensorProto.FLOAT16), "is not in FP32: it has FLOAT16"),
-        (lambda: external("../outside.bin"), "'../outside.bin' points outside the directory"),
-        (absolute, "it is an absolute path"),
-        (linked, "it is a symbolic link"),
-        (lambda: external("weights.bin"), "it is not regular file"),
-        (short, "exceeds available data"),
+        (lambda: external("../outside.bin"), "'../outside.bin', which is a path out of the model's folder"),
+        (lambda: external("in/..\\..\\outside.bin"), "which is a path out of the model's folder"),
+        (absolute, "which is an absolute path"),
+        (lambda: external("C:\\weights.bin"), "which is an absolute path"),
+        (lambda: external("weights.bin\0"), "which is no name of a file"),
+        (lambda: external(""), "which is no name of a file"),
+        (unnamed, "tensor 'w' names 0 files for its content"),
+        (linked, "weights.bin is a symbolic link"),
+        (in_a_linked_folder, "folder is a symbolic link"),
+        (hard_linked, "which has 2 names: it is a hard link"),
+        (pipe, "which is no ordinary file"),
+        (lambda: (external("weights.bin"), Path("weights.bin").mkdir()), "which is no ordinary file"),
+        (lambda: external("weights.bin"), "which is not there"),
+        (short, "tensor 'w' is said to be 48 bytes from 0 on in 'weights.bin', which has 10"),
+        (before_the_file, "from -8 on in 'weights.bin', which has 48"),
+        (in_an_attribute, "'/etc/hostname', which is an absolute path"),
         (without_output, "the model has no output"),
     ],
 )

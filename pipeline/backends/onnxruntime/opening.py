@@ -12,6 +12,7 @@ import onnxruntime as ort
 from pipeline import environment
 from pipeline.backends import LoadOptions
 from pipeline.errors import ArtifactError, BackendUnavailable, first_line
+from pipeline.graphs.files import Stored
 
 GRAPH_REFUSED, CPU_REFUSED = "cannot use the graph capture feature", "fallback to CPU EP has been explicitly disabled"
 """What ONNX Runtime says where nodes that its CUDA provider lacks keep it from capturing a CUDA graph, or from starting
@@ -25,11 +26,11 @@ class Opened(NamedTuple):
     graph_refused: str = ""
 
 
-def open_session(content: bytes, name: str, options: LoadOptions, threads: int | None, stream: Any) -> Opened:
+def open_session(model: Stored | Path, name: str, options: LoadOptions, threads: int | None, stream: Any) -> Opened:
     """Load a model; on CUDA every node, and with CUDA graphs where ONNX Runtime captures them.
 
     Args:
-        content: the ONNX model.
+        model: the ONNX model, or a file of our own that nothing needs to be checked of.
         name: what to call it in an error.
         options: the variant, whether TF32 is allowed, and whether the graph is run exactly as it is written.
         threads: those of one operator; None leaves the choice to ONNX Runtime.
@@ -45,7 +46,7 @@ def open_session(content: bytes, name: str, options: LoadOptions, threads: int |
         if on_cuda:
             # Alone: naming the CPU's provider too contradicts disable_cpu_ep_fallback, and is refused.
             providers = [("CUDAExecutionProvider", _cuda(options, stream, graph=graph))]
-        found = create(content, session_options(options, threads), providers, options)
+        found = create(model, session_options(options, threads), providers, options)
         if not isinstance(found, Refusal):
             return Opened(found, refused)
         if not (graph and GRAPH_REFUSED in found.words):
@@ -56,7 +57,7 @@ def open_session(content: bytes, name: str, options: LoadOptions, threads: int |
         raise ArtifactError(f"{name} is not a readable ONNX model: {found.words}", "Run `make export engine`.")
     why = found.words
     if on_cuda and (GRAPH_REFUSED in why or CPU_REFUSED in why):
-        why = _left_to_cpu(content, options, stream) or why
+        why = _left_to_cpu(model, options, stream) or why
     raise BackendUnavailable(
         f"ONNX Runtime ({options.variant}) cannot run {Path(name).name}: {why}",
         "`make doctor` shows what is missing.",
@@ -105,7 +106,7 @@ def _cuda(options: LoadOptions, stream: Any, *, graph: bool) -> dict[str, str]:
 
 
 def create(
-    content: bytes, settings: ort.SessionOptions, providers: list[Any] | None, options: LoadOptions
+    model: Stored | Path, settings: ort.SessionOptions, providers: list[Any] | None, options: LoadOptions
 ) -> ort.InferenceSession | Refusal:
     """Create a session, or return why not; what ONNX Runtime prints meanwhile is part of that.
 
@@ -121,7 +122,7 @@ def create(
                 ort.preload_dlls()  # the CUDA libraries that TensorFlow's packages brought
             wrong = wrong_optimizers(ort.__version__, options.variant)
             return ort.InferenceSession(
-                content, settings, providers=providers, disabled_optimizers=wrong, enable_fallback=0
+                _given(model, settings), settings, providers=providers, disabled_optimizers=wrong, enable_fallback=0
             )
         except Exception as error:
             if not is_its_own(error):
@@ -135,13 +136,23 @@ def is_its_own(error: Exception) -> bool:
     return isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime")
 
 
+def _given(model: Stored | Path, settings: ort.SessionOptions) -> bytes | Path:
+    """Return what a session is created of; the files of the weights are given to its options."""
+    if isinstance(model, Path):
+        return model
+    if model.data:
+        names, contents = list(model.data), list(model.data.values())
+        settings.add_external_initializers_from_files_in_memory(names, contents, list(map(len, contents)))
+    return model.content
+
+
 def words(error: Exception) -> str:
     """Return what ONNX Runtime says in one line, without its codes and the place in its own source."""
     line = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(first_line(error).split()))
     return re.sub(r"^Exception during initialization: \S+\.(?:cc|h):\d+ .* was false\. ", "", line)
 
 
-def _left_to_cpu(content: bytes, options: LoadOptions, stream: Any) -> str:
+def _left_to_cpu(model: Stored | Path, options: LoadOptions, stream: Any) -> str:
     """Say which nodes the CUDA provider leaves to the CPU, or nothing where ONNX Runtime does not tell.
 
     A session that may use the CPU is created for this, and never run.
@@ -152,7 +163,7 @@ def _left_to_cpu(content: bytes, options: LoadOptions, stream: Any) -> str:
     settings.add_session_config_entry("session.disable_cpu_ep_fallback", "0")
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     providers = [("CUDAExecutionProvider", _cuda(options, stream, graph=False)), "CPUExecutionProvider"]
-    session = create(content, settings, providers, options)
+    session = create(model, settings, providers, options)
     return "" if isinstance(session, Refusal) else on_cpu(session)
 
 

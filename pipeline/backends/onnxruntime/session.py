@@ -21,6 +21,8 @@ from pipeline.backends import Bound, Closable, LoadOptions, read_model, step_of
 from pipeline.backends.onnxruntime.binding import Batch, DeviceBatch, HostBatch, Shapes
 from pipeline.backends.onnxruntime.opening import Opened, is_its_own, open_session, words
 from pipeline.errors import BackendUnavailable, BatchOutsideProfile, InputError
+from pipeline.graphs import files
+from pipeline.graphs.files import Stored
 from pipeline.tensors import CPU, FIRST_GPU, Array, Feed, Outputs, TensorSpec
 
 KEPT = 8
@@ -228,12 +230,18 @@ def _spec(value: Any) -> TensorSpec:
 @contextlib.contextmanager
 def load(model: Path | bytes, options: LoadOptions) -> Iterator[OnnxRuntimeSession]:
     """Load an ONNX model as the package's `load` says; `options.variant` has been probed."""
-    content = read_model(model, options.sha256)
+    read: Stored | Path
+    if isinstance(model, Path) and options.sha256 is None:
+        # Nothing is promised of its content, so that ONNX Runtime may map the weights into memory.
+        files.verified(model)
+        read = model
+    else:
+        read = read_model(model, options.sha256)
     name = str(model) if isinstance(model, Path) else "the model"
     stream = cuda.create_stream() if options.variant == "cuda" else None
     device = str(FIRST_GPU if options.variant == "cuda" else CPU)
     session = OnnxRuntimeSession(
-        lambda threads: open_session(content, name, options, threads, stream), options, device, stream
+        lambda threads: open_session(read, name, options, threads, stream), options, device, stream
     )
     try:
         yield session

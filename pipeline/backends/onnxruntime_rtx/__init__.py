@@ -67,7 +67,9 @@ def load(model: Path | bytes, options: LoadOptions) -> Iterator[Session]:
             the graph would run on the CPU.
     """
     probe(options.variant)
-    proto = graphs.load(read_model(model, options.sha256))
+    if isinstance(model, bytes):
+        read_model(model, options.sha256)
+    proto = graphs.load(model, options.sha256)
     in_fp32 = [product.node.name for product in arithmetic.typed_products(proto) if product.kind == "FLOAT"]
     if in_fp32 and not options.allow_tf32:
         raise BackendUnavailable(

@@ -17,6 +17,7 @@ from pipeline.backends import Bound, Closable, LoadOptions
 from pipeline.backends.onnxruntime import opening
 from pipeline.backends.onnxruntime_rtx import PLUGIN
 from pipeline.errors import BackendUnavailable, BatchOutsideProfile, InputError
+from pipeline.graphs.files import Stored
 from pipeline.tensors import FIRST_GPU, Array, Feed, Outputs
 
 COMPILED = 4
@@ -162,7 +163,7 @@ class PluginSession(Closable):
         settings.add_provider_for_devices([self._provider], self._provider_options)
         return settings
 
-    def _left_to_cpu(self, content: bytes) -> str:
+    def _left_to_cpu(self, content: Stored) -> str:
         """Say which nodes the provider leaves to the CPU: a session that may use it is created for this, never run."""
         settings = self._session_options()
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "0")
@@ -170,13 +171,13 @@ class PluginSession(Closable):
         session = opening.create(content, settings, None, self._options)
         return "" if isinstance(session, opening.Refusal) else opening.on_cpu(session, self._provider.ep_name)
 
-    def _fixed(self, shapes: Shapes) -> bytes:
+    def _fixed(self, shapes: Shapes) -> Stored:
         """Return the model with inputs of these shapes; ONNX Runtime works out the rest."""
         known = dict(zip((spec.name for spec in self.inputs), shapes, strict=True))
         for value in self._model.graph.input:
             for dim, size in zip(value.type.tensor_type.shape.dim, known.get(value.name, ()), strict=False):
                 dim.dim_value = size
-        return bytes(self._model.SerializeToString())
+        return Stored(self._model.SerializeToString(), {})
 
     def _allocate(self, shape: Any, dtype: np.dtype[Any]) -> ort.OrtValue:
         """Return room for a tensor where the provider computes."""

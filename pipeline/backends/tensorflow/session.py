@@ -1,5 +1,6 @@
 """TensorFlow's sessions: one way to call a Keras model or a SavedModel."""
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,11 @@ class TensorFlowSession(Closable):
         self._names = [spec.name for spec in self.inputs]
         self._owner = owner  # a SavedModel's signature does not keep its variables alive
 
+    def close(self) -> None:
+        """Forget the model."""
+        super().close()
+        self._infer, self._predict, self._owner = _closed, None, None
+
     def run(self, feed: Feed) -> Outputs:
         """Infer from host arrays to host arrays.
 
@@ -65,6 +71,10 @@ class TensorFlowSession(Closable):
         return Bound(launch, tf.test.experimental.sync_devices)
 
 
+def _closed(*_: tf.Tensor) -> dict[str, tf.Tensor]:
+    raise RuntimeError("this session is closed")
+
+
 def _has_tf32() -> bool:
     """Tell whether one of this machine's GPUs has TF32: from compute capability 8 on."""
     return any(float(gpu.compute_capability) >= 8 for gpu in environment.gpus())
@@ -84,6 +94,7 @@ def load(model: Path, options: LoadOptions) -> Iterator[TensorFlowSession]:
         yield session
     finally:
         session.close()
+        gc.collect()  # Keras's models are cycles, with all their weights
 
 
 def _keras(path: Path, variant: str) -> TensorFlowSession:

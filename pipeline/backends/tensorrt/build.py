@@ -24,6 +24,7 @@ from pipeline.artifacts.engine import TimingCacheUse
 from pipeline.backends import Variant, check_variant
 from pipeline.backends.tensorrt import dynamic_axes, failures, features, progress, timing_cache
 from pipeline.errors import ArtifactError, BackendUnavailable, BuildError, ConfigError
+from pipeline.graphs import files
 from pipeline.tensors import Range, Ranges
 
 FLAVOURS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
@@ -164,7 +165,7 @@ def build(
     `layers` has the Keras layer of each node by the node's name, to be named in errors. `watch` is told of progress.
 
     Raises:
-        ArtifactError: the model is not there.
+        ArtifactError: the model is not there, or its weights are damaged or not in its folder.
         BackendUnavailable: the flavour cannot build on this machine.
         BuildError: with the operator and the layer where they are known, and the parser's or builder's own words.
         ConfigError: an unknown target, an option or feature that TensorRT does not take, a dynamic axis without a
@@ -178,7 +179,7 @@ def build(
         builder = trt.Builder(logger_of(options.flavour))
         network = builder.create_network()
         parser = trt.OnnxParser(network, logger_of(options.flavour))
-        if not parser.parse(model.read_bytes(), path=str(model.resolve())):
+        if not parser.parse(files.verified(model), path=str(model.resolve())):
             complaints = [_describe(parser.get_error(index)) for index in range(parser.num_errors)]
             raise failures.unparsed(model, complaints, words, layers or {})
         if not network.num_outputs:

@@ -90,7 +90,7 @@ def _named(model: Path, said: str, layers: Layers) -> tuple[str, str]:
 
 def _homes(model: Path) -> dict[str, tuple[str, str]]:
     """Return for each named node, those in bodies too, the node of the graph itself that it is in, and its operator."""
-    nodes = control_flow.walk(graphs.load(model).graph)
+    nodes = control_flow.walk(graphs.load(model, weights=False).graph)
     return {node.name: (home.name, node.op_type) for node, home in nodes if len(node.name) > 1}
 
 

@@ -17,7 +17,7 @@ from pipeline import graphs
 from pipeline.errors import BuildError
 from pipeline.exporters import Exportable, Kind
 from pipeline.exporters.pytorch import venv, words
-from pipeline.graphs import fold, simplify
+from pipeline.graphs import files, fold, simplify
 from pipeline.models import calling
 
 FILE = "model.onnx"
@@ -38,8 +38,8 @@ def write(model: Exportable, path: Path, opset: int) -> str:
     graph = _simplified(_export(model, opset))
     graphs.check(graph, "export: PyTorch's graph")
     _check_signature(graph, model)
-    onnx.save(graph, path)
-    nodes, size = len(graph.graph.node), path.stat().st_size
+    files.save(graph, path)
+    nodes, size = len(graph.graph.node), files.written(path)
     return f"ONNX by PyTorch: opset {graphs.opset(graph)}, {nodes} nodes, {size:,} bytes, checked in full"
 
 

@@ -19,7 +19,7 @@ from pipeline.exporters.tf2onnx import operators, refusals, repairs, signals
 from pipeline.exporters.tf2onnx.handles import Handles
 from pipeline.exporters.tf2onnx.replacement import as_tf2onnx_wants_them
 from pipeline.exporters.tf2onnx.tracing import Frozen, Function, freeze
-from pipeline.graphs import fold, keras_layers, simplify
+from pipeline.graphs import files, fold, keras_layers, simplify
 from pipeline.models import calling
 from pipeline.tensors import TensorSpec
 
@@ -44,8 +44,8 @@ def write(model: Exportable, path: Path, opset: int) -> str:
     """
     assert model.serving is not None, "what TAKES says has one"
     graph = convert_function(*model.serving, opset, model.layers)
-    onnx.save(graph, path)
-    nodes, size = len(graph.graph.node), path.stat().st_size
+    files.save(graph, path)
+    nodes, size = len(graph.graph.node), files.written(path)
     return f"ONNX: opset {graphs.opset(graph)}, {nodes} nodes, {size:,} bytes, checked in full"
 
 

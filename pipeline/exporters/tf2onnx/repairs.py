@@ -2,7 +2,7 @@
 
 from onnx import ModelProto, NodeProto, helper, shape_inference
 
-from pipeline.graphs.simplify import without_weights
+from pipeline.graphs.weights import without_weights
 
 
 def repair(model: ModelProto) -> None:

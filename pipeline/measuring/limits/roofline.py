@@ -52,5 +52,5 @@ class Roofline:
         graph = self._exported if is_original(runner) else runner.path.parent / "model.onnx"
         key = graph, tf32 or runner.record.precision == "tf32"
         if key not in self._works:
-            self._works[key] = work(graphs.load(graph), allow_tf32=key[1])
+            self._works[key] = work(graphs.load(graph, weights=False), allow_tf32=key[1])
         return self._works[key]

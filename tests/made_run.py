@@ -181,7 +181,14 @@ def _engines(folder: Path) -> None:
             allow_tf32=False,
             profiles=(BatchProfile(min=1, opt=1, max=1), BatchProfile(min=2, opt=64, max=1024)),
             arithmetic=GraphArithmetic(
-                nodes=2, compute_nodes={kind: 2}, mac_share={kind: 1.0}, casts=0, quantize=0, dequantize=0
+                nodes_by_type={"FLOAT": 7},
+                bytes_by_type={"FLOAT": 100_000},
+                nodes=2,
+                compute_nodes={kind: 2},
+                mac_share={kind: 1.0},
+                casts=0,
+                quantize=0,
+                dequantize=0,
             ),
             mean_bits=bits,
             calibration=calibration if precision == "int8" else None,

@@ -140,11 +140,11 @@ class Rewriter:
             BuildError: the graph cannot be built in this precision.
             ConfigError: `engine.keep_fp32` names a layer that the model does not have.
         """
-        precision, nothing_pays = self._configured(precision)
         auto = AUTO in self._options.keep_fp32
         if self._options.keep_fp32 and not auto and precision.allow_tf32:
             self._say(f"{precision.name}: engine.keep_fp32 has no effect: TF32 is one flag for the whole engine")
         keep = () if auto or not precision.rewrites else self._options.keep_fp32
+        precision, nothing_pays = self._configured(precision, self._nodes(keep))
         typed = self._typed(precision, keep)
         if auto and precision.rewrites and typed.comparison and typed.comparison.verdict == "fail":
             self._say(f"{precision.name}: {typed.comparison.reason}; looking for the layers to keep in FP32")
@@ -156,8 +156,11 @@ class Rewriter:
                 self._say(f"{precision.name}: {found.result.reason}")
         return replace(typed, nothing_pays=nothing_pays)
 
-    def _configured(self, precision: Precision) -> tuple[Precision, bool]:
-        """Return an 8-bit precision as it is asked for, and whether nothing in the graph is worth quantising.
+    def _nodes(self, layers: tuple[str, ...]) -> frozenset[str]:
+        return keras_layers.resolve(self.exported, layers, self.layers) if layers else frozenset()
+
+    def _configured(self, precision: Precision, keep: frozenset[str] = frozenset()) -> tuple[Precision, bool]:
+        """Return an 8-bit precision as it is asked for, and whether nothing that is not kept is worth quantising.
 
         Then everything is quantised: it was asked for by name, and no one is told that it is faster.
         """
@@ -166,7 +169,7 @@ class Rewriter:
             return asked, False
         left_out = asked.left_out(self.exported)
         reached = {one.home.name for one in graph_arithmetic.typed_products(self.exported) if asked.reaches(one)}
-        if not reached or reached - set(left_out):
+        if not reached - keep or reached - keep - set(left_out):
             return asked, False
         reasons = "; ".join(dict.fromkeys(left_out.values()))
         self._say(
@@ -176,7 +179,7 @@ class Rewriter:
         return asked.configured(self._options.remainder, "all"), True
 
     def _typed(self, precision: Precision, keep_layers: tuple[str, ...]) -> TypedGraph:
-        keep = keras_layers.resolve(self.exported, keep_layers, self.layers) if keep_layers else frozenset()
+        keep = self._nodes(keep_layers)
         found, record = self._calibrated(precision, keep)
         model = precision.apply(self.exported, keep, found.amax, found.shifts)
         cpu = None

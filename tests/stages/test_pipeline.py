@@ -431,8 +431,16 @@ def test_auto_builds_every_precision_and_chooses_one_with_reasons(copy: Path) ->
     for name in precisions.NAMES:
         record = read(copy, f"engine/{name}/engine.json")
         kind = precisions.get(name).compute_type
-        assert record["arithmetic"]["compute_nodes"] == {kind: 2}
-        assert record["arithmetic"]["mac_share"] == {kind: 1.0}
+        if name == "int8":  # TensorRT multiplies by a matrix of 10 columns no faster in 8 bits
+            assert record["arithmetic"]["compute_nodes"] == {"INT8": 1, "FLOAT16": 1}
+            assert list(record["left_out"].values()) == [
+                "10 columns of weights: 8-bit products of matrices pay from 16 on"
+            ]
+        else:
+            assert record["arithmetic"]["compute_nodes"] == {kind: 2}
+            assert record["arithmetic"]["mac_share"] == {kind: 1.0}
+        assert record["nothing_pays"] == (name == "fp8")
+        assert record["remainder"] == ("fp16" if name in ("int8", "fp8") else None)
         assert bool(record["calibration"]) == (name in ("int8", "fp8"))
         if environment.version("tensorrt-rtx-cu12"):
             assert record["status"] == "built"
@@ -446,7 +454,9 @@ def test_auto_builds_every_precision_and_chooses_one_with_reasons(copy: Path) ->
     runners = {row["runner"]["name"]: row for row in read(copy, "validate/parity.json")["runners"]}
     assert all(runners[f"typed {name}"]["verdict"] != "skipped" for name in precisions.NAMES)
     emulated = {name for name in precisions.NAMES if runners[f"typed {name}"]["runner"]["emulated"]}
-    assert emulated == {"tf32", "fp16", "bf16"}, "a CPU has none of these"
+    assert emulated == {"tf32", "fp16", "bf16", "int8", "fp8"}, "a CPU has none of these; 8 bits have FP16 beside them"
+    assert runners["openvino cpu int8"]["runner"]["file"] == "engine/int8/cpu.onnx"
+    assert selection["chosen"] != "fp8", "nothing in this network pays in FP8"
     assert runners["openvino cpu int8"]["total"]["outputs"][0]["samples"] == 360, (
         "OpenVINO's INT8 has a verdict of its own"
     )
@@ -460,6 +470,8 @@ def test_a_layer_named_to_stay_in_fp32_does_so(copy: Path) -> None:
         record = read(copy, f"engine/{name}/engine.json")
         assert record["keep_fp32"] == ["conv2d"]
         assert record["arithmetic"]["compute_nodes"] == {"FLOAT": 1, precisions.get(name).compute_type: 1}
+        assert set(record["in_fp32"].values()) == {"it is kept in FP32"}
+    assert "no product is worth quantising" in done.stdout, "INT8 has the last layer alone then, of 10 columns"
     unknown = run_pipeline("engine", *QUICK, "--set=engine.keep_fp32=conv3d", cwd=copy)
     assert unknown.returncode == 2
     assert "conv3d" in unknown.stderr

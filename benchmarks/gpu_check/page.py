@@ -113,7 +113,7 @@ def _precisions(results: Sequence[Result]) -> Iterator[str]:
             rows.append(
                 (
                     result.step,
-                    run.precision,
+                    run.name,
                     f"{run.engine_bytes:,}" if run.engine_bytes else "",
                     f"{run.build_s:.1f}" if run.build_s is not None else "",
                     ("wrong" if run.wrong else "no" if run.refused else "yes") + (f" [{number}]" if number else ""),
@@ -125,7 +125,7 @@ def _precisions(results: Sequence[Result]) -> Iterator[str]:
         yield "## Every precision by every runner"
         yield (
             "A small network with random weights; the largest difference of a score from the same graph on the CPU, "
-            "over all batches. An engine's profile is 1 to 64; a larger batch goes in chunks."
+            "over all batches. An engine's profiles are 1 and 2 to 64; a larger batch goes in chunks."
         )
         yield _table(("runner", "precision", "engine, bytes", "build, s", "runs", "batches", "difference"), rows)
         yield from (f"[{number}]\n\n{_quoted(words)}" for words, number in said.items())

@@ -23,8 +23,14 @@ from pipeline.precisions import Precision
 from pipeline.tensors import Feed, Outputs
 
 PROFILES = ((1, 1, 1), (2, 16, 64))
+ONE_PROFILE = ((1, 16, 64),)
+"""For all batches, to be timed beside the others at batch 1: what a profile of its own is worth there."""
+
+WITH_ONE_PROFILE = ("fp16", "int8")
+"""The precisions of which an engine is also built with one profile."""
+
 BATCHES = (1, 16, 7, 64, 100)
-"""Growing and shrinking; the last is larger than any profile, and so is run in chunks."""
+"""Growing and shrinking; the last is larger than the engine's profiles, and so is run in chunks."""
 
 
 def main(found: Path, name: str, variant: str) -> None:
@@ -49,19 +55,22 @@ def main(found: Path, name: str, variant: str) -> None:
     amax = ranges.largest(exported, {"image": images})
     runs = []
     for precision in (precisions.get(name).configured("fp16", "all") for name in precisions.NAMES):
-        graph = model_of(found, precision.name, engine=False)
-        runs.append(_run(precision, precision.apply(exported, amax=amax), graph, runner, images))
-        records.write(found, runs)
-        print(runs[-1])
-    if wrong := [f"{one.precision}: {one.wrong}" for one in runs if one.wrong]:
+        typed = precision.apply(exported, amax=amax)
+        for one_profile in (False, True) if runner.builds and precision.name in WITH_ONE_PROFILE else (False,):
+            run = PrecisionRun(precision.name, one_profile)
+            runs.append(_run(run, precision, typed, model_of(found, run, engine=False), runner, images))
+            records.write(found, runs)
+            print(runs[-1])
+    if wrong := [f"{one.name}: {one.wrong}" for one in runs if one.wrong]:
         raise PipelineError("\n".join(wrong))
-    if refused := [one.precision for one in runs if one.refused]:
+    if refused := [one.name for one in runs if one.refused]:
         print(f"note: {'built, ' if runner.builds else ''}not run: {', '.join(refused)}")
 
 
-def model_of(found: Path, precision: str, *, engine: bool) -> Path:
-    """Return where a step that writes `found` leaves the typed graph, or the engine, of a precision."""
-    return found.with_name(f"{found.stem}-{precision}.{'engine' if engine else 'onnx'}")
+def model_of(found: Path, run: PrecisionRun, *, engine: bool) -> Path:
+    """Return where a step that writes `found` leaves the typed graph, or the engine, of a run."""
+    profile = "-one-profile" if run.one_profile else ""
+    return found.with_name(f"{found.stem}-{run.precision}{profile}.{'engine' if engine else 'onnx'}")
 
 
 class Runner(NamedTuple):
@@ -77,8 +86,10 @@ class Runner(NamedTuple):
         return backends.get(self.backend).VARIANTS[self.variant].consumes == "engine"
 
 
-def _run(precision: Precision, typed: onnx.ModelProto, graph: Path, runner: Runner, images: np.ndarray) -> PrecisionRun:
-    run, path = PrecisionRun(precision.name), graph
+def _run(
+    run: PrecisionRun, precision: Precision, typed: onnx.ModelProto, graph: Path, runner: Runner, images: np.ndarray
+) -> PrecisionRun:
+    path = graph
     onnx.save(typed, graph)
     try:
         if runner.builds:
@@ -95,7 +106,8 @@ def _run(precision: Precision, typed: onnx.ModelProto, graph: Path, runner: Runn
 def _built(run: PrecisionRun, precision: Precision, graph: Path, flavour: str, path: Path) -> PrecisionRun:
     started = time.monotonic()
     targets = precision.targets if flavour == "tensorrt-rtx" else ()
-    options = build.BuildOptions(flavour, allow_tf32=precision.allow_tf32, profiles=PROFILES, targets=targets)
+    profiles = ONE_PROFILE if run.one_profile else PROFILES
+    options = build.BuildOptions(flavour, allow_tf32=precision.allow_tf32, profiles=profiles, targets=targets)
     built = build.build(graph, options)
     path.write_bytes(built.engine)
     return replace(run, engine_bytes=len(built.engine), build_s=round(time.monotonic() - started, 2))

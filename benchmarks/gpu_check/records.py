@@ -60,13 +60,14 @@ class Check:
 
 @dataclass(frozen=True)
 class PrecisionRun:
-    """A precision's small network built for and run by one runner.
+    """A precision's small network built for and run by one runner; an engine may have one profile for all batches.
 
     `difference` is the largest from the same graph on the CPU, over all `batches`; null where it did not run. `refused`
     has the library's words where it takes this graph, or this GPU, not at all; `wrong` says what is not as it must be.
     """
 
     precision: str
+    one_profile: bool = False
     engine_bytes: int | None = None
     build_s: float | None = None
     batches: tuple[int, ...] = ()
@@ -74,6 +75,11 @@ class PrecisionRun:
     settings: dict[str, Any] = field(default_factory=dict)
     refused: str = ""
     wrong: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called: by its precision, and its engine's profile where that is the only one."""
+        return f"{self.precision}{' (one profile)' if self.one_profile else ''}"
 
     @property
     def why(self) -> str:

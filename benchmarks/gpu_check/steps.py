@@ -12,7 +12,12 @@ Where = Literal["anywhere", "gpu", "rehearsal"]
 
 PRECISIONS = "fp32,tf32,fp16,bf16,int8,fp8"
 
-RUNNERS = (("onnxruntime", "cuda"), ("tensorrt", "tensorrt"), ("tensorrt", "tensorrt-rtx"))
+RUNNERS = (
+    ("onnxruntime", "cuda"),
+    ("tensorrt", "tensorrt"),
+    ("tensorrt", "tensorrt-rtx"),
+    ("onnxruntime_rtx", "cuda"),
+)
 """Every backend and variant that runs what was exported on a GPU."""
 
 SEEDS = 3

@@ -55,21 +55,21 @@ def _runners(step: Path, name: str) -> list[Runner]:
         return []
     backend, variant = name.split()
     right = [one for one in (PrecisionRun(**row) for row in json.loads(step.read_text())) if not one.why]
-    return [_runner(step, backend, variant, one.precision) for one in right]
+    return [_runner(step, backend, variant, one) for one in right]
 
 
-def _runner(step: Path, backend: str, variant: str, precision: str) -> Runner:
+def _runner(step: Path, backend: str, variant: str, run: PrecisionRun) -> Runner:
     offered = backends.get(backend).VARIANTS[variant]
-    path = model_of(step, precision, engine=offered.consumes == "engine")
+    path = model_of(step, run, engine=offered.consumes == "engine")
     record = RunnerRecord(
-        name=f"{backend} {variant} {precision}",
+        name=f"{backend} {variant} {run.name}",
         role="exported",
         backend=backend,
         variant=variant,
-        precision=precision,
+        precision=run.precision,
         file=path.name,
         sha256=digests.of_file(path),
-        options=RunnerOptions(allow_tf32=precisions.get(precision).allow_tf32),
+        options=RunnerOptions(allow_tf32=precisions.get(run.precision).allow_tf32),
     )
     return Runner(record, path, offered.device, f"{backends.__name__}.{backend}")
 

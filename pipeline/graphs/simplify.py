@@ -23,8 +23,8 @@ BROADCASTING = frozenset({"Add", "Div", "Max", "Min", "Mul", "Sub"})
 def simplify(model: ModelProto) -> ModelProto:
     """Return the model simplified by onnxslim, its single numbers in the shape that ONNX Runtime is fast with.
 
-    The results are the same bit for bit. Of a graph of 2 GB or more onnxslim, which copies it several times, is given the
-    nodes without the weights: what it would merge into weights stays as it is.
+    The results are the same bit for bit. Of a graph of 2 GB or more onnxslim, which copies it several times, is given
+    the nodes without the weights: what it would merge into weights stays as it is.
 
     Raises:
         BuildError: the graph is not right, in the words of onnxslim or of ONNX's shape inference.

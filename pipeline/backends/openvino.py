@@ -24,7 +24,7 @@ DISTRIBUTIONS = ("openvino",)
 TUNABLE = False
 
 COMPILED = 4
-"""Batch sizes for which a compiled model is kept, the latest used."""
+"""Batch sizes for which a compiled model is kept, the latest used; of a large model, whose weights each has, one."""
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -47,13 +47,13 @@ class OpenVinoSession(Closable):
 
     device = "cpu"
 
-    def __init__(self, core: Any, model: Any, config: dict[str, Any]) -> None:
-        self._core, self._model, self._config = core, model, config
+    def __init__(self, core: Any, model: Any, config: dict[str, Any], kept: int = COMPILED) -> None:
+        self._core, self._model, self._config, self._kept = core, model, config, kept
         self._tensor = _module().Tensor
         self.inputs = tuple(_spec(port) for port in model.inputs)
         self.outputs = tuple(_spec(port) for port in model.outputs)
-        self._compiled = lru_cache(COMPILED)(self._compile)
-        self._ready = lru_cache(COMPILED)(self._prepare)
+        self._compiled = lru_cache(kept)(self._compile)
+        self._ready = lru_cache(kept)(self._prepare)
         smallest = tuple(tuple(size or 1 for size in spec.shape) for spec in self.inputs)
         compiled = self._compiled(smallest)
         self.settings: dict[str, object] = {
@@ -126,6 +126,9 @@ class OpenVinoSession(Closable):
                 raise (BatchOutsideProfile if spec.fits_but_for_batch(shape) else InputError)(
                     f"input {spec.name} has shape {shape}, the model takes {spec.shape}"
                 )
+        if self._kept == 1:  # the one before goes first
+            self._ready.cache_clear()
+            self._compiled.cache_clear()
         model = self._model.clone()
         try:
             model.reshape({port: list(shape) for port, shape in zip(model.inputs, shapes, strict=True)})
@@ -202,14 +205,16 @@ def load(model: Path | bytes, options: LoadOptions) -> Iterator[OpenVinoSession]
     core = openvino.Core()
     try:
         # It takes no weights of an ONNX model but from their file, which has been checked.
-        read = core.read_model(model) if stored.data else core.read_model(stored.content, b"")
+        large = bool(stored.data)
+        read = core.read_model(model) if large else core.read_model(stored.content, b"")
     except RuntimeError as error:
         graphs.load(model)  # raises where it is no model at all
         name = model.name if isinstance(model, Path) else "the model"
         raise BackendUnavailable(
             f"OpenVINO cannot run {name}: {_words(error)}", "Run it with ONNX Runtime instead."
         ) from error
-    session = OpenVinoSession(core, read, config)
+    del stored  # OpenVINO has it now
+    session = OpenVinoSession(core, read, config, kept=1 if large else COMPILED)
     try:
         yield session
     finally:

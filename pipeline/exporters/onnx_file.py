@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from google.protobuf.message import EncodeError
 from onnx import inliner
 
 from pipeline import environment, graphs
@@ -27,9 +28,9 @@ def write(model: Exportable, path: Path, opset: int) -> str:
     if given.functions:
         try:
             given = inliner.inline_local_functions(given)
-        except ValueError as error:  # its limit of 2 GB
+        except EncodeError as error:  # protobuf's limit, of which its words say nothing
             raise BuildError(
-                f"ONNX cannot inline the functions of this model: {error}", "Export it anew, without functions."
+                "ONNX cannot inline the functions of a model of 2 GB or more", "Export it anew, without functions."
             ) from error
     given = graphs.with_names(given)
     graph, how = given, "as it is: it is quantised already"

@@ -193,9 +193,9 @@ def _files(content: bytes, path: Path) -> list[tuple[str, str | None]]:
 def _serialized(model: ModelProto) -> bytes:
     try:
         content: bytes = model.SerializeToString()
-    except (EncodeError, ValueError) as error:  # protobuf's and onnx's limit of 2 GB
+    except EncodeError as error:  # protobuf's limit, of which its words say nothing
         raise BuildError(
-            f"the graph cannot be written, even without its weights: {error}",
+            "the graph cannot be written: it has 2 GB or more even without its weights",
             "Make what Constant nodes and the bodies of Loop, Scan and If hold constants of the graph (initializers).",
         ) from error
     return content

@@ -12,7 +12,9 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from onnxslim.core.shape_inference.context import InferenceContext
 
 from pipeline.errors import BuildError, first_line
-from pipeline.graphs.weights import without_weights
+from pipeline.graphs import files
+from pipeline.graphs.external import MOST
+from pipeline.graphs.weights import with_weights, without_weights
 
 BROADCASTING = frozenset({"Add", "Div", "Max", "Min", "Mul", "Sub"})
 """The elementwise operators in which a model's own constants turn up."""
@@ -21,14 +23,18 @@ BROADCASTING = frozenset({"Add", "Div", "Max", "Min", "Mul", "Sub"})
 def simplify(model: ModelProto) -> ModelProto:
     """Return the model simplified by onnxslim, its single numbers in the shape that ONNX Runtime is fast with.
 
-    The results are the same bit for bit.
+    The results are the same bit for bit. Of a graph of 2 GB or more onnxslim, which copies it several times, is given
+    the nodes without the weights: what it would merge into weights stays as it is.
 
     Raises:
         BuildError: the graph is not right, in the words of onnxslim or of ONNX's shape inference.
     """
     try:
+        large = files.size(model) > MOST
         with _whole_numbers_only():
-            slim: ModelProto = onnxslim.slim(model)
+            slim: ModelProto = onnxslim.slim(without_weights(model) if large else model)
+        if large:
+            slim = with_weights(slim, model)
         return _shape_single_numbers(slim)
     except Exception as error:  # each has errors of its own, and raises Python's too
         raise BuildError(

@@ -131,7 +131,9 @@ def test_backends_run_it_and_refuse_other_weights(name: str, given: bool, split:
     except BackendUnavailable as error:
         pytest.skip(error.message)
     with backend.load(split, options) as session:
-        np.testing.assert_allclose(session.run({"x": x})["y"], x @ weight @ weight + 1, rtol=1e-3, atol=1e-3)
+        for batch in (3, 1, 3):  # OpenVINO compiles for each, and keeps one
+            found = session.run({"x": x[:batch]})["y"]
+            np.testing.assert_allclose(found, x[:batch] @ weight @ weight + 1, rtol=1e-3, atol=1e-3)
     damage(split)
     with pytest.raises(ArtifactError, match="has changed since it was published"), backend.load(split, options):
         pass

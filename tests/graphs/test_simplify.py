@@ -179,3 +179,26 @@ def test_a_graph_that_is_not_right_is_an_error_with_the_words_of_who_found_it() 
     graph = helper.make_graph([helper.make_node("MatMul", ["x", "y"], ["z"])], "does not fit", [x, y], [z])
     with pytest.raises(BuildError, match="the graph cannot be simplified: InferenceError"):
         simplify.simplify(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8))
+
+
+def test_a_graph_of_2_gb_is_simplified_without_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small one, with the limit lowered: a node that does nothing goes, and the weights are as they were."""
+    weight = np.random.default_rng(0).standard_normal((64, 64), np.float32)
+    nodes = [
+        helper.make_node("Identity", ["x"], ["i"], name="nothing"),
+        helper.make_node("MatMul", ["i", "w"], ["y"], name="product"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "large",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 64])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    given = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    monkeypatch.setattr(simplify, "MOST", 1)
+    found = simplify.simplify(given)
+    assert [node.op_type for node in found.graph.node] == ["MatMul"]
+    assert [value.name for value in found.graph.input] == ["x"]
+    (kept,) = found.graph.initializer
+    np.testing.assert_array_equal(numpy_helper.to_array(kept), weight)

@@ -13,10 +13,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from commands import PYTHONPATH, run_pipeline
+from commands import PYTHONPATH, run_here
 
 from pipeline import hosts
 from pipeline.errors import BackendUnavailable, ConfigError
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 MPIRUN = shutil.which("mpirun")
 JAX = importlib.util.find_spec("jax") is not None
@@ -104,10 +106,11 @@ def by_two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 @together
 @pytest.mark.slow
-def test_two_processes_train_what_one_does(by_two: tuple[Path, str]) -> None:
+def test_two_processes_train_what_one_does(by_two: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, said = by_two
-    one = run_pipeline(*OPTIONS, "--set=artifacts=one", cwd=folder)
-    assert one.returncode == 0, one.stderr
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    run_here(*OPTIONS, "--set=artifacts=one")
     assert "training on cpu of process 0 and cpu of process 1, each with a share of every batch" in said
     assert said.count("train: done in") == 1, "process 0 alone publishes"
     for found, expected in zip(
@@ -117,8 +120,7 @@ def test_two_processes_train_what_one_does(by_two: tuple[Path, str]) -> None:
     recorded = json.loads((folder / "two/train/history.json").read_text())
     assert recorded["backend"] == "jax"
     assert recorded["devices"] == ["cpu of process 0", "cpu of process 1"]
-    exported = run_pipeline("export", *OPTIONS[1:], "--set=artifacts=two", cwd=folder)
-    assert exported.returncode == 0, exported.stderr
+    run_here("export", *OPTIONS[1:], "--set=artifacts=two")
 
 
 @together

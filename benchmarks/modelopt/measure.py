@@ -14,7 +14,7 @@ from pipeline import graphs, precisions
 from pipeline.artifacts.store import Published, Store
 from pipeline.backends.tensorrt.build import BuildOptions, build
 from pipeline.config import Config
-from pipeline.data import Dataset, Split
+from pipeline.data import Dataset, Split, sizes
 from pipeline.errors import BackendUnavailable, BuildError
 from pipeline.graphs import arithmetic, cast
 from pipeline.judging.choosing import Choosing
@@ -172,8 +172,8 @@ class Comparison:
         )
 
     def _built(self, row: Row, path: Path, precision: Precision) -> Row:
-        profiles = self.config.engine.profiles
-        assert not isinstance(profiles, str), "cases.configuration names one"
+        configured = self.config.engine.profiles
+        profiles = sizes.profiles(self.config.benchmark.batch_sizes) if isinstance(configured, str) else configured
         started = time.monotonic()
         built = build(
             path,

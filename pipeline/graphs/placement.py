@@ -67,7 +67,7 @@ def _convolution(node: NodeProto, form: Format, known: Shapes, constants: Collec
     if group == 1 and len(set(kernel)) == 1 and not (out % 8 and per_group % 8) and max(out, per_group) >= LEAST:
         return ""  # as the first convolution of an image is
     if group > 1 and not out % 8 and min(kernel, default=1) >= 3:
-        return ""  # depthwise; up to 0.46 these were left out, too
+        return ""  # depthwise
     few = f"{min(out, per_group)} channels{' in a group' if group > 1 else ''}"
     return f"{few}: INT8 convolutions pay from {LEAST} on"
 

@@ -169,7 +169,7 @@ def _of_proportions(yardstick: Yardstick, right: Rights, still: Rights) -> Loss:
 
 
 def _proven(yardstick: Yardstick, loss: Loss) -> bool:
-    """Tell whether a loss beyond the budget is proven: of 1,000 classes all numbers are small, and within a tolerance."""
+    """Tell whether a loss beyond the budget is proven: of 1,000 classes, all numbers are within many a tolerance."""
     return not yardstick.random and loss.ends is not None and loss.ends[0] > yardstick.budget
 
 

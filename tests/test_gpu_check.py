@@ -489,7 +489,8 @@ def test_ctrl_c_and_a_schedulers_sigterm_keep_what_is_there(tmp_path: Path) -> N
 @pytest.mark.slow
 @pytest.mark.skipif("PIPELINE_DATA_DIR" not in os.environ, reason="MNIST's files are not at hand (PIPELINE_DATA_DIR)")
 def test_a_rehearsal_runs_the_pipeline_and_a_training_on_the_cpu(tmp_path: Path) -> None:
-    only = ("limits", "train", "export", "engine", "validate", "benchmark", "report", "data", "fast-float32-0")
+    """Of the stages the first two: the others are run as these are."""
+    only = ("limits", "train", "export", "data", "fast-float32-0")
     done = gpu_check("--rehearse", f"--output={tmp_path}", *(f"--only={name}" for name in only), cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "results.json").read_text())["results"]
@@ -497,5 +498,4 @@ def test_a_rehearsal_runs_the_pipeline_and_a_training_on_the_cpu(tmp_path: Path)
     text = (tmp_path / "page.md").read_text()
     assert "**A rehearsal on a CPU" in text
     assert "| ours, recipe fast | tensorflow | float32 | 1 |" in text
-    assert "### Speed" in text
-    assert (tmp_path / "run/report/index.html").is_file()
+    assert (tmp_path / "run/export/model.onnx").is_file()

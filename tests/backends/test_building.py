@@ -62,8 +62,9 @@ CRASHED = r"builder crashed: SIGSEGV in the phase 'Determining refit engines':\n
 
 
 def children(pid: int) -> list[int]:
-    """Return the processes that a process has started, of those that still run."""
-    return [int(one) for path in Path(f"/proc/{pid}/task").glob("*/children") for one in path.read_text().split()]
+    """Return the builders that a process has started, of those that still run; it may have started others."""
+    found = [int(one) for path in Path(f"/proc/{pid}/task").glob("*/children") for one in path.read_text().split()]
+    return [one for one in found if b"tensorrt.child" in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
 def runs(pid: int) -> bool:

@@ -10,11 +10,10 @@ import onnxruntime
 import pytest
 from commands import ROOT, Run, read
 
-from pipeline import data, environment, exporters, graphs
+from pipeline import data, environment, exporters, graphs, precisions
 from pipeline.errors import BackendUnavailable, BuildError
 from pipeline.exporters import Exportable
 from pipeline.graphs import keras_layers
-from pipeline.precisions import int8
 from pipeline.quantization import calibration
 from pipeline.tensors import Signature, TensorSpec
 
@@ -165,7 +164,7 @@ def test_a_recurrent_layer_is_unrolled_and_quantises(tmp_path: Path, random: np.
     assert not {"LSTM", "Loop", "Scan"} & {node.op_type for node in graph.graph.node}
     x = random.normal(size=(64, 6, 4)).astype(np.float32)
     amax = calibration.ranges(calibration.observe(graph, data.Split({"x": x})), "minmax")
-    quantised = int8.rewrite(graph, (), amax)
+    quantised = precisions.get("int8").apply(graph, amax=amax)
     steps = [node for node in quantised.graph.node if node.op_type in ("MatMul", "Gemm")]
     assert len(steps) >= 6
     made = {name: node for node in quantised.graph.node for name in node.output}

@@ -55,18 +55,6 @@ def test_outputs_within_the_tolerance_pass(random: np.random.Generator) -> None:
     assert found.mean_abs == pytest.approx(5e-4, rel=1e-3)
 
 
-def test_a_proven_loss_fails_even_within_the_tolerance() -> None:
-    """Of 1,000 classes every probability is so small that it is within a tolerance of any other."""
-    labels = np.arange(200)
-    reference = np.full((200, 1000), 1e-3, np.float32)
-    reference[labels, labels] += np.float32(1e-2)
-    candidate = np.roll(reference, 1, axis=1)
-    found = judged(reference, candidate, labels, 0.5, Tolerance(rtol=0, atol=5e-2))
-    assert (found.verdict, found.agreement) == ("fail", 0.0)
-    assert "accuracy drop at least" in found.reason
-    assert judged(reference, reference, labels, 0.5, Tolerance(rtol=0, atol=5e-2)).verdict == "pass"
-
-
 def test_one_element_beyond_the_tolerance_leaves_it_to_the_accuracy(random: np.random.Generator) -> None:
     reference = random.random((50, CLASSES), dtype=np.float32)
     candidate = reference.copy()

@@ -71,13 +71,13 @@ CONVERTING = frozenset({"Cast", "Constant", "DequantizeLinear", "QuantizeLinear"
 """Operators that compute nothing: they bring numbers from one type into another."""
 
 
-def computing_in(model: onnx.ModelProto, kind: str) -> Iterator[NodeProto]:
-    """Yield the nodes of the graph, not of bodies, whose result is of an element type and that do not just convert."""
+def computing(model: onnx.ModelProto) -> Iterator[tuple[NodeProto, str]]:
+    """Yield the nodes of the graph, not of bodies, that do not just convert, with the float type of their result."""
     types = graphs.element_types(model)
     for node in model.graph.node:
-        results = [types.get(name) for name in node.output if types.get(name) in FLOATS]
-        if results and node.op_type not in CONVERTING and TensorProto.DataType.Name(results[0]) == kind:
-            yield node
+        results = [types[name] for name in node.output if types.get(name) in FLOATS]
+        if results and node.op_type not in CONVERTING:
+            yield node, TensorProto.DataType.Name(results[0])
 
 
 def traffic(model: onnx.ModelProto, known: Mapping[str, tuple[int, ...] | None]) -> dict[str, int] | None:
@@ -88,6 +88,7 @@ def traffic(model: onnx.ModelProto, known: Mapping[str, tuple[int, ...] | None])
     """
     types = graphs.element_types(model)
     stored = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    quantised = set(stored.values())
     found: Counter[str] = Counter()
     for node in model.graph.node:
         if node.op_type in CONVERTING:
@@ -96,7 +97,7 @@ def traffic(model: onnx.ModelProto, known: Mapping[str, tuple[int, ...] | None])
             shape = known.get(name)
             if shape is None or name not in types or any(control_flow.bodies(node)):
                 return None
-            if types[name] in FLOATS or name in stored.values():
+            if types[name] in FLOATS or name in quantised:
                 found[TensorProto.DataType.Name(types[name])] += prod(shape) * _bytes(types[name])
     return dict(found)
 
@@ -115,10 +116,9 @@ def summary(model: onnx.ModelProto) -> GraphArithmetic:
     products, known = list(typed_products(model)), shapes(model)
     macs = multiply_accumulates(products, known)
     operators = Counter(node.op_type for node, _ in control_flow.walk(model.graph))
-    kinds = {name for name, kind in TensorProto.DataType.items() if kind in FLOATS}
-    others = {kind: len(list(computing_in(model, kind))) for kind in sorted(kinds)}
+    kinds = Counter(kind for _, kind in computing(model))
     return GraphArithmetic(
-        nodes_by_type={kind: count for kind, count in others.items() if count},
+        nodes_by_type=dict(sorted(kinds.items())),
         bytes_by_type=traffic(model, known),
         nodes=operators.total(),
         compute_nodes=dict(Counter(product.kind for product in products)),

@@ -78,11 +78,14 @@ def save(model: ModelProto, path: Path) -> None:
 def loadable(model: ModelProto) -> Iterator[bytes | Path]:
     """Yield a model as backends load it: its bytes, or a file for the time of the block where its weights are large."""
     if size(model) < DATA_FROM:
-        yield _serialized(model)
+        content = _serialized(model)
+        del model  # in the block its caller may need the room
+        yield content
         return
     with TemporaryDirectory(prefix="pipeline-") as folder:
         path = Path(folder) / "model.onnx"
         save(model, path)
+        del model
         yield path
 
 

@@ -6,6 +6,7 @@ out for it: the batch least of all, which their tool takes for 1.
 """
 
 from collections.abc import Collection, Mapping
+from math import prod
 from typing import Literal, NamedTuple
 
 from onnx import ModelProto, NodeProto, TensorProto, helper
@@ -34,7 +35,7 @@ def left_out(model: ModelProto, form: Format) -> dict[str, str]:
     constants = {tensor.name for tensor in model.graph.initializer} | {
         node.output[0] for node in model.graph.node if node.op_type == "Constant"
     }
-    batched = any(not value.type.tensor_type.shape.dim[0].dim_value for value in model.graph.input if _dims(value))
+    batched = any(spec.shape and spec.shape[0] is None for spec in graphs.inputs(model))
     found = {}
     for node in model.graph.node:
         if not operands(node, types):
@@ -58,9 +59,7 @@ def _convolution(node: NodeProto, form: Format, known: Shapes, constants: Collec
     if form is not INT8:
         if out <= LEAST or per_group <= LEAST:
             return f"{min(out, per_group)} channels: FP8 convolutions pay from {LEAST + 1} on"
-        size = 1
-        for side in kernel:
-            size *= side
+        size = prod(kernel)
         return f"a filter of {size}: FP8 convolutions pay up to {LARGEST_FILTER}" if size > LARGEST_FILTER else ""
     if out >= LEAST and per_group >= LEAST:
         return ""
@@ -95,10 +94,6 @@ def _matmul(node: NodeProto, form: Format, known: Shapes, constants: Collection[
 def _attribute(node: NodeProto, name: str, default: int) -> int:
     found = (int(helper.get_attribute_value(one)) for one in node.attribute if one.name == name)
     return next(found, default)
-
-
-def _dims(value: object) -> bool:
-    return bool(value.type.tensor_type.shape.dim)  # type: ignore[attr-defined]
 
 
 class Residual(NamedTuple):

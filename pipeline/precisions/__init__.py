@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import ml_dtypes
 import numpy as np
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 
 from pipeline import graphs, registry
 from pipeline.artifacts.engine import GraphArithmetic
@@ -46,7 +46,7 @@ class Calibrated(NamedTuple):
     shifts: Mapping[str, Floats] = {}
 
 
-FLOATS = frozenset({"DOUBLE", "FLOAT", "FLOAT16", "BFLOAT16"})
+FLOATS = frozenset(map(TensorProto.DataType.Name, arithmetic.FLOATS))
 
 Rewrite = Callable[[ModelProto, Collection[str]], ModelProto]
 """FP32 graph, names of the nodes to keep in FP32 → typed graph, a copy."""
@@ -142,7 +142,8 @@ class Precision:
             else f"TensorRT for RTX builds no {node.op_type} in {to}"
             if node.op_type in rest.fp32_operators
             else f"ONNX's {node.op_type} does not compute in {to}"
-            for node in arithmetic.computing_in(typed, "FLOAT")
+            for node, kind in arithmetic.computing(typed)
+            if kind == "FLOAT"
         }
 
     def rounding(self, model: ModelProto) -> frozenset[str]:

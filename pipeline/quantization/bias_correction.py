@@ -9,14 +9,14 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from pipeline import graphs
 from pipeline.data import Split
-from pipeline.graphs import biases, files, quantize
+from pipeline.graphs import biases, quantize
 from pipeline.graphs.biases import Floats
 from pipeline.graphs.quantize import Format
+from pipeline.quantization import calibration
 from pipeline.runners import inference
 from pipeline.tensors import fixed_batch
 
@@ -50,11 +50,8 @@ def shifts(
     twins, names = _beside_twins(graphs.raise_opset(model, max(form.opset, REDUCE)), form, amax, leave, scales)
     if not names:
         return {}
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    with files.loadable(twins) as loadable:
-        del twins  # as large as its weights
-        session = onnxruntime.InferenceSession(loadable, options, ["CPUExecutionProvider"])
+    session = calibration.unoptimised(twins)
+    del twins  # as large as its weights
     fixed = fixed_batch(graphs.inputs(model))
     sums: dict[str, Any] = dict.fromkeys(names, 0.0)
     for which in samples.slices(fixed or batch):
@@ -86,8 +83,8 @@ def _beside_twins(
     for node in quantised.graph.node:
         if node.name not in where or list(node.input) == list(plain[node.name].input):
             continue
-        result, rank = node.output[0], ranks.get(node.output[0], 0)
-        channel = where[node.name].channel_axis % rank if rank else 0
+        product, result, rank = node.name, node.output[0], ranks.get(node.output[0], 0)
+        channel = where[product].channel_axis % rank if rank else 0
         axes = [axis for axis in range(rank) if axis != channel]
         if not axes:
             continue
@@ -99,12 +96,12 @@ def _beside_twins(
         graph.node.append(helper.make_node("Sub", [twin, result], [difference], name=difference))
         graph.node.append(helper.make_node("ReduceMean", [difference, f"{result}/axes"], [mean], name=mean, keepdims=0))
         graph.output.append(helper.make_tensor_value_info(mean, TensorProto.FLOAT, None))
-        names[next(name for name, one in plain.items() if one.output[0] == result)] = mean
+        names[product] = mean
     return twins, names
 
 
 def _ranks(model: ModelProto) -> dict[str, int]:
-    values = graphs.inferred(model).graph
+    values = graphs.outline(model).graph
     return {
         value.name: len(value.type.tensor_type.shape.dim)
         for value in (*values.value_info, *values.output)

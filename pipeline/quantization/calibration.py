@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, isfinite
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -173,6 +174,14 @@ class Activation:
         return counts, edges, np.float32(self.lowest), np.float32(self.highest), edges[-1]
 
 
+def unoptimised(model: ModelProto) -> Any:
+    """Return a session of ONNX Runtime on the CPU that runs a graph as it is written, whatever its outputs are."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    with files.loadable(model) as loadable:
+        return onnxruntime.InferenceSession(loadable, options, ["CPUExecutionProvider"])
+
+
 def observe(model: ModelProto, samples: Split, batch: int = 32) -> dict[str, Activation]:
     """Run the FP32 graph on samples, `batch` at a time, and return what each tensor to be quantised showed.
 
@@ -186,11 +195,8 @@ def observe(model: ModelProto, samples: Split, batch: int = 32) -> dict[str, Act
     present = {*fed, *(value.name for value in model.graph.output)}
     for name in (name for name in seen if name not in present):
         watched.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    with files.loadable(watched) as loadable:
-        del watched  # as large as its weights
-        session = onnxruntime.InferenceSession(loadable, options, ["CPUExecutionProvider"])
+    session = unoptimised(watched)
+    del watched  # as large as its weights
     names = [name for name in seen if name not in fed]
     fixed = fixed_batch(graphs.inputs(model))
     for which in samples.slices(fixed or batch):

@@ -33,7 +33,6 @@ METHOD_SAMPLES = 1000
 """Validation samples by which calibration methods are compared: their errors differ by factors, not by percents."""
 
 JUDGE_BATCH = 64
-CALIBRATION_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -224,9 +223,7 @@ class Rewriter:
             return found, record
         leave = keep.union(precision.left_out(self.exported))
         scales = SCALES[precision.remainder]
-        shifts = bias_correction.shifts(
-            self.exported, precision.form, found.amax, leave, scales, self._samples.split, CALIBRATION_BATCH
-        )
+        shifts = bias_correction.shifts(self.exported, precision.form, found.amax, leave, scales, self._samples.split)
         corrected = found._replace(shifts=shifts)
         after = error(corrected) if shifts else None
         record = record.model_copy(update={"bias_error": after})

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import onnx
-import onnx.parser
 import pytest
 from commands import PYTHONPATH
+from crashing import counted
 from onnx import TensorProto, helper, numpy_helper
 from test_tensorrt_backend import RTX, TENSORRT, cnn, has_gpu, needs_rtx, saved
 
@@ -41,21 +41,6 @@ def deep(layers: int = 1000) -> onnx.ModelProto:
     ]
     graph = helper.make_graph(nodes, "deep", ends[:1], ends[1:], kernels)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-
-
-def crashing() -> onnx.ModelProto:
-    """Return what `keras.ops.bincount` is exported as, in short. TensorRT for RTX 1.7.1 dies of it."""
-    return onnx.parser.parse_model(
-        """<ir_version: 8, opset_import: ["" : 18]>
-        counted (int32[n, 6] x) => (float[n, d] y) <int64[1] last = {-1}, float[2] values = {0, 1}> {
-            peak = ReduceMax <keepdims = 0> (x)
-            wide = Cast <to = 7> (peak)
-            depth = Reshape (wide, last)
-            indices = Cast <to = 7> (x)
-            hot = OneHot (indices, depth, values)
-            y = ReduceSum <keepdims = 0> (hot, last)
-        }"""
-    )
 
 
 CRASHED = r"builder crashed: SIGSEGV in the phase 'Determining refit engines':\n"
@@ -143,7 +128,7 @@ def test_a_bug_there_is_a_bug_here(tmp_path: Path) -> None:
 def test_a_crash_of_the_builder_is_an_error_with_its_last_words(tmp_path: Path) -> None:
     """Of 18 builds of this graph 17 ended by SIGSEGV, and one by an error that says why."""
     with pytest.raises(BuildError, match=f"{CRASHED}|must be a build time constant") as caught:
-        process.build(saved(crashing(), tmp_path), tmp_path / "model.engine", RTX)
+        process.build(saved(counted(), tmp_path), tmp_path / "model.engine", RTX)
     assert "warning: Was not able to infer kOPT value(s)" in caught.value.message
     assert not (tmp_path / "model.engine").exists()
 

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import onnx
-import onnx.parser
 import pytest
 from commands import started
+from crashing import counted
 from small_models import Stage
 
 from pipeline import environment
@@ -66,18 +66,7 @@ def test_an_interrupted_build_ends_at_once_and_publishes_nothing(
 
 def test_a_crash_of_the_builder_is_a_failed_engine(stage: Stage, tmp_path: Path) -> None:
     """The graph of `keras.ops.bincount`, which TensorRT for RTX 1.7.1 dies of in most tries, and refuses in others."""
-    graph = onnx.parser.parse_model(
-        """<ir_version: 8, opset_import: ["" : 18]>
-        counted (int32[n, 6] x) => (float[n, d] y) <int64[1] last = {-1}, float[2] values = {0, 1}> {
-            peak = ReduceMax <keepdims = 0> (x)
-            wide = Cast <to = 7> (peak)
-            depth = Reshape (wide, last)
-            indices = Cast <to = 7> (x)
-            hot = OneHot (indices, depth, values)
-            y = ReduceSum <keepdims = 0> (hot, last)
-        }"""
-    )
-    onnx.save(graph, tmp_path / "counted.onnx")
+    onnx.save(counted(), tmp_path / "counted.onnx")
     random = np.random.default_rng(0)
     np.savez(tmp_path / "d.npz", x=random.integers(0, 9, (60, 6)).astype(np.int32))
     chosen = RTX | {"model.source": "counted.onnx", "engine.precisions": "fp32"}

@@ -33,6 +33,9 @@ ConfigFile = Annotated[
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key, as train.epochs=3. Repeatable.")
 ]
+BundleFolder = Annotated[
+    Path | None, typer.Argument(metavar="[BUNDLE]", help="A bundle, or a folder that holds it; unset: the artifacts.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Run even if the artifacts are up to date.")]
 
 
@@ -173,6 +176,47 @@ def localise(
     force: Force = False,
 ) -> None:
     _run(ON_DEMAND["localise"], config, assignments, force, {"localise.precision": precision} if precision else {})
+
+
+@app.command("deploy", help=ON_DEMAND["deploy"].help)
+def deploy(config: ConfigFile = None, assignments: Assignments = None, force: Force = False) -> None:
+    _run(ON_DEMAND["deploy"], config, assignments, force)
+
+
+@app.command()
+def verify(bundle: BundleFolder = None, config: ConfigFile = None, assignments: Assignments = None) -> None:
+    """Check every byte of a bundle, and its signature where deploy.trusted_keys is set."""
+    from pipeline.deployment import verify
+
+    loaded = _load(config, assignments)
+    for line in verify.verify(bundle or loaded.artifacts, loaded.deploy):
+        typer.echo(line)
+
+
+@app.command()
+def serve(bundle: BundleFolder = None, config: ConfigFile = None, assignments: Assignments = None) -> None:
+    """Serve a bundle by the Open Inference Protocol (REST and gRPC), with a page to try it on."""
+    from pipeline import serving
+
+    loaded = _load(config, assignments)
+    serving.serve(bundle or loaded.artifacts, loaded)
+
+
+@app.command()
+def score(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle, or a folder that holds it.")],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Parquet files, a folder of images, or .npy.")],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A folder for Parquet files with the answers.")],
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Score on a Ray cluster: its address, or local.")
+    ] = None,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+) -> None:
+    """Score many samples with a bundle; started again after a kill, it goes on."""
+    from pipeline import scoring
+
+    scoring.score(bundle, source, target, _load(config, assignments), ray=ray)
 
 
 @app.command()

@@ -42,6 +42,7 @@ artifacts/benchmark/   results.json  recommendation.json  samples.npz
 artifacts/report/      index.html  report.md
 artifacts/localise/    <precision>.json (on demand: python -m pipeline localise)
 artifacts/loadgen/     <scenario>-<mode>/ (on demand: python -m pipeline benchmark --scenario, docs/loadgen.md)
+artifacts/deploy/      bundle/ (on demand: python -m pipeline deploy, docs/serving.md)
 artifacts/<stage>/manifest.json
 artifacts/schemas/     <file>.schema.json
 ```

@@ -7,53 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from pipeline import registry, user_code
-
-
-def _from_commas(value: Any) -> Any:
-    """Accept `a,b` and a single value where a list is expected, as typed on a command line."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return [value] if isinstance(value, int) else value
-
-
-def _as_names(value: Any) -> Any:
-    """Accept numbers among names, as `0,1` is in a file."""
-    values = _from_commas(value)
-    return [str(one) if isinstance(one, int) else one for one in values] if isinstance(values, list) else values
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_from_commas)]
-Devices = Annotated[tuple[str, ...], BeforeValidator(_as_names)]
-BatchSizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_from_commas), Field(min_length=1)]
+from pipeline.config.deploying import Deploy, Score, Serve
+from pipeline.config.section import BatchSizes, Devices, Names, Section, from_commas
 
 AUTO: Final = "auto"
 ARTICLE_CNN = "article-cnn"
 PRECISIONS = registry.names("pipeline.precisions")
 TASKS = registry.names("pipeline.tasks")
-
-
-class Section(BaseModel):
-    """A table of the configuration: unknown keys are errors, values do not change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation is not bool:
-            raise ValueError("must not be true or false")
-        return value
 
 
 class Data(Section):
@@ -220,7 +183,7 @@ class Engine(Section):
     )
     workspace_mib: int | None = Field(None, ge=1, description="limit of the builder's workspace; unset: TensorRT's own")
     optimization_level: int | None = Field(None, ge=0, le=5, description="builder effort; unset: TensorRT's own")
-    features: Annotated[tuple[Feature, ...], BeforeValidator(_from_commas)] = Field(
+    features: Annotated[tuple[Feature, ...], BeforeValidator(from_commas)] = Field(
         (),
         description=f"what engines allow beside, each at a price (docs/usage.md): {', '.join(get_args(Feature))}",
     )
@@ -370,7 +333,7 @@ class Localise(Section):
 class Report(Section):
     """What the report shows."""
 
-    compare: Annotated[tuple[Path, ...], BeforeValidator(_from_commas)] = Field(
+    compare: Annotated[tuple[Path, ...], BeforeValidator(from_commas)] = Field(
         (), description="folders of other runs, shown beside this one (`report --compare RUN…`)"
     )
 
@@ -389,6 +352,9 @@ class Config(Section):
     loadgen: Loadgen = Loadgen()
     localise: Localise = Localise()
     report: Report = Report()
+    deploy: Deploy = Deploy()
+    serve: Serve = Serve()
+    score: Score = Score()
 
     def section(self, name: str) -> dict[str, Any]:
         """Return one section as plain data, for manifests."""

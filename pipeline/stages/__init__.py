@@ -84,10 +84,21 @@ _ALL = (
         optional=("benchmark",),  # its recommendation is followed where there is one
         on_demand=True,
     ),
+    Stage(
+        name="deploy",
+        entry="pipeline.stages.deploy:run",
+        needs=(*_RUNNERS, "validate/", "benchmark/"),
+        sections=("deploy", "benchmark.threads"),
+        # Who is trusted changes nothing in the bundle; the data tell which number is a white pixel.
+        places=("data", "deploy.trusted_keys"),
+        hardware=False,
+        help="Put the recommended runner into a bundle to serve, and sign it.",
+        on_demand=True,
+    ),
 )
 
 STAGES = {stage.name: stage for stage in _ALL if not stage.on_demand}
 """The main line, in its order: what `make all` runs."""
 
 ON_DEMAND = {stage.name: stage for stage in _ALL if stage.on_demand}
-"""Beside the main line: `localise`, and `loadgen` as `benchmark --scenario`."""
+"""Beside the main line: `localise`, `deploy`, and `loadgen` as `benchmark --scenario`."""

@@ -1,17 +1,18 @@
-"""Files that `predict` takes: pictures for an image, arrays for anything."""
+"""Files of one sample: pictures for an image, arrays for anything."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import predict
-from pipeline.config import Config, Data
+from pipeline.config import Data
+from pipeline.data import samples
 from pipeline.errors import DataError
 from pipeline.tensors import TensorSpec
 
-CONFIG = Config(data=Data(name="digits"))
+WHITE = partial(samples.white, options=Data(name="digits"))
 IMAGE = TensorSpec("image", (None, 28, 28, 1), np.dtype(np.uint8))
 FLOATS = TensorSpec("image", (None, 28, 28, 1), np.dtype(np.float32))
 ANY_SIZE = TensorSpec("image", (None, None, None, 3), np.dtype(np.uint8))
@@ -29,17 +30,17 @@ def files(tmp_path: Path) -> Path:
 
 
 def test_a_picture_becomes_pixels_of_the_models_size_and_type(files: Path) -> None:
-    found = predict.read(files / "white.png", [IMAGE], CONFIG)["image"]
+    found = samples.read(files / "white.png", [IMAGE], WHITE)["image"]
     assert (found.shape, found.dtype, found.min()) == ((1, 28, 28, 1), np.uint8, 255)
-    assert predict.read(files / "white.png", [ANY_SIZE], CONFIG)["image"].shape == (1, 14, 28, 3)
-    floats = predict.read(files / "white.png", [FLOATS], CONFIG)["image"]
+    assert samples.read(files / "white.png", [ANY_SIZE], WHITE)["image"].shape == (1, 14, 28, 3)
+    floats = samples.read(files / "white.png", [FLOATS], WHITE)["image"]
     assert (floats.dtype, floats.max()) == (np.float32, 255), "as the digits' pixels are"
 
 
 def test_arrays_are_taken_as_they_are(files: Path) -> None:
-    assert predict.read(files / "image.npy", [IMAGE], CONFIG)["image"].shape == (1, 28, 28, 1)
-    np.testing.assert_array_equal(predict.read(files / "numbers.npy", [NUMBERS], CONFIG)["numbers"], [np.arange(6)])
-    both = predict.read(files / "both.npz", [IMAGE, NUMBERS], CONFIG)
+    assert samples.read(files / "image.npy", [IMAGE], WHITE)["image"].shape == (1, 28, 28, 1)
+    np.testing.assert_array_equal(samples.read(files / "numbers.npy", [NUMBERS], WHITE)["numbers"], [np.arange(6)])
+    both = samples.read(files / "both.npz", [IMAGE, NUMBERS], WHITE)
     assert {name: rows.shape for name, rows in both.items()} == {"image": (1, 28, 28, 1), "numbers": (1, 6)}
 
 
@@ -58,10 +59,10 @@ def test_what_does_not_fit_is_refused_with_both_sides(
     files: Path, name: str, inputs: list[TensorSpec], words: str
 ) -> None:
     with pytest.raises(DataError, match=words):
-        predict.read(files / name, inputs, CONFIG)
+        samples.read(files / name, inputs, WHITE)
 
 
 def test_what_is_no_picture_is_refused(files: Path) -> None:
     (files / "text.png").write_text("no picture")
     with pytest.raises(DataError, match=r"text\.png cannot be read"):
-        predict.read(files / "text.png", [IMAGE], CONFIG)
+        samples.read(files / "text.png", [IMAGE], WHITE)

@@ -1,0 +1,36 @@
+"""What every table of the configuration is made of."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+
+
+def from_commas(value: Any) -> Any:
+    """Accept `a,b` and a single value where a list is expected, as typed on a command line."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return [value] if isinstance(value, int) else value
+
+
+def _as_names(value: Any) -> Any:
+    """Accept numbers among names, as `0,1` is in a file."""
+    values = from_commas(value)
+    return [str(one) if isinstance(one, int) else one for one in values] if isinstance(values, list) else values
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(from_commas)]
+Devices = Annotated[tuple[str, ...], BeforeValidator(_as_names)]
+BatchSizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(from_commas), Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A table of the configuration: unknown keys are errors, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation is not bool:
+            raise ValueError("must not be true or false")
+        return value

@@ -1,0 +1,185 @@
+"""What goes into a bundle: the runners that passed, their files, and what a user of the model has to know."""
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline import __version__, backends
+from pipeline.artifacts.bundle import BundledRunner, BundleInput, BundleOutput, BundleRecord, Measured
+from pipeline.artifacts.dataset import DatasetRecord
+from pipeline.artifacts.model import ModelRecord
+from pipeline.artifacts.parity import JudgedOutput, JudgedRunner, ParityReport
+from pipeline.artifacts.recommendation import Choice, Recommendation
+from pipeline.artifacts.results import BenchmarkResults
+from pipeline.artifacts.runner import RunnerRecord
+from pipeline.artifacts.store import Published
+from pipeline.artifacts.tensor import TensorRecord
+from pipeline.config.deploying import Deploy
+from pipeline.errors import ParityError
+from pipeline.graphs import files
+from pipeline.judging.choosing import class_names
+from pipeline.runners import Runner, exact, exported, original
+
+TAKEN_ALONG = (ParityReport.PATH, Recommendation.PATH)
+"""The verdicts and the recommendation, as they were published."""
+
+
+def record(published: Published, wanted: Deploy, threads: int, whites: Mapping[str, float | None]) -> BundleRecord:
+    """Return what a bundle says of itself, without its files.
+
+    Args:
+        published: of the stages train, export, engine, validate and benchmark.
+        wanted: the configuration's section.
+        threads: CPU threads that runners were judged and timed with.
+        whites: of each input that can be a picture, the number that stands for a white pixel.
+
+    Raises:
+        ParityError: no runner passed validation and was timed.
+    """
+    model, parity = published.read(ModelRecord), published.read(ParityReport)
+    results = published.read(BenchmarkResults)
+    batches = tuple(sorted({cell.batch for cell in results.cells}))
+    choice = published.read(Recommendation).choice(wanted.batch or batches[0], wanted.goal)
+    if choice is None:
+        raise ParityError("no runner passed validation and was timed: there is nothing to deploy", "See the report.")
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", model.name).strip("_") or "model"
+    found = [*_exported(published, threads, parity, choice), *_emulated(published, parity)]
+    if wanted.original:
+        found += _originals(published, threads)
+    runners = tuple(
+        BundledRunner(
+            name=name if place == 0 else f"{name}.{_suffix(row)}",
+            runner=row,
+            device=device,
+            verdict="original" if row.role == "original" else "pass",
+            reason=reason,
+            measured=_measured(results, row),
+        )
+        for place, (row, device, reason) in enumerate(found)
+    )
+    return BundleRecord(
+        name=name,
+        version=1,
+        created=datetime.now(UTC).replace(microsecond=0),
+        pipeline=__version__,
+        machine=results.environment.machine,
+        versions=results.environment.versions,
+        goal=wanted.goal,
+        judged_on=parity.dataset,
+        inputs=tuple(_input(one, whites.get(one.name)) for one in model.inputs),
+        outputs=tuple(_output(one, parity, published.read(DatasetRecord)) for one in model.outputs),
+        batch_sizes=batches,
+        runners=runners,
+        files={},
+    )
+
+
+def copy(published: Published, record: BundleRecord, folder: Path) -> None:
+    """Copy the files of all runners, the verdicts and the recommendation into a bundle's folder."""
+    for file in dict.fromkeys([*(one.runner.file for one in record.runners), *TAKEN_ALONG]):
+        target = folder / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (source := published.root / file).is_dir():
+            shutil.copytree(source, target)
+            continue
+        shutil.copyfile(published.path(file), target)
+        if (weights := files.data_of(source)).is_file():
+            shutil.copyfile(weights, files.data_of(target))
+
+
+def _exported(
+    published: Published, threads: int, parity: ParityReport, choice: Choice
+) -> list[tuple[RunnerRecord, str | None, str]]:
+    """Return the runners that passed, as recommended: the chosen one, then by what was measured."""
+    places = {row.runner: place for place, row in enumerate(choice.ranking)}
+    passed = []
+    for one in exported(published, threads):
+        judged = parity.judged(one.record)
+        if judged is not None and judged.verdict == "pass" and one.record.name in places:
+            passed.append((one.record, judged))
+    passed.sort(key=lambda pair: (pair[0] != choice.runner, places[pair[0].name]))
+    return [(row, judged.device, _why(row, judged, choice, places)) for row, judged in passed]
+
+
+def _why(row: RunnerRecord, judged: JudgedRunner, choice: Choice, places: Mapping[str, int]) -> str:
+    of = f"{choice.goal} at batch {choice.batch}"
+    if row == choice.runner:
+        return f"recommended for {of}: {choice.reason}"
+    return f"rank {places[row.name] + 1} of {len(places)} by {of}; {judged.reason}"
+
+
+def _emulated(published: Published, parity: ParityReport) -> list[tuple[RunnerRecord, str | None, str]]:
+    """Return the typed graphs of precisions of which nothing else passed, as far as they were judged here.
+
+    A CPU stands in for their arithmetic: they show what a precision answers, and nothing of its speed.
+    """
+    passed = {row.runner.precision for row in parity.runners if row.verdict == "pass" and row.runner.role == "exported"}
+    found = []
+    for one in exact(published, ()):
+        judged = parity.judged(one.record)
+        wanted = one.record.name.startswith("typed ") and one.record.precision not in passed
+        if wanted and judged is not None and judged.verdict == "pass":
+            found.append((one.record, judged.device, f"emulated, to see its answers; {judged.reason}"))
+    return found
+
+
+def _originals(published: Published, threads: int) -> list[tuple[RunnerRecord, str | None, str]]:
+    """Return the original model, in the form that needs nothing of the user's own code to be loaded."""
+    every = [one for one in original(published, (), threads) if backends.get(one.record.backend).ROLE == "original"]
+    saved = [one for one in every if one.record.variant == "saved_model"] or every or original(published, (), threads)
+    return [(one.record, _device(one), "the model that the others are held against") for one in saved[:1]]
+
+
+def _device(runner: Runner) -> str:
+    return runner.device if runner.device == "cpu" else f"{runner.device}:0"
+
+
+def _suffix(row: RunnerRecord) -> str:
+    return "original" if row.role == "original" else row.name.replace(" ", "-")
+
+
+def _measured(results: BenchmarkResults, row: RunnerRecord) -> tuple[Measured, ...]:
+    return tuple(
+        Measured(batch=cell.batch, p50_us=cell.timing.p50_us, items_per_s=cell.timing.items_per_s)
+        for cell in results.cells
+        if cell.runner == row and cell.mode == "end_to_end" and not cell.repeat and cell.timing is not None
+    )
+
+
+def _input(one: TensorRecord, white: float | None) -> BundleInput:
+    sizes = _sizes(one)
+    if white is None:
+        words = f"{one.name}: {one.dtype} {sizes} a sample, as the model was trained on"
+    else:
+        channels = {1: "grey", 3: "RGB", 4: "RGBA"}[one.shape[-1] or 3]
+        height, width = one.shape[1:3]
+        size = f"resized to {width} × {height} (width × height), " if height and width else ""
+        words = f"{one.name}: a picture, made {channels}, {size}as {one.dtype} from 0 (black) to {white:g} (white)"
+    return BundleInput(**one.model_dump(), kind="numbers" if white is None else "picture", white=white, words=words)
+
+
+def _output(one: TensorRecord, parity: ParityReport, dataset: DatasetRecord) -> BundleOutput:
+    judged: JudgedOutput | None = next((row for row in parity.outputs if row.output == one.name), None)
+    classes = tuple(class_names(dataset, one.name)) if judged and judged.classes else ()
+    if judged is None:
+        words = f"{one.name}: {one.dtype} {_sizes(one)} a sample"
+    else:
+        listed = f" of {_listed(classes)}" if classes else f" of {judged.classes} classes" if judged.classes else ""
+        words = f"{one.name}: {judged.form or 'numbers'}{listed} ({judged.task}), {one.dtype} {_sizes(one)} a sample"
+    return BundleOutput(
+        **one.model_dump(),
+        task=judged.task if judged else "",
+        form=judged.form if judged else "",
+        classes=classes,
+        words=words,
+    )
+
+
+def _listed(classes: Sequence[str]) -> str:
+    return ", ".join(classes) if len(classes) <= 12 else f"{', '.join(classes[:11])}, … ({len(classes)} classes)"
+
+
+def _sizes(one: TensorRecord) -> str:
+    return f"[{', '.join('any' if size is None else str(size) for size in one.shape[1:])}]"

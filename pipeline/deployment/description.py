@@ -1,0 +1,24 @@
+"""The bundle in words, for whoever finds it: README.md in it."""
+
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader
+
+from pipeline.artifacts.bundle import BundleRecord
+
+
+def write(record: BundleRecord, folder: Path) -> None:
+    """Write README.md, and the names of each output's classes as a text file, a line each."""
+    environment = Environment(
+        loader=PackageLoader("pipeline.deployment"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701  Markdown
+    )
+    text = environment.get_template("README.md.j2").render(record=record, best=record.runners[0])
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    for one in record.outputs:
+        if one.classes:
+            labels = folder / "labels" / f"{one.name.replace('/', '_')}.txt"
+            labels.parent.mkdir(exist_ok=True)
+            labels.write_text("".join(f"{name}\n" for name in one.classes), encoding="utf-8")

@@ -67,7 +67,7 @@ def pipeline(tmp_path: Path) -> Run:
 
 @pytest.fixture(scope="session")
 def main_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run every stage once on the digits, with short timings; return the folder that has `artifacts/`. Read only.
+    """Run every stage and `deploy` once on the digits, with short timings; return the folder of `artifacts/`. Read only.
 
     All of pytest's processes share it: the first that needs it makes it, and the others wait.
     """
@@ -80,10 +80,17 @@ def main_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(shared / "main_job.lock"):
         if not done.exists():
             folder.mkdir(exist_ok=True)
-            run = run_pipeline("all", *MAIN_JOB, cwd=folder)
-            assert run.returncode == 0, f"{run.stdout}\n{run.stderr}"
+            for command in ("all", "deploy"):
+                run = run_pipeline(command, *MAIN_JOB, cwd=folder)
+                assert run.returncode == 0, f"{run.stdout}\n{run.stderr}"
             done.touch()
     return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(main_job: Path) -> Path:
+    """The bundle that the main job deployed, unsigned. Read only."""
+    return main_job / "artifacts/deploy/bundle"
 
 
 @pytest.fixture

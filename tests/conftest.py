@@ -67,7 +67,7 @@ def pipeline(tmp_path: Path) -> Run:
 
 @pytest.fixture(scope="session")
 def main_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run every stage and `deploy` once on the digits, with short timings; return the folder of `artifacts/`. Read only.
+    """Run every stage and `deploy` once on the digits, with short timings; return the folder. Read only.
 
     All of pytest's processes share it: the first that needs it makes it, and the others wait.
     """

@@ -26,7 +26,7 @@ INSTALLED := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 ARGS ?=
 
 .NOTPARALLEL:
-.PHONY: all $(STAGES) localise examples bench-peers bench-train bench-modelopt bench-large coverage-table setup doctor \
+.PHONY: all $(STAGES) localise deploy verify serve examples bench-peers bench-train bench-modelopt bench-large coverage-table setup doctor \
 	tensorboard predict pytorch-exporter modelopt test gpu-check \
 	browser browser-test check format lint types help
 
@@ -41,6 +41,15 @@ engine: ## build a TensorRT engine for each precision
 validate: ## compare outputs and accuracy, runner by runner and hop by hop
 benchmark: ## time every runner against the original; recommend the fastest that passed
 report: ## write artifacts/report/index.html and report.md
+
+deploy: $(INSTALLED) ## put what passed into a bundle to serve: artifacts/deploy/bundle (docs/serving.md)
+	@$(BIN)/python -m pipeline deploy $(ARGS)
+
+verify: $(INSTALLED) ## check every byte of the bundle, and who signed it
+	@$(BIN)/python -m pipeline verify $(ARGS)
+
+serve: $(INSTALLED) ## serve the bundle, with a page to try it on: http://127.0.0.1:8000
+	@$(BIN)/python -m pipeline serve $(ARGS)
 
 localise: $(INSTALLED) ## where a precision loses accuracy: make localise ARGS="--precision int8"
 	@$(BIN)/python -m pipeline localise $(ARGS)

@@ -7,7 +7,7 @@ from pipeline.artifacts.bundle import BundleRecord
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.model import ModelRecord
 from pipeline.data import samples
-from pipeline.deployment import bill_of_materials, bundle, contents, description, signing
+from pipeline.deployment import bill_of_materials, bundle, contents, description, kubernetes, signing, triton
 from pipeline.deployment.bundle import Bundle
 from pipeline.errors import ArtifactError, DataError
 from pipeline.workflow.context import Context, Outcome
@@ -19,6 +19,8 @@ def run(context: Context) -> Outcome:
     Raises:
         ParityError: nothing passed validation and was timed.
         ConfigError: the key cannot sign.
+        BuildError: Triton cannot take the model as it is.
+        BackendUnavailable: the extra `serve` is not installed.
     """
     published, wanted = context.published, context.config.deploy
     threads = context.config.benchmark.threads or environment.cpu_count()
@@ -30,11 +32,15 @@ def run(context: Context) -> Outcome:
     contents.copy(published, record, folder)
     bill_of_materials.write(record, published, folder)
     description.write(record, folder)
+    notes = triton.write(record, published, before, wanted, folder)
+    kubernetes.write(record, wanted, folder)
     record = bundle.close(folder, record)
     signer = ""
     if wanted.key is not None:
         signer = signing.sign(folder, folder / bundle.SIGNATURE, wanted.key, wanted.certificates)
     _show(context, record, signer)
+    for note in notes:
+        context.say(f"  triton     {note}")
     return Outcome()
 
 

@@ -4,6 +4,6 @@ Both hold the model under the same name, and `tritonserver --model-repository=â€
 by `check.problems`, which also holds what Triton's schema does not; `benchmarks/triton` holds it to a real server.
 """
 
-from pipeline.deployment.triton.repository import write
+from pipeline.deployment.triton.repository import FOLDER, write
 
-__all__ = ["write"]
+__all__ = ["FOLDER", "write"]

@@ -1,8 +1,8 @@
 """What Triton's containers carry, as far as their documentation says: anything else would be a guess.
 
 CUDA: the release notes ("Release 26.08 is based on CUDA 13.4.1"). ONNX Runtime: docs/introduction/compatibility.md of
-triton-inference-server/server. Neither names the TensorRT of the plain image (`-py3`), only that of `-trtllm-python-py3`,
-which is an older one: so `build_plan.sh` reads it in the container.
+triton-inference-server/server. Neither names the TensorRT of the plain image (`-py3`), only that of the image
+`-trtllm-python-py3`, which is based on another release: so `build_plan.sh` asks for it in the container.
 """
 
 from typing import NamedTuple

@@ -21,13 +21,14 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 BIN := .venv/bin
 PYTORCH := .venv-pytorch/bin/python
 MODELOPT := .venv-modelopt/bin/python
+TRITON := .venv-triton/bin/python
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 ARGS ?=
 
 .NOTPARALLEL:
-.PHONY: all $(STAGES) localise deploy verify serve examples bench-peers bench-train bench-modelopt bench-large coverage-table setup doctor \
-	tensorboard predict pytorch-exporter modelopt test gpu-check \
+.PHONY: all $(STAGES) localise deploy verify serve examples bench-peers bench-train bench-modelopt bench-large triton-check coverage-table setup doctor \
+	tensorboard predict pytorch-exporter modelopt triton triton-check test gpu-check \
 	browser browser-test check format lint types help
 
 all: $(STAGES) ## everything, from training to the report
@@ -117,6 +118,16 @@ modelopt: $(INSTALLED) ## NVIDIA Model Optimizer, in .venv-modelopt: what bench-
 	@$(MODELOPT) -m pip --disable-pip-version-check install --quiet \
 		$(shell grep '^torch==' constraints.txt) 'nvidia-modelopt[onnx]==0.47.0'
 	@echo ".venv-modelopt is ready: $$(du -sh .venv-modelopt | cut -f1)"
+
+# Its pins are its own, older than ours; KServe's classes are there to hold a manifest to.
+triton: $(INSTALLED) ## a real tritonserver, in .venv-triton: a test tool for this machine alone
+	@test -x $(TRITON) || $(BIN)/python -m venv .venv-triton
+	@$(TRITON) -m pip --disable-pip-version-check install --quiet \
+		'nvidia-pytriton==0.7.*' 'kserve==0.21.*' 'onnxruntime==1.32.*' 'numpy<2'
+	@echo ".venv-triton is ready: $$(du -sh .venv-triton | cut -f1)"
+
+triton-check: $(INSTALLED) triton ## the bundle's Triton repositories in a real tritonserver, and broken ones in our check
+	@$(BIN)/python -m benchmarks.triton $(ARGS)
 
 test: $(INSTALLED) ## all tests; PIPELINE_DATA_DIR names a folder with MNIST for those that need it
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)

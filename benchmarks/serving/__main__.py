@@ -39,7 +39,7 @@ def main(
         folder = Path(name)
         if "closed" in parts or "open" in parts:
             with ExitStack() as stack:
-                there = [stack.enter_context(servers.ours(opened.folder)), *_triton(stack, opened, folder)]
+                there = [stack.enter_context(servers.ours(opened.folder)), *_triton(stack, opened)]
                 for title, measure in (("closed", _closed), ("open", _open)):
                     if title in parts:
                         found = list(measure(there, samples, seconds, rounds, folder))
@@ -98,14 +98,14 @@ def _counted(server: Server, measure: Callable[[], Loaded]) -> Loaded:
     return found.model_copy(update={"batch": batch})
 
 
-def _triton(stack: ExitStack, opened: bundles.Bundle, folder: Path) -> list[Server]:
+def _triton(stack: ExitStack, opened: bundles.Bundle) -> list[Server]:
     """Return the real tritonserver with the bundle's repository, where its environment is there."""
     from benchmarks.triton import server as triton
 
     if not triton.available():
         print("no Triton here: `make triton` sets it up", flush=True)
         return []
-    return [stack.enter_context(servers.triton(opened.folder / "triton/onnxruntime", opened.record.name, folder))]
+    return [stack.enter_context(servers.triton(opened.folder / "triton/onnxruntime", opened.record.name))]
 
 
 def _head(opened: bundles.Bundle) -> str:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from benchmarks.triton import server as real
+
 ROOT = Path(__file__).parents[2]
 READY_S = 60.0
 
@@ -69,6 +71,13 @@ def ours(bundle: Path, *options: str) -> Iterator[Server]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def triton(repository: Path, name: str) -> Iterator[Server]:
+    """Start a real tritonserver with a stand-in backend on a bundle's repository, and end it with the block."""
+    with real.running(repository) as one:
+        yield Server("tritonserver", name, one.http_port, one.grpc_port, one.process)
 
 
 def _ports(process: "subprocess.Popen[str]", lines: list[str]) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """What `tritonclient` gets from a server, by every way it has, beside what our own session answers."""
 
 import queue
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -126,6 +127,7 @@ def _difference(found: Any, wanted: Outputs, rows: slice) -> float:
 
 def batches(server: Server, name: str) -> dict[int, int]:
     """Return how many batches of which size the server has run, its warm-up among them."""
+    time.sleep(0.2)  # it counts a batch after it has answered
     with tritonclient.http.InferenceServerClient(server.http) as client:
         models = client.get_inference_statistics(name)["model_stats"]
     sizes: dict[int, int] = {}

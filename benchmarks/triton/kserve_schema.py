@@ -1,6 +1,6 @@
 """Run in the environment that has KServe: an InferenceService on standard input through KServe's own client classes.
 
-Exit code 0 where every field is one of theirs and of its type, and none that they need is missing; else 1, with a reason.
+Exit code 0 where every field is one of theirs and of its type, none that they need missing; else 1, with a reason.
 """
 
 import sys

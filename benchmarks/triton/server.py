@@ -25,7 +25,7 @@ from pathlib import Path
 
 from benchmarks.triton import venv
 from benchmarks.triton.venv import Environment
-from pipeline.errors import BuildError
+from pipeline.errors import BackendUnavailable, BuildError
 
 HOST = "127.0.0.1"
 BACKENDS = ("onnxruntime", "tensorrt")
@@ -34,13 +34,32 @@ LONGEST_START_S, LONGEST_END_S = 60.0, 15.0
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: where it answers, its process, and what it has said so far."""
+    """A running server: its ports on the loopback, its process, and the file of what it has said so far."""
 
-    http: str
-    grpc: str
-    metrics: str
-    pid: int
+    http_port: int
+    grpc_port: int
+    metrics_port: int
+    process: "subprocess.Popen[str]"
     log: Path
+
+    @property
+    def http(self) -> str:
+        """Where its REST interface is, as tritonclient wants it."""
+        return f"{HOST}:{self.http_port}"
+
+    @property
+    def grpc(self) -> str:
+        """Likewise gRPC."""
+        return f"{HOST}:{self.grpc_port}"
+
+
+def available() -> bool:
+    """Tell whether it is set up here."""
+    try:
+        venv.environment()
+    except BackendUnavailable:
+        return False
+    return True
 
 
 @contextmanager
@@ -85,11 +104,11 @@ def running(
         ]
         with log.open("wb") as said:
             process = subprocess.Popen(
-                command, env=_variables(where), stdout=said, stderr=said, start_new_session=True, cwd=folder
+                command, env=_variables(where), stdout=said, stderr=said, start_new_session=True, cwd=folder, text=True
             )
         try:
             _await_ready(process, f"http://{HOST}:{http}/v2", own, log)
-            yield Server(f"{HOST}:{http}", f"{HOST}:{grpc}", f"http://{HOST}:{metrics}/metrics", process.pid, log)
+            yield Server(http, grpc, metrics, process, log)
         finally:
             _end(process)
             for left in Path("/dev/shm").glob(f"{own}-*"):  # noqa: S108  of a server that crashed
@@ -120,7 +139,7 @@ def _free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _await_ready(process: "subprocess.Popen[bytes]", url: str, name: str, log: Path) -> None:
+def _await_ready(process: "subprocess.Popen[str]", url: str, name: str, log: Path) -> None:
     """Wait until this very server is ready: another one may have the port."""
     end = time.monotonic() + LONGEST_START_S
     while time.monotonic() < end:
@@ -145,7 +164,7 @@ def _last_words(log: Path) -> str:
     return "\n".join([line for line in lines if line.startswith("E") or "error" in line.lower()][-5:] or lines[-5:])
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _end(process: "subprocess.Popen[str]") -> None:
     """End the server, and the processes of its Python backend, which outlive a crash and ignore SIGTERM."""
     if process.poll() is None:
         process.terminate()

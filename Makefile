@@ -27,7 +27,7 @@ INSTALLED := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 ARGS ?=
 
 .NOTPARALLEL:
-.PHONY: all $(STAGES) localise deploy verify serve examples bench-peers bench-train bench-modelopt bench-large triton-check coverage-table setup doctor \
+.PHONY: all $(STAGES) localise deploy verify serve examples bench-peers bench-train bench-modelopt bench-large coverage-table setup doctor \
 	tensorboard predict pytorch-exporter modelopt triton triton-check test gpu-check \
 	browser browser-test check format lint types help
 

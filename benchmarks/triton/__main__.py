@@ -19,6 +19,7 @@ from pipeline.deployment import bundle, triton
 from pipeline.deployment.bundle import Bundle
 from pipeline.deployment.triton import check, schema
 from pipeline.errors import BuildError, PipelineError
+from pipeline.tensors import fixed_batch
 
 SAMPLES = 64
 
@@ -79,10 +80,11 @@ def load(found: Bundle, backend: str) -> Loaded:
     check.check(repository)
     record = found.record
     before = _digests(repository)
-    feed = asking.made(record.signature.inputs, SAMPLES)
+    config = schema.parsed(repository / record.name / schema.FILE)
+    samples = fixed_batch(record.signature.inputs) or min(SAMPLES, config.max_batch_size)
+    feed = asking.made(record.signature.inputs, samples)
     wanted = asking.expected(found.runner(record.runners[0]), feed)
     with running(repository) as server:
-        config = schema.parsed(repository / record.name / schema.FILE)
         answers = [*asking.answers(server, record, feed, wanted)]
         asked = asking.batches(server, record.name)
         answers.append(asking.gathered(server, record, config.max_batch_size, feed, wanted))
@@ -173,7 +175,7 @@ def _page(found: Bundle, loaded: list[Loaded], refused: list[Refused]) -> str:
         ),
         "",
         *(
-            f"- {one.backend}: {SAMPLES} single requests at once, behind one of the largest batch, ran as batches: "
+            f"- {one.backend}: single requests at once, behind one of the largest batch, ran as batches: "
             + ", ".join(f"{count} of {size}" for size, count in sorted(one.batches.items()))
             + (f"; top label of the first sample: {one.label}, as our session's." if one.label else ".")
             for one in loaded

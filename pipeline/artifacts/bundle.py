@@ -128,6 +128,7 @@ class PlanRecord(Artifact):
     """The TensorRT plan of a bundle's Triton repository: with what it is built, and what an existing one needs."""
 
     PATH: ClassVar[str] = "deploy/bundle/triton/tensorrt.json"
+    REMEDY: ClassVar[str] = BundleRecord.REMEDY
 
     schema_: Literal[1] = Field(1, alias="schema")
     model: str

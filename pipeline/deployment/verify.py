@@ -32,8 +32,10 @@ def verify(folder: Path, options: Deploy) -> list[str]:
 
 
 def _triton(folder: Path) -> list[str]:
-    """Check the Triton repositories and return what is said of them."""
+    """Check the Triton repositories, where the bundle has any, and return what is said of them."""
     repositories = [path for path in sorted(folder.glob("*")) if path.is_dir()]
+    if not repositories:
+        return []
     try:
         for path in repositories:
             check.check(path)

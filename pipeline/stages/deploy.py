@@ -6,6 +6,7 @@ from pipeline import environment
 from pipeline.artifacts.bundle import BundleRecord
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.model import ModelRecord
+from pipeline.config.deploying import Deploy
 from pipeline.data import samples
 from pipeline.deployment import bill_of_materials, bundle, contents, description, kubernetes, signing, triton
 from pipeline.deployment.bundle import Bundle
@@ -32,7 +33,10 @@ def run(context: Context) -> Outcome:
     contents.copy(published, record, folder)
     bill_of_materials.write(record, published, folder)
     description.write(record, folder)
-    notes = triton.write(record, published, before, wanted, folder)
+    trusted = _trusted(before, wanted)
+    notes = triton.write(record, published, trusted, wanted, folder)
+    if before and not trusted:
+        notes = (*notes, "older versions are left out: nobody that deploy.trusted_keys names has signed them")
     kubernetes.write(record, wanted, folder)
     record = bundle.close(folder, record)
     signer = ""
@@ -61,6 +65,14 @@ def _before(context: Context) -> Bundle | None:
     """Return the bundle that this one takes the place of; None where there is none, or none that is whole."""
     try:
         return bundle.opened(context.published.root / bundle.FOLDER)
+    except ArtifactError:
+        return None
+
+
+def _trusted(before: Bundle | None, wanted: Deploy) -> Bundle | None:
+    """Return the bundle before, unless nobody trusted signed it: its models must not come under a new signature."""
+    try:
+        return before and bundle.opened(before.folder, wanted.trusted_keys)
     except ArtifactError:
         return None
 

@@ -7,16 +7,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnxruntime
 import pytest
 from commands import MAIN_JOB, run_here
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from pipeline.artifacts.bundle import BundleRecord, PlanRecord
 from pipeline.artifacts.engine import EngineRecord
-from pipeline.artifacts.store import Store
+from pipeline.artifacts.store import Published, Store
 from pipeline.config.deploying import Deploy
 from pipeline.deployment import bundle as bundles
 from pipeline.deployment import contents, description, triton, verify
 from pipeline.deployment.triton import check, plan, schema
+from pipeline.graphs import files
+from pipeline.stages import deploy
 
 NAME = "article_cnn"
 
@@ -136,6 +141,36 @@ def test_a_second_deployment_of_the_same_model_keeps_its_version(copy: Path, mon
     monkeypatch.chdir(copy)
     run_here("deploy", *MAIN_JOB, "--set=deploy.keep_versions=3")
     assert _versions(copy / "artifacts/deploy/bundle", "onnxruntime") == ["1"]
+
+
+def test_weights_beside_a_model_come_along_in_every_version(
+    main_job: Path, record: BundleRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = contents.copy
+
+    def apart(published: Published, record: BundleRecord, folder: Path) -> None:
+        copied(published, record, folder)
+        files.save(files.load(folder / "engine/fp32/model.onnx"), folder / "engine/fp32/model.onnx")
+
+    monkeypatch.setattr(contents, "copy", apart)
+    monkeypatch.setattr(files, "DATA_FROM", 0)
+    _written(main_job, record, tmp_path / "first", None)
+    _written(main_job, record.model_copy(update={"version": 2}), tmp_path / "second", tmp_path / "first")
+    for version in ("1", "2"):
+        path = tmp_path / "second/triton/tensorrt" / NAME / version
+        assert sorted(one.name for one in path.iterdir()) == ["model.onnx", "model.onnx.data"]
+        onnxruntime.InferenceSession(path / "model.onnx")
+
+
+def test_older_versions_that_nobody_trusted_has_signed_do_not_come_under_a_new_signature(
+    bundle: Path, tmp_path: Path
+) -> None:
+    before = bundles.opened(bundle)
+    assert deploy._trusted(before, Deploy()) is not None
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    public = tmp_path / "key.pem"
+    public.write_bytes(key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+    assert deploy._trusted(before, Deploy(trusted_keys=(public,))) is None
 
 
 # The plan

@@ -163,15 +163,12 @@ def _write(new: Repository, version: int, kept: list[Path]) -> None:
 def _place(content: Mapping[str, Path], folder: Path) -> None:
     """Put files, and the weights beside a model, into a folder: as hard links where that can be."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, source in content.items():
-        _link(source, folder / name)
-        weights = files.data_of(source)  # the model names this file, whatever it is called itself
-        if weights.is_file() and not (folder / weights.name).exists():
-            _link(weights, folder / weights.name)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+    every = dict(content)
+    for weights in map(files.data_of, content.values()):
+        if weights.is_file():
+            every[weights.name] = weights  # by which the model names it, whatever it is called itself
+    for name, source in every.items():
+        try:
+            os.link(source, folder / name)
+        except OSError:
+            shutil.copyfile(source, folder / name)

@@ -183,7 +183,7 @@ def _page(found: Bundle, loaded: list[Loaded], refused: list[Refused]) -> str:
         "",
         "## Broken on purpose, refused by our check",
         "",
-        "| broken | our check says | Triton itself |",
+        "| broken | our check says | Triton itself, once |",
         "|---|---|---|",
         *(f"| {one.name} | {_cell(one.reason)} | {one.triton or 'not asked'} |" for one in refused),
         "",

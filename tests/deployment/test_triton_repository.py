@@ -206,6 +206,14 @@ def test_an_engine_of_tensorrt_that_passed_is_shipped_with_what_it_needs(
     assert plan.record(passed, late, Deploy()).profiles[0].min["image"][0] == 1
 
 
+def test_an_inputs_name_with_a_colon_is_quoted_for_trtexec(main_job: Path, record: BundleRecord) -> None:
+    (image,) = record.inputs
+    renamed = record.model_copy(update={"inputs": (image.model_copy(update={"name": "image:0"}),)})
+    wanted = plan.record(renamed, _engine(main_job), Deploy())
+    assert "--minShapes='image:0':1x28x28x1" in plan.arguments(wanted)
+    assert all("image:0" in profile.max for profile in wanted.profiles)
+
+
 def test_an_unknown_release_is_unknown(record: BundleRecord, main_job: Path) -> None:
     container = plan.record(record, _engine(main_job), Deploy(triton_release="31.01")).container
     assert (container.tensorrt, container.cuda, container.onnxruntime) == (None, None, None)

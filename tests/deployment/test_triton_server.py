@@ -1,14 +1,18 @@
 """A real tritonserver takes the repositories as they are, with a backend that stands in, and answers tritonclient."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
-from triton_models import SMALL, repository
+from triton_models import SMALL, repository, wanted
 
 from benchmarks.triton.server import running
 from pipeline.deployment import bundle as bundles
+from pipeline.deployment.triton import check, schema
+from pipeline.deployment.triton.config import build
 from pipeline.errors import BuildError
 
 pytestmark = pytest.mark.triton
@@ -47,6 +51,23 @@ def test_several_inputs_dynamic_axes_a_fixed_batch_and_single_numbers(tmp_path: 
             for output, rows in zip(small.signature.outputs, session.run(None, feed), strict=True):
                 got = answer.as_numpy(output.name)
                 np.testing.assert_array_equal(got.reshape(rows.shape), rows)
+
+
+def test_versions_are_served_side_by_side(tmp_path: Path) -> None:
+    from tritonclient.grpc import InferenceServerClient, InferInput
+
+    folder = repository(tmp_path / "repository", "number")
+    shutil.copytree(folder / "number/1", folder / "number/3")
+    config = build(replace(wanted("number"), versions=(1, 3)))
+    (folder / "number" / schema.FILE).write_text(schema.text(config), encoding="utf-8")
+    assert check.problems(folder) == []
+    with running(folder) as server, InferenceServerClient(server.grpc) as client:
+        for version in ("1", "3"):
+            given = InferInput("x", [2, 1], "INT64")
+            given.set_data_from_numpy(np.array([[20], [21]]))
+            answer = client.infer("number", [given], model_version=version)
+            assert answer.get_response().model_version == version
+            assert answer.as_numpy("y").ravel().tolist() == [40, 42]
 
 
 def test_a_repository_that_triton_refuses_is_an_error_with_its_words_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -92,6 +92,11 @@ def arguments(wanted: PlanRecord) -> Sequence[str]:
     for number, profile in enumerate(wanted.profiles):
         found += [f"--profile={number}"] if len(wanted.profiles) > 1 else []
         for end, shapes in (("min", profile.min), ("opt", profile.opt), ("max", profile.max)):
-            sizes = ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items())
+            sizes = ",".join(f"{_name(name)}:{'x'.join(map(str, shape))}" for name, shape in shapes.items())
             found.append(f"--{end}Shapes={sizes}")
     return found
+
+
+def _name(name: str) -> str:
+    """Return an input's name as trtexec takes it, which parts names and sizes at colons and commas."""
+    return f"'{name}'" if {":", ","} & {*name} else name

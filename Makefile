@@ -27,7 +27,8 @@ INSTALLED := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 ARGS ?=
 
 .NOTPARALLEL:
-.PHONY: all $(STAGES) localise deploy verify serve examples bench-peers bench-train bench-modelopt bench-large coverage-table setup doctor \
+.PHONY: all $(STAGES) localise deploy verify serve examples bench-peers bench-train bench-modelopt bench-large bench-serving \
+	coverage-table setup doctor \
 	tensorboard predict pytorch-exporter modelopt triton triton-check test gpu-check \
 	browser browser-test check format lint types help
 
@@ -70,6 +71,9 @@ bench-train: $(INSTALLED) ## train by the article's script and by ours, in turn 
 
 bench-modelopt: $(INSTALLED) modelopt ## our FP16, INT8 and FP8 graphs beside NVIDIA Model Optimizer's (benchmarks/README.md)
 	@$(BIN)/python -m benchmarks.modelopt $(ARGS)
+bench-serving: $(INSTALLED) ## our server under load and faults, beside a real Triton where `make triton` set it up
+	@$(BIN)/python -m benchmarks.serving $(ARGS)
+
 bench-large: $(INSTALLED) ## models of 25 to 600 million parameters through the stages, with their memory (benchmarks/README.md)
 	@$(BIN)/python -m benchmarks.large $(ARGS)
 

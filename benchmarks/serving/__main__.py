@@ -6,13 +6,15 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from benchmarks.serving import closed_loop, faults, open_loop, requests, servers, table
 from benchmarks.serving.closed_loop import Loaded
+from benchmarks.serving.requests import Sample
 from benchmarks.serving.servers import Server
 from benchmarks.serving.soak import soak as soaked
 from pipeline import environment
@@ -54,35 +56,26 @@ def main(
     print("\n".join(text))
 
 
-Measure = Callable[[Server, Any, int, float, Path], Loaded]
-
-
-def _closed(there: list[Server], samples: Any, seconds: float, rounds: int, folder: Path) -> Iterator[Loaded]:
-    programs: list[Measure] = []
-    if shutil.which("wrk"):
-        programs.append(lambda server, of, clients, s, f: closed_loop.wrk(server, of[0], clients, s, f))
-    if shutil.which("h2load"):
-        programs.append(lambda server, of, clients, s, f: closed_loop.h2load(server, of[0], clients, s, f))
-    for protocol in ("http", "grpc"):
-        programs.append(
-            lambda server, of, clients, s, f, protocol=protocol: closed_loop.tritonclient(
-                server, of, clients, s, protocol
-            )
-        )
+def _closed(there: list[Server], samples: list[Sample], seconds: float, rounds: int, folder: Path) -> Iterator[Loaded]:
+    programs = [closed_loop.tritonclient_http, closed_loop.tritonclient_grpc]
+    programs += [one for one in (closed_loop.wrk, closed_loop.h2load) if shutil.which(one.__name__)]
     for program in programs:
         for clients in CLIENTS:
-            for turn in range(rounds):
-                for server in there if turn % 2 == 0 else reversed(there):
-                    yield _counted(server, lambda s=server, c=clients, p=program: p(s, samples, c, seconds, folder))
+            for server in _in_turn(there, rounds):
+                yield _counted(server, partial(program, server, samples, clients, seconds, folder))
 
 
-def _open(there: list[Server], samples: Any, seconds: float, rounds: int, folder: Path) -> Iterator[Loaded]:
+def _open(there: list[Server], samples: list[Sample], seconds: float, rounds: int, folder: Path) -> Iterator[Loaded]:
     """Measure at a quarter, half and three quarters of what the slower server answers to 32 clients."""
-    most = min(closed_loop.tritonclient(server, samples, 32, seconds, "grpc").per_s for server in there)
+    most = min(closed_loop.tritonclient_grpc(server, samples, 32, seconds, folder).per_s for server in there)
     for share in (0.25, 0.5, 0.75):
-        for turn in range(rounds):
-            for server in there if turn % 2 == 0 else reversed(there):
-                yield _counted(server, lambda s=server, r=share * most: open_loop.arrivals(s, samples, r, seconds))
+        for server in _in_turn(there, rounds):
+            yield _counted(server, partial(open_loop.arrivals, server, samples, share * most, seconds))
+
+
+def _in_turn(there: list[Server], rounds: int) -> Iterator[Server]:
+    for turn in range(rounds):
+        yield from there if turn % 2 == 0 else reversed(there)
 
 
 def _counted(server: Server, measure: Callable[[], Loaded]) -> Loaded:

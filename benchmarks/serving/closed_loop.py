@@ -31,11 +31,11 @@ class Loaded(BaseModel):
     """Samples in a run, as the server counts them."""
 
 
-def wrk(server: Server, sample: Sample, clients: int, seconds: float, folder: Path) -> Loaded:
+def wrk(server: Server, samples: list[Sample], clients: int, seconds: float, folder: Path) -> Loaded:
     """Load a server over HTTP, with binary tensors."""
     url = f"http://127.0.0.1:{server.http}/v2/models/{server.model}/infer"
     text = _run(
-        ["wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "--latency", "-s", str(wrk_script(sample, folder)), url],
+        ["wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "--latency", "-s", str(wrk_script(samples[0], folder)), url],
         seconds,
     )
     latency = {
@@ -57,9 +57,9 @@ def wrk(server: Server, sample: Sample, clients: int, seconds: float, folder: Pa
     )
 
 
-def h2load(server: Server, sample: Sample, clients: int, seconds: float, folder: Path) -> Loaded:
+def h2load(server: Server, samples: list[Sample], clients: int, seconds: float, folder: Path) -> Loaded:
     """Load a server over gRPC. h2load takes a gRPC error for an answer: what the server counts is held against it."""
-    (folder / "grpc.bin").write_bytes(grpc(sample))
+    (folder / "grpc.bin").write_bytes(grpc(samples[0]))
     log = folder / "h2load.log"
     log.unlink(missing_ok=True)
     before = server.counts()[0]
@@ -86,8 +86,17 @@ def h2load(server: Server, sample: Sample, clients: int, seconds: float, folder:
     )
 
 
-def tritonclient(server: Server, samples: list[Sample], clients: int, seconds: float, protocol: str) -> Loaded:
-    """Load a server by tritonclient's asyncio client in this process, and look at every answer."""
+def tritonclient_http(server: Server, samples: list[Sample], clients: int, seconds: float, folder: Path) -> Loaded:
+    """Load a server over HTTP by tritonclient's asyncio client in this process, and look at every answer."""
+    return _tritonclient(server, samples, clients, seconds, "http")
+
+
+def tritonclient_grpc(server: Server, samples: list[Sample], clients: int, seconds: float, folder: Path) -> Loaded:
+    """Load a server over gRPC by tritonclient's asyncio client in this process, and look at every answer."""
+    return _tritonclient(server, samples, clients, seconds, "grpc")
+
+
+def _tritonclient(server: Server, samples: list[Sample], clients: int, seconds: float, protocol: str) -> Loaded:
     took, errors, wrong, elapsed = asyncio.run(_clients(server, samples, clients, seconds, protocol))
     return Loaded(
         server=server.name,

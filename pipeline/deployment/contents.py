@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline import __version__, backends
+from pipeline import backends, environment
 from pipeline.artifacts.bundle import BundledRunner, BundleInput, BundleOutput, BundleRecord, Measured
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.model import ModelRecord
@@ -63,7 +63,7 @@ def record(published: Published, wanted: Deploy, threads: int, whites: Mapping[s
         name=name,
         version=1,
         created=datetime.now(UTC).replace(microsecond=0),
-        pipeline=__version__,
+        pipeline=environment.version("keras-tensorrt-pipeline") or "",
         machine=results.environment.machine,
         versions=results.environment.versions,
         goal=wanted.goal,

@@ -75,7 +75,8 @@ def _picture(path: Path, spec: TensorSpec, white: White) -> Array:
     with Image.open(path, formats=FORMATS) as image:  # Pillow runs programs for some others
         mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels or 3]
         size = (width or image.width, height or image.height)
-        pixels = np.asarray(image.convert(mode).resize(size), np.uint8)
+        # As the images of a folder, on which models are judged.
+        pixels = np.asarray(image.convert(mode).resize(size, Image.Resampling.BILINEAR), np.uint8)
     pixels = pixels.reshape(size[1], size[0], channels or 3)
     if spec.dtype == np.uint8:
         return pixels

@@ -23,14 +23,19 @@ def schema(outputs: Sequence[BundleOutput]) -> Any:
     fields = []
     for one in outputs:
         kind = pa.from_numpy_dtype(np.dtype(one.dtype))
-        size = _size(one)
-        fields.append(pa.field(one.name, pa.list_(kind) if size is None else pa.list_(kind, size)))
-        if size is None:
+        numbers = size(one)
+        fields.append(pa.field(one.name, pa.list_(kind) if numbers is None else pa.list_(kind, numbers)))
+        if numbers is None:
             fields.append(pa.field(f"{one.name}_shape", pa.list_(pa.int32())))
         if one.task == Classification.NAME:
-            prefix = f"{one.name}_" if len(outputs) > 1 else ""
-            fields += [pa.field(f"{prefix}answer", pa.string()), pa.field(f"{prefix}score", pa.float64())]
+            before = prefix(one, outputs)
+            fields += [pa.field(f"{before}answer", pa.string()), pa.field(f"{before}score", pa.float64())]
     return pa.schema([*fields, pa.field(ERROR, pa.string())])
+
+
+def prefix(one: BundleOutput, outputs: Sequence[BundleOutput]) -> str:
+    """Return what stands before `answer` and `score` of an output."""
+    return f"{one.name}_" if len(outputs) > 1 else ""
 
 
 def columns(outputs: Sequence[BundleOutput], scored: Scored) -> list[Any]:
@@ -41,12 +46,12 @@ def columns(outputs: Sequence[BundleOutput], scored: Scored) -> list[Any]:
         missing = np.ones(scored.size, bool)
         missing[scored.rows] = False
         rows = scored.outputs.get(one.name, ())
-        size = _size(one)
-        if size is None:
+        numbers = size(one)
+        if numbers is None:
             by_row = dict(zip(scored.rows.tolist(), rows, strict=True))
             found += [_lists(by_row, scored.size, one), _shapes(by_row, scored.size)]
         else:
-            found.append(_fixed(rows, scored, size, one, missing))
+            found.append(_fixed(rows, scored, numbers, one, missing))
         if one.task == Classification.NAME:
             found += _answers(one, rows, scored, errors)
     found.append(pa.array([errors.get(row) for row in range(scored.size)], pa.string()))
@@ -78,11 +83,11 @@ def _answers(one: BundleOutput, rows: Any, scored: Scored, errors: dict[int, str
     return [pa.array(texts, pa.string()), pa.array(scores, pa.float64())]
 
 
-def _fixed(rows: Any, scored: Scored, size: int, one: BundleOutput, missing: Array) -> Any:
-    whole = np.zeros((scored.size, size), one.dtype)
+def _fixed(rows: Any, scored: Scored, numbers: int, one: BundleOutput, missing: Array) -> Any:
+    whole = np.zeros((scored.size, numbers), one.dtype)
     if len(scored.rows):
-        whole[scored.rows] = np.reshape(rows, (len(scored.rows), size))
-    return pa.FixedSizeListArray.from_arrays(pa.array(whole.reshape(-1)), size, mask=pa.array(missing))
+        whole[scored.rows] = np.reshape(rows, (len(scored.rows), numbers))
+    return pa.FixedSizeListArray.from_arrays(pa.array(whole.reshape(-1)), numbers, mask=pa.array(missing))
 
 
 def _lists(by_row: Mapping[int, Array], count: int, one: BundleOutput) -> Any:
@@ -94,6 +99,6 @@ def _shapes(by_row: Mapping[int, Array], count: int) -> Any:
     return pa.array([by_row[row].shape if row in by_row else None for row in range(count)], pa.list_(pa.int32()))
 
 
-def _size(one: BundleOutput) -> int | None:
+def size(one: BundleOutput) -> int | None:
     """Return how many numbers a sample has; None where that may differ."""
     return None if None in one.shape[1:] else int(np.prod([size or 0 for size in one.shape[1:]]))

@@ -104,7 +104,10 @@ def _flat(column: Any) -> tuple[NDArray[np.int64], Array, NDArray[np.bool_]]:
         numbers = column.fill_null(0) if column.null_count else column
         return np.ones(len(column), np.int64), numbers.to_numpy(zero_copy_only=False), np.asarray(column.is_null())
     lengths = np.asarray(pc.list_value_length(column).fill_null(0), np.int64)
-    counts, flat, nulls = _flat(pc.list_flatten(column))
+    inner = pc.list_flatten(column)
+    if not _is_list(inner.type) and not inner.null_count:
+        return lengths, inner.to_numpy(zero_copy_only=False), np.zeros(len(column), bool)
+    counts, flat, nulls = _flat(inner)
     ends = np.cumsum(lengths)
     return _sums(counts, ends, lengths), flat, _sums(nulls, ends, lengths) > 0
 

@@ -1,5 +1,6 @@
 """Before the first row: which runner answers, in which batches, by how many workers, and the plan."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,14 +41,23 @@ def chosen(wanted: Wanted) -> Chosen:
         BackendUnavailable: none runs here.
     """
     offered = wanted.bundle.record.verified
-    remarks: list[str] = []
     path = wanted.target / FILE
     before = Plan.read(path) if path.exists() else None
     if before is not None and before.bundle == jobs.digest(wanted.bundle):
         offered = tuple(one for one in offered if one.name == before.runner)
+    return first_that_runs(wanted.bundle, offered)
+
+
+def first_that_runs(found: Bundle, offered: Sequence[BundledRunner]) -> Chosen:
+    """Return the first of these runners that this machine offers.
+
+    Raises:
+        BackendUnavailable: it offers none; the reasons are those of all.
+    """
+    remarks: list[str] = []
     for one in offered:
         try:
-            with jobs.opened_by(wanted.bundle, one, alone=True).open():
+            with jobs.opened_by(found, one, alone=True).open():
                 return Chosen(one, tuple(remarks))
         except BackendUnavailable as error:
             remarks.append(f"{one.runner.name} does not run here: {error.message}")
@@ -79,10 +89,10 @@ def plan(wanted: Wanted, source: Source, runner: BundledRunner) -> Plan:
     return found
 
 
-def batch(wanted: Wanted, runner: BundledRunner) -> int:
-    """Return how many samples go in at a time: `score.batch_size`, or the batch of the highest measured throughput."""
+def best_batch(runner: BundledRunner) -> int:
+    """Return the batch size of the highest measured throughput."""
     best = max(runner.measured, key=lambda one: one.items_per_s, default=None)
-    return wanted.config.score.batch_size or (best.batch if best else BATCH)
+    return best.batch if best else BATCH
 
 
 def workers(wanted: Wanted, runner: BundledRunner) -> int:

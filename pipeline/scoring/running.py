@@ -49,7 +49,8 @@ def _run(wanted: Wanted) -> None:
     rows = sum(piece.rows for piece in left)
     workers = min(preparing.workers(wanted, runner), max(len(left), 1))
     alone = workers == 1 and wanted.ray is None
-    job = Job(wanted.bundle, runner, preparing.batch(wanted, runner), alone, source, parts)
+    batch = wanted.config.score.batch_size or preparing.best_batch(runner)
+    job = Job(wanted.bundle, runner, batch, alone, source, parts)
     remarks = (*remarks, *filter(None, [source.remark]))
     with Shown(planned.rows, planned.rows - rows) as shown:
         shown.say(f"{wanted.source}: {planned.rows:,} rows, {planned.rows - rows:,} of them scored before")

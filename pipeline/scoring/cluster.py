@@ -41,7 +41,8 @@ class Actor:
 
     def __init__(self, job: Job, sha256: str, trusted_keys: tuple[Path, ...]) -> None:
         found = jobs.again(job.bundle.folder, trusted_keys, sha256)
-        self._opened = ExitStack().enter_context(replace(job, bundle=found).open())
+        self._open = ExitStack()  # kept: with it, the session would go
+        self._opened = self._open.enter_context(replace(job, bundle=found).open())
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Score the pieces of a batch; return how many rows each has."""

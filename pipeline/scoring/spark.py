@@ -39,6 +39,9 @@ from pipeline.tensors import Array
 
 Predict = Callable[..., dict[str, Array]]
 
+_OPEN = ExitStack()
+"""The sessions of this process: Spark has no end at which to close them."""
+
 TYPES = {
     "bool": "boolean",
     "int8": "tinyint",
@@ -90,7 +93,7 @@ def _load(folder: Path, trusted_keys: tuple[Path, ...]) -> Predict:
     runner = preparing.first_that_runs(found, found.record.verified).runner
     # Spark has a process for each core, and keeps it.
     opened = opened_by(found, runner, alone=False)
-    session = ExitStack().enter_context(opened.open())
+    session = _OPEN.enter_context(opened.open())
     scorer = Scorer(session, preparing.best_batch(runner), inference.limits(opened.record, session))
     return partial(_predict, found, scorer)
 

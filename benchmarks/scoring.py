@@ -1,4 +1,4 @@
-"""`python -m benchmarks.scoring BUNDLE`: 100,000 images scored, undisturbed and by runs that are killed; a page of it."""
+"""`python -m benchmarks.scoring BUNDLE`: scores 100,000 images, undisturbed and killed, and writes a page of it."""
 
 import json
 import os

@@ -68,7 +68,7 @@ def fitted(rows: Array, spec: TensorSpec) -> Fitted:
     with np.errstate(all="ignore"):
         cast = shaped.astype(spec.dtype)
         wrong = np.isinf(cast) & np.isfinite(shaped) if spec.dtype.kind == "f" else cast != shaped
-    bad = np.flatnonzero(wrong.reshape(len(rows), -1).any(axis=1)).tolist()
+    bad = np.flatnonzero(wrong.any(axis=tuple(range(1, wrong.ndim)))).tolist()
     return Fitted(cast, dict.fromkeys(bad, f"a number that {spec.dtype} does not hold"))
 
 

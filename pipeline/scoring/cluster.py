@@ -1,14 +1,17 @@
 """Scoring by Ray Data (extra `ray`): the same pieces, given to actors that have a session each.
 
-An actor writes a piece's file itself and returns how many rows it has, so that what is done is seen in the folder, by
-this or another way of scoring: docs/decisions/0019-scoring-in-pieces.md says why, and not by Ray Data's checkpoints.
+An actor writes a piece's file itself and returns how many rows it has: so what is done is seen in the folder, by
+whichever way it was scored, and a run that was begun here may be ended there. Ray Data's own checkpoints are not used:
+they hold all ids in memory, know no row that kills its actor, and wait for ever where the actors have all processors.
 """
 
 import logging
 import os
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +20,11 @@ import numpy as np
 from pipeline import environment
 from pipeline.errors import BackendUnavailable, PipelineError, first_line
 from pipeline.scoring import jobs
-from pipeline.scoring.jobs import Job
+from pipeline.scoring.jobs import Job, Opened
 from pipeline.scoring.plan import Piece
 from pipeline.scoring.progress import Shown
+from pipeline.scoring.summary import LOCAL
 
-LOCAL = "local"
 TASKS_FOR_A_WORKER = 16
 """Into so many tasks the pieces are put for each worker: a task's pieces lie one after the other in the input."""
 
@@ -37,19 +40,31 @@ except ImportError as _error:
 
 
 class Actor:
-    """A process of the cluster: it checks the bundle on its own machine, loads the model and scores pieces."""
+    """A process of the cluster: it checks the bundle on its own machine, loads the model and scores pieces.
+
+    What goes wrong is returned: of what is raised, Ray keeps the text alone, and prints all of its own path to it.
+    """
 
     def __init__(self, job: Job, sha256: str, trusted_keys: tuple[Path, ...]) -> None:
-        found = jobs.again(job.bundle.folder, trusted_keys, sha256)
-        self._open = ExitStack()  # kept: with it, the session would go
-        self._opened = self._open.enter_context(replace(job, bundle=found).open())
+        self._open = ExitStack()
+        self._opened: Opened | None = None
+        self._load = partial(_load, job, sha256, trusted_keys, self._open)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Score the pieces of a batch; return how many rows each has."""
-        pieces = [Piece(*(int(batch[name][row]) for name in Piece._fields)) for row in range(len(batch["number"]))]
-        for piece in pieces:
+        """Score a piece; return how many rows it has, or the error, pickled."""
+        piece = Piece(*(int(batch[name][0]) for name in Piece._fields))
+        error = b""
+        try:
+            self._opened = self._opened or self._load()
             self._opened.score(piece, lambda _: None)
-        return {"rows": np.array([piece.rows for piece in pieces])}
+        except PipelineError as raised:
+            error = pickle.dumps(raised)
+        return {"rows": np.array([piece.rows]), "error": np.array([error], object)}
+
+
+def _load(job: Job, sha256: str, trusted_keys: tuple[Path, ...], stack: ExitStack) -> Opened:
+    found = jobs.again(job.bundle.folder, trusted_keys, sha256)
+    return stack.enter_context(replace(job, bundle=found).open())
 
 
 @contextmanager
@@ -107,18 +122,9 @@ def score(
     shown.begin()
     try:
         for row in rows.iter_rows():
+            if row["error"]:
+                raise pickle.loads(row["error"])  # noqa: S301  our own actor's
             shown.advance(int(row["rows"]))
             shown.tick()
     except ray.exceptions.RayError as error:
-        raise _ours(error) from error
-
-
-def _ours(error: BaseException | None) -> PipelineError:
-    """Return what an actor raised; where it is nothing of ours, what Ray says."""
-    said = error
-    while error is not None:
-        for one in (error, getattr(error, "cause", None)):
-            if isinstance(one, PipelineError):
-                return one
-        error = error.__cause__
-    return PipelineError(f"Ray: {said}", "What is written stays, and the same command goes on.")
+        raise PipelineError(f"Ray: {error}", "What is written stays, and the same command goes on.") from error

@@ -5,7 +5,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -73,7 +73,8 @@ def _hear(worker: _Worker, turns: Turns, running: "_Workers", shown: Shown) -> N
     shown.begin()
     worker.loaded, worker.rows = True, 0
     worker.piece = turns.next(worker.number)
-    worker.pipe.send(worker.piece)
+    with suppress(OSError):  # it has just died: that is heard next
+        worker.pipe.send(worker.piece)
     if worker.piece is None:
         running.bury(worker)
 

@@ -59,8 +59,9 @@ def _run(wanted: Wanted) -> None:
         if left:
             workers = _score(wanted, job, left, workers, shown)
         seconds = shown.seconds
+    parts.clear()
     counted = summary.counted(job, planned, pieces)
-    took = Took(time.monotonic() - began, seconds, rows, workers, wanted.ray is not None)
+    took = Took(time.monotonic() - began, seconds, rows, workers, wanted.ray)
     found = summary.of(job, counted, len(pieces), took, remarks)
     found.write(target / summary.FILE)
     for name in (TRIES, UNPACKED):
@@ -92,7 +93,8 @@ def _end(shown: Shown, found: Summary, target: Path, first_error: str) -> None:
         f"{target}: {found.rows:,} rows, each once, in {found.files:,} files; {found.errors:,} with an error{rate}"
     )
     shown.say(f"  by         {found.runner}: {found.why}")
-    shown.say(f"  in         {found.workers} {found.by}, batches of {found.batch}, threads of each: {found.threads}")
+    by = f"{found.workers} {'processes' if found.by == 'processes' else 'actors of Ray'}"
+    shown.say(f"  in         {by}, batches of {found.batch}, threads of each: {found.threads}")
     if isinstance(found.share, str):
         shown.say(f"  limit      not known: {found.share}")
     else:

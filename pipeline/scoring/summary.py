@@ -17,6 +17,8 @@ from pipeline.scoring.jobs import Job, digest, opened_by
 from pipeline.scoring.plan import Piece, Plan
 
 FILE = "_summary.json"
+LOCAL = "local"
+"""The address of a Ray cluster that is started here, for the one run."""
 
 
 class Share(Record):
@@ -61,7 +63,7 @@ class Summary(Artifact):
     """Why this runner."""
     batch: int
     """Samples per inference."""
-    by: Literal["processes", "ray"]
+    by: Literal["processes", "Ray"]
     workers: int
     threads: str
     """Of each worker's session."""
@@ -106,7 +108,8 @@ class Took(NamedTuple):
     scoring_seconds: float
     rows: int
     workers: int
-    ray: bool
+    ray: str | None
+    """The address of the cluster."""
 
 
 def of(job: Job, counted: tuple[int, int], files: int, took: Took, remarks: Sequence[str]) -> Summary:
@@ -129,7 +132,7 @@ def of(job: Job, counted: tuple[int, int], files: int, took: Took, remarks: Sequ
         runner=job.runner.runner.name,
         why=job.runner.reason,
         batch=job.batch,
-        by="ray" if took.ray else "processes",
+        by="processes" if took.ray is None else "Ray",
         workers=took.workers,
         threads="as judged" if options == job.runner.runner.options else str(options.threads),
         machine=environment.machine(),
@@ -153,8 +156,8 @@ def _share(job: Job, rate: float | None, took: Took) -> Share | str:
         return "nothing was left to score"
     if not measured:
         return "the benchmark did not time this runner"
-    if took.ray:
-        return "the benchmark was run on one machine, and these may be many"
+    if took.ray not in (None, LOCAL):
+        return "the benchmark was run on one machine, and a cluster may have many"
     if (here.cpu, here.cores, here.gpus) != (there.cpu, there.cores, there.gpus):
         return f"the benchmark was run on another machine ({there})"
     best = max(measured, key=lambda one: one.items_per_s)

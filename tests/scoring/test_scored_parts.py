@@ -1,5 +1,6 @@
 """The parts of scoring by themselves: inputs of other shapes, rows that the model refuses, ids, turns, deaths."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,20 @@ def test_processes_that_die_of_no_row_end_the_run(tmp_path: Path) -> None:
         pass
     with parts.trying(piece) as tried:  # said once; the next command begins anew
         assert tried.deaths == 0
+
+
+def test_a_source_is_sent_without_what_it_has_open(tmp_path: Path) -> None:
+    rows = np.zeros((1000, 64), np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    write(tmp_path / "rows.parquet", {"x": list(rows)})
+    takes = (_input("x", "float32", 64),)
+    for source in (
+        arrays.find(tmp_path / "rows.npy", tmp_path, takes, "id"),
+        parquet.find(tmp_path / "rows.parquet", [""], takes, "id"),
+    ):
+        (table,) = source.tables(Piece(0, 0, 0, 10), 10)
+        source.samples(table)
+        sent = pickle.dumps(source)
+        assert len(sent) < 5000, source
+        ((_, feed),) = pickle.loads(sent).samples(table).groups
+        assert feed["x"].shape == (10, 64)

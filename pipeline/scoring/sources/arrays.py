@@ -36,6 +36,10 @@ class ArrayRows:
     inputs: tuple[BundleInput, ...]
     kept: Any
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is sent to another process: it opens the files itself."""
+        return {name: value for name, value in self.__dict__.items() if name[0] != "_"}
+
     def files(self) -> tuple[InputFile, ...]:
         """See Source."""
         about, rows = self.source.stat(), len(next(iter(self._arrays.values())))

@@ -37,6 +37,10 @@ class ParquetRows:
     remark: str = ""
     _reader: "Reader | None" = field(default=None, init=False, repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is sent to another process: it opens the files itself."""
+        return {name: value for name, value in self.__dict__.items() if name[0] != "_"}
+
     def files(self) -> tuple[InputFile, ...]:
         """See Source."""
         found = []

@@ -84,6 +84,7 @@ def _score(wanted: Wanted, job: Job, left: Sequence[Piece], workers: int, shown:
             return joined
     except BaseException:
         job.parts.forget_tries()  # the processes were ended, and have not died
+        job.parts.clear()
         raise
 
 

@@ -58,6 +58,16 @@ def test_several_inputs_of_parquet_and_npz_and_files(tmp_path: Path) -> None:
         assert (feed["tokens"].dtype, feed["weight"].dtype) == (np.int64, np.float32)
 
 
+def test_an_input_may_be_called_as_ids_are(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.parquet", {"id": [5.0, 6.0]})
+    rows = parquet.find(path, [""], (_input("id", "float32"),), "id")
+    (table,) = rows.tables(Piece(0, 0, 0, 2), 8)
+    assert rows.kept.names == ["row_id"]
+    assert rows.remark == "the ids are made of file and row: column id is an input of the model"
+    assert table["row_id"].to_pylist() == ["x.parquet:0", "x.parquet:1"]
+    assert rows.samples(table).groups[0][1]["id"].tolist() == [5, 6]
+
+
 def test_rows_of_several_lengths_go_in_with_their_like() -> None:
     column = pa.array([[1, 2], [3], None, [4, 5], []], pa.list_(pa.float64()))
     found = feeds.together({"x": columns.values(column, _input("x", "float32", None))}, 5)

@@ -148,22 +148,22 @@ def find(source: Path, names: Sequence[str], inputs: Sequence[BundleInput], id_c
     """
     schema, groups, rows = _looked_at(source, names)
     found = {one.name: columns.name_of(one, schema, len(inputs) == 1) for one in inputs}
-    carried = [one.remove_metadata() for one in schema if one.name not in found.values() and one.name != id_column]
-    paths = [source / name for name in names]
-    why = ids.unfit(paths, id_column) if id_column in schema.names and id_column not in found.values() else "missing"
-    remark = ""
-    origin: IdOrigin = "column"
-    if why:
-        origin = "file and row"
-        identity = pa.field(id_column, pa.string())
-        if why != "missing":
+    carried = [one.remove_metadata() for one in schema if one.name not in found.values()]
+    remark, identity = "", pa.field(id_column, pa.string())
+    origin: IdOrigin = "file and row"
+    if id_column in schema.names:
+        if id_column in found.values():
+            why = "is an input of the model"
+        else:
+            why = ids.unfit([source / name for name in names], id_column)
+        if why:
             remark = f"the ids are made of file and row: column {id_column} {why}"
-            carried = [schema.field(id_column).remove_metadata(), *carried]
             identity = pa.field(f"row_{id_column}", pa.string())
-        if identity.name in [one.name for one in carried]:
-            raise DataError(f"there is a column {identity.name}, which ids are written to", "Rename it.")
-    else:
-        identity = schema.field(id_column).remove_metadata()
+        else:
+            origin = "column"
+            identity = carried.pop([one.name for one in carried].index(id_column))
+    if identity.name in schema.names and origin != "column":
+        raise DataError(f"there is a column {identity.name}, which ids are written to", "Rename it.")
     kept = pa.schema([identity, *carried])
     return ParquetRows(source, tuple(names), groups, rows, tuple(inputs), found, kept, origin, remark)
 

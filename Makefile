@@ -21,13 +21,15 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 BIN := .venv/bin
 PYTORCH := .venv-pytorch/bin/python
 MODELOPT := .venv-modelopt/bin/python
+TRITON := .venv-triton/bin/python
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 ARGS ?=
 
 .NOTPARALLEL:
-.PHONY: all $(STAGES) localise examples bench-peers bench-train bench-modelopt bench-large coverage-table setup doctor \
-	tensorboard predict pytorch-exporter modelopt test gpu-check \
+.PHONY: all $(STAGES) localise deploy verify serve examples bench-peers bench-train bench-modelopt bench-large bench-serving \
+	coverage-table setup doctor \
+	tensorboard predict pytorch-exporter modelopt triton triton-check test gpu-check \
 	browser browser-test check format lint types help
 
 all: $(STAGES) ## everything, from training to the report
@@ -41,6 +43,15 @@ engine: ## build a TensorRT engine for each precision
 validate: ## compare outputs and accuracy, runner by runner and hop by hop
 benchmark: ## time every runner against the original; recommend the fastest that passed
 report: ## write artifacts/report/index.html and report.md
+
+deploy: $(INSTALLED) ## put what passed into a bundle to serve: artifacts/deploy/bundle (docs/serving.md)
+	@$(BIN)/python -m pipeline deploy $(ARGS)
+
+verify: $(INSTALLED) ## check every byte of the bundle, and who signed it
+	@$(BIN)/python -m pipeline verify $(ARGS)
+
+serve: $(INSTALLED) ## serve the bundle, with a page to try it on: http://127.0.0.1:8000
+	@$(BIN)/python -m pipeline serve $(ARGS)
 
 localise: $(INSTALLED) ## where a precision loses accuracy: make localise ARGS="--precision int8"
 	@$(BIN)/python -m pipeline localise $(ARGS)
@@ -60,6 +71,9 @@ bench-train: $(INSTALLED) ## train by the article's script and by ours, in turn 
 
 bench-modelopt: $(INSTALLED) modelopt ## our FP16, INT8 and FP8 graphs beside NVIDIA Model Optimizer's (benchmarks/README.md)
 	@$(BIN)/python -m benchmarks.modelopt $(ARGS)
+bench-serving: $(INSTALLED) ## our server under load and faults, beside a real Triton where `make triton` set it up
+	@$(BIN)/python -m benchmarks.serving $(ARGS)
+
 bench-large: $(INSTALLED) ## models of 25 to 600 million parameters through the stages, with their memory (benchmarks/README.md)
 	@$(BIN)/python -m benchmarks.large $(ARGS)
 
@@ -108,6 +122,16 @@ modelopt: $(INSTALLED) ## NVIDIA Model Optimizer, in .venv-modelopt: what bench-
 	@$(MODELOPT) -m pip --disable-pip-version-check install --quiet \
 		$(shell grep '^torch==' constraints.txt) 'nvidia-modelopt[onnx]==0.47.0'
 	@echo ".venv-modelopt is ready: $$(du -sh .venv-modelopt | cut -f1)"
+
+# Its pins are its own, older than ours; KServe's classes are there to hold a manifest to.
+triton: $(INSTALLED) ## a real tritonserver, in .venv-triton: a test tool for this machine alone
+	@test -x $(TRITON) || $(BIN)/python -m venv .venv-triton
+	@$(TRITON) -m pip --disable-pip-version-check install --quiet \
+		'nvidia-pytriton==0.7.*' 'kserve==0.21.*' 'onnxruntime==1.32.*' 'numpy<2'
+	@echo ".venv-triton is ready: $$(du -sh .venv-triton | cut -f1)"
+
+triton-check: $(INSTALLED) triton ## the bundle's Triton repositories in a real tritonserver, and broken ones in our check
+	@$(BIN)/python -m benchmarks.triton $(ARGS)
 
 test: $(INSTALLED) ## all tests; PIPELINE_DATA_DIR names a folder with MNIST for those that need it
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)

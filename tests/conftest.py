@@ -41,12 +41,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip `gpu` tests where there is none; with REQUIRE_GPU=1 that is a failure. Skip `pytorch` tests, too."""
+    """Skip tests of what is not here: a GPU (a failure with REQUIRE_GPU=1), PyTorch's exporter, a tritonserver."""
     if item.get_closest_marker("pytorch"):
         from pipeline.exporters.pytorch import venv  # imports Keras, which most tests do without
 
         try:
             venv.versions()
+        except BackendUnavailable as error:
+            pytest.skip(str(error))
+    if item.get_closest_marker("triton"):
+        from benchmarks.triton import venv as triton
+
+        try:
+            triton.environment()
         except BackendUnavailable as error:
             pytest.skip(str(error))
     if item.get_closest_marker("gpu") and not environment.gpus():
@@ -67,7 +74,7 @@ def pipeline(tmp_path: Path) -> Run:
 
 @pytest.fixture(scope="session")
 def main_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run every stage and `deploy` once on the digits, with short timings; return the folder of `artifacts/`. Read only.
+    """Run every stage and `deploy` once on the digits, with short timings; return the folder. Read only.
 
     All of pytest's processes share it: the first that needs it makes it, and the others wait.
     """

@@ -1,6 +1,6 @@
 """What stages publish: one frozen model for each JSON file, which writes, reads and documents it; and the store."""
 
-from pipeline.artifacts.bundle import BundleRecord
+from pipeline.artifacts.bundle import BundleRecord, PlanRecord
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.disagreements import Disagreements
 from pipeline.artifacts.engine import EngineLayers, EngineRecord, TuningRecord
@@ -32,6 +32,7 @@ PUBLISHED: tuple[type[Artifact], ...] = (
     Recommendation,
     LoadgenResult,
     BundleRecord,
+    PlanRecord,
     Manifest,
 )
 """The model of every published JSON file, in the order of the stages."""

@@ -1,4 +1,4 @@
-"""What a bundle says of itself: what runs, how it was judged, what goes in and comes out."""
+"""What a bundle says of itself: what runs, how it was judged, what goes in and comes out; and its plan for Triton."""
 
 from datetime import datetime
 from typing import ClassVar, Literal
@@ -104,3 +104,46 @@ class BundleRecord(Artifact):
     def verified(self) -> tuple[BundledRunner, ...]:
         """The runners that passed validation, the recommended one first."""
         return tuple(one for one in self.runners if one.verdict == "pass")
+
+
+class ContainerRecord(Record):
+    """What a release of Triton's container carries, as its documentation says; null: it does not say."""
+
+    release: str
+    image: str
+    tensorrt: str | None
+    cuda: str | None
+    onnxruntime: str | None
+
+
+class PlanProfile(Record):
+    """An optimization profile of a plan: the shapes of its inputs, by name."""
+
+    min: dict[str, tuple[int, ...]]
+    opt: dict[str, tuple[int, ...]]
+    max: dict[str, tuple[int, ...]]
+
+
+class PlanRecord(Artifact):
+    """The TensorRT plan of a bundle's Triton repository: with what it is built, and what an existing one needs."""
+
+    PATH: ClassVar[str] = "deploy/bundle/triton/tensorrt.json"
+    REMEDY: ClassVar[str] = BundleRecord.REMEDY
+
+    schema_: Literal[1] = Field(1, alias="schema")
+    model: str
+    version: int
+    precision: str
+    allow_tf32: bool
+    """Whether FP32 products may run in TF32; `build_plan.sh` builds accordingly."""
+    profiles: tuple[PlanProfile, ...]
+    """Empty where every size is fixed."""
+    container: ContainerRecord
+    shipped: bool
+    """Whether `model.plan` is in the repository: only an engine of TensorRT that passed validation is."""
+    needs_tensorrt: str | None
+    """The TensorRT, to the last digit, that the shipped plan was built with and needs; null: none is shipped."""
+    built_on: tuple[str, ...]
+    """The GPUs it was built on."""
+    why: str
+    """Why it is shipped or not, and whether it will load in the container, as far as is known."""

@@ -21,7 +21,9 @@ class Deploy(Section):
     )
     original: bool = Field(True, description="take the original model along, to be seen beside the fast one")
     keep_versions: int = Field(2, ge=1, description="how many versions the Triton repository holds, this one included")
-    triton_release: str = Field("26.08", description="the Triton container that the plan is to be built and run in")
+    triton_release: str = Field(
+        "26.08", pattern=r"^\d\d\.\d\d$", description="the Triton container that the plan is to be built and run in"
+    )
     key: Path | None = Field(
         None, description="PEM file with the private key (ECDSA, P-256, -384 or -521) that signs; unset: unsigned"
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline import __version__, backends
+from pipeline import backends, environment
 from pipeline.artifacts.bundle import BundledRunner, BundleInput, BundleOutput, BundleRecord, Measured
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.model import ModelRecord
@@ -63,7 +63,7 @@ def record(published: Published, wanted: Deploy, threads: int, whites: Mapping[s
         name=name,
         version=1,
         created=datetime.now(UTC).replace(microsecond=0),
-        pipeline=__version__,
+        pipeline=environment.version("keras-tensorrt-pipeline") or "",
         machine=results.environment.machine,
         versions=results.environment.versions,
         goal=wanted.goal,
@@ -79,14 +79,19 @@ def record(published: Published, wanted: Deploy, threads: int, whites: Mapping[s
 def copy(published: Published, record: BundleRecord, folder: Path) -> None:
     """Copy the files of all runners, the verdicts and the recommendation into a bundle's folder."""
     for file in dict.fromkeys([*(one.runner.file for one in record.runners), *TAKEN_ALONG]):
-        target = folder / file
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if (source := published.root / file).is_dir():
-            shutil.copytree(source, target)
-            continue
-        shutil.copyfile(published.path(file), target)
-        if (weights := files.data_of(source)).is_file():
-            shutil.copyfile(weights, files.data_of(target))
+        take(published, file, folder)
+
+
+def take(published: Published, file: str, folder: Path) -> None:
+    """Copy a published file or folder, with a model's weights beside it, to the same place in a bundle's folder."""
+    target = folder / file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if (source := published.root / file).is_dir():
+        shutil.copytree(source, target)
+        return
+    shutil.copyfile(published.path(file), target)
+    if (weights := files.data_of(source)).is_file():
+        shutil.copyfile(weights, files.data_of(target))
 
 
 def _exported(

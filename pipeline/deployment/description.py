@@ -6,6 +6,13 @@ from jinja2 import Environment, PackageLoader
 
 from pipeline.artifacts.bundle import BundleRecord
 
+LABELS = "labels"
+
+
+def labels_of(output: str) -> str:
+    """Return the name of the file with the classes of an output."""
+    return f"{output.replace('/', '_')}.txt"
+
 
 def write(record: BundleRecord, folder: Path) -> None:
     """Write README.md, and the names of each output's classes as a text file, a line each."""
@@ -19,6 +26,6 @@ def write(record: BundleRecord, folder: Path) -> None:
     (folder / "README.md").write_text(text, encoding="utf-8")
     for one in record.outputs:
         if one.classes:
-            labels = folder / "labels" / f"{one.name.replace('/', '_')}.txt"
+            labels = folder / LABELS / labels_of(one.name)
             labels.parent.mkdir(exist_ok=True)
             labels.write_text("".join(f"{name}\n" for name in one.classes), encoding="utf-8")

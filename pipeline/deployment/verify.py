@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from pipeline.config.deploying import Deploy
-from pipeline.deployment import bundle
+from pipeline.deployment import bundle, triton
+from pipeline.deployment.triton import check
+from pipeline.errors import BackendUnavailable
 
 
 def verify(folder: Path, options: Deploy) -> list[str]:
@@ -12,6 +14,7 @@ def verify(folder: Path, options: Deploy) -> list[str]:
     Raises:
         ArtifactError: anything of it is not as it was made, or it is not signed by a trusted key where any is set.
         ConfigError: a trusted key cannot be read.
+        BuildError: a Triton repository of it does not hold together.
     """
     found = bundle.opened(folder, options.trusted_keys)
     record = found.record
@@ -24,7 +27,22 @@ def verify(folder: Path, options: Deploy) -> list[str]:
         f"  runs       {best.runner.name}: {best.reason}",
         *(f"  takes      {one.words}" for one in record.inputs),
         *(f"  returns    {one.words}" for one in record.outputs),
+        *_triton(found.folder / triton.FOLDER),
     ]
+
+
+def _triton(folder: Path) -> list[str]:
+    """Check the Triton repositories, where the bundle has any, and return what is said of them."""
+    repositories = [path for path in sorted(folder.glob("*")) if path.is_dir()]
+    if not repositories:
+        return []
+    try:
+        for path in repositories:
+            check.check(path)
+    except BackendUnavailable as error:
+        return [f"  triton     NOT CHECKED: {error}"]
+    names = " and ".join(path.name for path in repositories)
+    return [f"  triton     {names}: schema, warm-up, labels, and every name, type and size against the model"]
 
 
 def signature(found: bundle.Bundle) -> str:

@@ -89,7 +89,7 @@ _ALL = (
         entry="pipeline.stages.deploy:run",
         needs=(*_RUNNERS, "validate/", "benchmark/"),
         sections=("deploy", "benchmark.threads"),
-        # Who is trusted changes nothing in the bundle; the data tell which number is a white pixel.
+        # Who is trusted decides no more than whether older versions stay; the data tell which number is a white pixel.
         places=("data", "deploy.trusted_keys"),
         hardware=False,
         help="Put the recommended runner into a bundle to serve, and sign it.",

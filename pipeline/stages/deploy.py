@@ -6,8 +6,9 @@ from pipeline import environment
 from pipeline.artifacts.bundle import BundleRecord
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.model import ModelRecord
+from pipeline.config.deploying import Deploy
 from pipeline.data import samples
-from pipeline.deployment import bill_of_materials, bundle, contents, description, signing
+from pipeline.deployment import bill_of_materials, bundle, contents, description, kubernetes, signing, triton
 from pipeline.deployment.bundle import Bundle
 from pipeline.errors import ArtifactError, DataError
 from pipeline.workflow.context import Context, Outcome
@@ -19,6 +20,8 @@ def run(context: Context) -> Outcome:
     Raises:
         ParityError: nothing passed validation and was timed.
         ConfigError: the key cannot sign.
+        BuildError: Triton cannot take the model as it is.
+        BackendUnavailable: the extra `serve` is not installed.
     """
     published, wanted = context.published, context.config.deploy
     threads = context.config.benchmark.threads or environment.cpu_count()
@@ -30,11 +33,18 @@ def run(context: Context) -> Outcome:
     contents.copy(published, record, folder)
     bill_of_materials.write(record, published, folder)
     description.write(record, folder)
+    trusted = _trusted(before, wanted)
+    notes = triton.write(record, published, trusted, wanted, folder)
+    if before and not trusted:
+        notes = (*notes, "older versions are left out: nobody that deploy.trusted_keys names has signed them")
+    kubernetes.write(record, wanted, folder)
     record = bundle.close(folder, record)
     signer = ""
     if wanted.key is not None:
         signer = signing.sign(folder, folder / bundle.SIGNATURE, wanted.key, wanted.certificates)
     _show(context, record, signer)
+    for note in notes:
+        context.say(f"  triton     {note}")
     return Outcome()
 
 
@@ -55,6 +65,14 @@ def _before(context: Context) -> Bundle | None:
     """Return the bundle that this one takes the place of; None where there is none, or none that is whole."""
     try:
         return bundle.opened(context.published.root / bundle.FOLDER)
+    except ArtifactError:
+        return None
+
+
+def _trusted(before: Bundle | None, wanted: Deploy) -> Bundle | None:
+    """Return the bundle before, unless nobody trusted signed it: its models must not come under a new signature."""
+    try:
+        return before and bundle.opened(before.folder, wanted.trusted_keys)
     except ArtifactError:
         return None
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from pipeline.config import Config, Section
+from pipeline.config import Config
+from pipeline.config.section import Section
 from pipeline.workflow.stage import Stage
 
 

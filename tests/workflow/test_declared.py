@@ -14,7 +14,8 @@ from pipeline.artifacts.manifest import Manifest
 from pipeline.artifacts.parity import ParityReport
 from pipeline.artifacts.results import BenchmarkResults
 from pipeline.artifacts.store import Published, Store
-from pipeline.config import Benchmark, Config, Data, Section, Train
+from pipeline.config import Benchmark, Config, Data, Train
+from pipeline.config.section import Section
 from pipeline.stages import ON_DEMAND, STAGES
 from pipeline.workflow import declared, run
 from pipeline.workflow.context import Context, Outcome

@@ -1,0 +1,1 @@
+"""Our server under load, beside a real Triton on the same cores, and what becomes of it when clients misbehave."""

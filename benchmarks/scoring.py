@@ -57,7 +57,6 @@ class Outcome(NamedTuple):
     killed_at: tuple[int, ...]
     unique: int
     same: int
-    resident_mib: int
 
 
 def main(
@@ -127,13 +126,12 @@ def _scored(series: Series, bundle: Path, place: Path, moments: random.Random) -
             _wait(target, process, files // (KILLS + 1), moments)
             os.kill(_workers(process.pid)[-1], signal.SIGKILL)
             killed_at.append(_files(target))
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        process.wait()
     if process.returncode:
         raise SystemExit(f"{series.what}: exit code {process.returncode}")
     summary = json.loads((target / "_summary.json").read_text(encoding="utf-8"))
     unique, same = _checked(target, place / REFERENCE[series.source])
-    return Outcome(series.what, summary, tuple(killed_at), unique, same, used.ru_maxrss // 1024)
+    return Outcome(series.what, summary, tuple(killed_at), unique, same)
 
 
 @contextmanager
@@ -187,7 +185,7 @@ def _row(one: Outcome) -> str:
     rate = f"{said['rows_per_s']:,.0f}"
     return (
         f"| {one.what} | {said['rows']:,} | {one.unique:,} | {one.same:,} | {killed} | {said['rows_of_this_run']:,} | "
-        f"{rate} | {share} | {said['scoring_seconds']:.1f} of {said['seconds']:.1f} | {one.resident_mib} |"
+        f"{rate} | {share} | {said['scoring_seconds']:.1f} of {said['seconds']:.1f} |"
     )
 
 
@@ -204,8 +202,8 @@ of them as PNG files. Killed: SIGKILL to the whole process group at random momen
 Rows of the last run, its rate and time; the limit is {limit}.
 As undisturbed: rows with the id and the answer of the run by processes that nothing disturbed.
 
-| | rows | ids | as undisturbed | files there when killed | rows of the last run | rows/s | of the limit | s | largest process, MiB |
-|---|---|---|---|---|---|---|---|---|---|
+| | rows | ids | as undisturbed | files there when killed | rows of the last run | rows/s | of the limit | s |
+|---|---|---|---|---|---|---|---|---|
 {chr(10).join(map(_row, found))}
 """  # noqa: E501
 

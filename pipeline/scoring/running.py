@@ -94,7 +94,8 @@ def _end(shown: Shown, found: Summary, target: Path, first_error: str) -> None:
         f"{target}: {found.rows:,} rows, each once, in {found.files:,} files; {found.errors:,} with an error{rate}"
     )
     shown.say(f"  by         {found.runner}: {found.why}")
-    by = f"{found.workers} {'processes' if found.by == 'processes' else 'actors of Ray'}"
+    one, many = ("actor of Ray", "actors of Ray") if found.by == "Ray" else ("process", "processes")
+    by = f"{found.workers} {one if found.workers == 1 else many}"
     shown.say(f"  in         {by}, batches of {found.batch}, threads of each: {found.threads}")
     if isinstance(found.share, str):
         shown.say(f"  limit      not known: {found.share}")

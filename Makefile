@@ -28,7 +28,7 @@ ARGS ?=
 
 .NOTPARALLEL:
 .PHONY: all $(STAGES) localise deploy verify serve examples bench-peers bench-train bench-modelopt bench-large bench-serving \
-	coverage-table setup doctor \
+	bench-score coverage-table setup doctor \
 	tensorboard predict pytorch-exporter modelopt triton triton-check test gpu-check \
 	browser browser-test check format lint types help
 
@@ -76,6 +76,9 @@ bench-serving: $(INSTALLED) ## our server under load and faults, beside a real T
 
 bench-large: $(INSTALLED) ## models of 25 to 600 million parameters through the stages, with their memory (benchmarks/README.md)
 	@$(BIN)/python -m benchmarks.large $(ARGS)
+
+bench-score: $(INSTALLED) ## score 100,000 images with the bundle, undisturbed and killed (benchmarks/README.md)
+	@$(BIN)/python -m benchmarks.scoring artifacts $(ARGS)
 
 coverage-table: $(INSTALLED) pytorch-exporter ## which Keras layers come through, measured anew: docs/coverage.md
 	@$(PIP) show --quiet keras-hub 2>/dev/null || $(PIP) install --quiet --constraint constraints.txt --editable '.[coverage]'

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from pipeline import config, data
 from pipeline.data.images import FORMATS
@@ -45,10 +46,10 @@ def read(path: Path, inputs: Sequence[TensorSpec], white: White) -> Feed:
             if not path.exists():
                 raise FileNotFoundError(path)
             raise DataError(f"{path} is no array; the model takes no picture, but {takes}", "Give .npy or .npz files.")
-        return {spec.name: _picture(path, spec, white)[None]}
+        return {spec.name: picture(path, spec, white(spec))[None]}
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist", "Give paths of PNG, JPEG, .npy or .npz files.") from error
-    except (UnidentifiedImageError, ValueError, OSError, Image.DecompressionBombError) as error:
+    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read: {error}", f"The model takes {takes}.") from error
 
 
@@ -69,10 +70,22 @@ def _sizes(spec: TensorSpec) -> str:
     return f"[{', '.join('any' if size is None else str(size) for size in spec.shape[1:])}]"
 
 
-def _picture(path: Path, spec: TensorSpec, white: White) -> Array:
-    """Return a picture's pixels [height, width, channels] as the model takes them."""
+def picture(file: Path | IO[bytes], spec: TensorSpec, white: float) -> Array:
+    """Return a picture's pixels [height, width, channels] as the model takes them.
+
+    Args:
+        file: a PNG or JPEG file, or its bytes.
+        spec: the model's input.
+        white: the number that stands for a white pixel.
+
+    Raises:
+        OSError, ValueError, SyntaxError, DecompressionBombError: it is no picture, is damaged, has more than 8 bits for
+            each pixel and channel, or so many pixels that it would take the memory.
+    """
     height, width, channels = spec.shape[1:]
-    with Image.open(path, formats=FORMATS) as image:  # Pillow runs programs for some others
+    with Image.open(file, formats=FORMATS) as image:  # Pillow runs programs for some others
+        if image.mode[0] in "IF":
+            raise ValueError("more than 8 bits for each pixel and channel: convert it to 8 bits")
         mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels or 3]
         size = (width or image.width, height or image.height)
         # As the images of a folder, on which models are judged.
@@ -80,7 +93,7 @@ def _picture(path: Path, spec: TensorSpec, white: White) -> Array:
     pixels = pixels.reshape(size[1], size[0], channels or 3)
     if spec.dtype == np.uint8:
         return pixels
-    return (pixels * np.float32(white(spec) / 255)).astype(spec.dtype)
+    return (pixels * np.float32(white / 255)).astype(spec.dtype)
 
 
 def white(spec: TensorSpec, options: config.Data) -> float:

@@ -111,17 +111,22 @@ class Classification(Task):
     def reads(self, output: Array, names: Sequence[str], target: Array | None = None) -> Answer:
         """Return the class or the labels, and the probability of the answer (of the least sure label)."""
         rows = output[None]
-        score = float(self._sureness(rows, rows)[0])
-        return Answer(self._named(self.answers(rows)[0], names), score if np.isfinite(score) else None)
+        score = float(self.sureness(rows)[0])
+        return Answer(self.named(self.answers(rows)[0], names), score if np.isfinite(score) else None)
 
     def target_reads(self, target: Array, names: Sequence[str]) -> str:
         """See Task."""
-        return self._named(self.labels(np.asarray(target)[None])[0], names)
+        return self.named(self.labels(np.asarray(target)[None])[0], names)
 
-    def _named(self, answer: Array, names: Sequence[str]) -> str:
+    def named(self, answer: Array, names: Sequence[str]) -> str:
+        """Return one of `answers` as a person reads it."""
         if self.form in SEVERAL:
             return ", ".join(called(int(i), names) for i in np.flatnonzero(answer)) or "none"
         return called(int(answer), names)
+
+    def sureness(self, outputs: Array) -> Numbers:
+        """Return the probability of each answer (of several labels, of the least sure one), [samples]."""
+        return self._sureness(outputs, outputs)
 
     def _sureness(self, outputs: Array, answering: Array) -> Numbers:
         """Return the probability that `outputs` give to the answers of `answering`, [samples]."""

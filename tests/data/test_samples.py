@@ -66,3 +66,16 @@ def test_what_is_no_picture_is_refused(files: Path) -> None:
     (files / "text.png").write_text("no picture")
     with pytest.raises(DataError, match=r"text\.png cannot be read"):
         samples.read(files / "text.png", [IMAGE], WHITE)
+
+
+def test_pictures_that_would_come_out_wrong_are_refused(files: Path) -> None:
+    Image.fromarray(np.full((28, 28), 40_000, np.uint16)).save(files / "deep.png")
+    with pytest.raises(DataError, match=r"deep\.png cannot be read: more than 8 bits for each pixel and channel"):
+        samples.read(files / "deep.png", [IMAGE], WHITE)
+
+
+@pytest.mark.parametrize("length", [20, 60, -30])
+def test_damaged_pictures_are_refused(files: Path, length: int) -> None:
+    (files / "damaged.png").write_bytes((files / "white.png").read_bytes()[:length])
+    with pytest.raises(DataError, match=r"damaged\.png cannot be read"):
+        samples.read(files / "damaged.png", [IMAGE], WHITE)

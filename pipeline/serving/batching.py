@@ -8,8 +8,8 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
@@ -169,6 +169,10 @@ def _refuse(batch: Sequence[Waiting], refused: Refused) -> None:
             one.future.set_exception(refused)
 
 
+_OPENING = threading.Lock()
+"""One session is opened at a time: what a library writes then is hidden, by turning the whole process's standard error."""
+
+
 class _Worker:
     """A thread, its session, and the batches it runs."""
 
@@ -188,7 +192,7 @@ class _Worker:
 
     def _work(self) -> None:
         try:
-            with self._opener() as session:
+            with self._opened() as session:
                 self._prepare(session)
                 self._batcher.soon(_done, self.ready)
                 more = self._serve(session)
@@ -199,10 +203,17 @@ class _Worker:
         finally:
             self._batcher.soon(_done, self.gone)
 
+    @contextmanager
+    def _opened(self) -> Iterator[Session]:
+        with ExitStack() as stack:
+            with _OPENING:
+                session = stack.enter_context(self._opener())
+            yield session
+
     def _reopened(self) -> bool:
         """Open the session anew, and serve with it; return whether to do so again."""
         try:
-            with self._opener() as session:
+            with self._opened() as session:
                 log.warning("session reopened", extra={"worker": self._name})
                 return self._serve(session)
         except Exception as error:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
 
@@ -27,7 +28,8 @@ class JsonLines(logging.Formatter):
 
 def to_stderr(level: int = logging.INFO) -> None:
     """Send the log of the server, and warnings of the libraries it is made of, to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
+    # A descriptor of its own: while a session is opened, the process's standard error is turned away.
+    handler = logging.StreamHandler(os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", buffering=1))
     handler.setFormatter(JsonLines())
     for name, lowest in (("pipeline.serving", level), ("uvicorn", logging.ERROR), ("grpc", logging.WARNING)):
         logger = logging.getLogger(name)

@@ -170,7 +170,7 @@ def _refuse(batch: Sequence[Waiting], refused: Refused) -> None:
 
 
 _OPENING = threading.Lock()
-"""One session is opened at a time: what a library writes then is hidden, by turning the whole process's standard error."""
+"""One session is opened at a time: what a library writes then is hidden, for the whole process."""
 
 
 class _Worker:

@@ -26,6 +26,9 @@ from pipeline.serving.tracing import Tracer
 
 log = logging.getLogger(__name__)
 
+SWITCH_S = 0.0005
+"""How long a thread may keep Python to itself while another waits: a worker that has an answer must not wait 5 ms."""
+
 CLOSING_S = 5.0
 """How long the sessions may take to close, at the end."""
 
@@ -55,6 +58,7 @@ async def _serve(bundle: Bundle, config: Config) -> bool:
         grpc, grpc_port = listening.grpc_server(Servicer(service, tracer), add, guard, wanted)
         log.info("starting", extra={"bundle": str(bundle.folder), "version": bundle.record.version})
         model = await repository.start()
+        sys.setswitchinterval(SWITCH_S)
         gc.freeze()  # what is there now stays: the collector need not look at it again and again
         service.accepting = True
         serving = asyncio.create_task(http.serve(sockets=[socket]))

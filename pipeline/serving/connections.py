@@ -3,10 +3,35 @@
 import asyncio
 from typing import Any, ClassVar
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from pipeline.serving.responses import Headers
 
 LARGEST_HEAD = 64 << 10
 """Bytes of a request's line and headers."""
+
+
+def answer(cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> bool:
+    """Send an answer that is whole in one piece; return whether that was possible.
+
+    It does what uvicorn's `send` does for a head and a body, which are two pieces, and each costs the system a call and
+    wakes the client: a fifth of all time, for small answers.
+    """
+    if cycle.flow.write_paused or cycle.response_started or cycle.scope["method"] == "HEAD":
+        return False
+    if cycle.disconnected:
+        return True
+    parts = [STATUS_LINE[status]]
+    for name, value in headers:
+        parts += (name, b": ", value, b"\r\n")
+    parts += (b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n", body)
+    cycle.transport.write(b"".join(parts))
+    cycle.response_started = cycle.response_complete = True
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
+    return True
 
 
 class Connection(HttpToolsProtocol):
@@ -66,6 +91,7 @@ class Connection(HttpToolsProtocol):
         """End the head of a request."""
         self._in_head, self._head = False, 0
         super().on_headers_complete()
+        self.cycle.scope["state"]["cycle"] = self.cycle
 
     def on_message_complete(self) -> None:
         """End a request."""

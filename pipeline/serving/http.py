@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from pipeline.artifacts.record import dump_json
 from pipeline.serving import describing, metrics, page
 from pipeline.serving.bodies import Bodies, Gone, Receive, compressed
+from pipeline.serving.connections import answer
 from pipeline.serving.refusals import Refused, Why, invalid
 from pipeline.serving.requests import parsed
 from pipeline.serving.responses import JSON, Headers, response, server_timing
@@ -49,6 +50,8 @@ class App:
                 status, body, headers = await self._reply(scope, receive)
             except (Gone, asyncio.CancelledError):  # the client has left, and reads no answer; or the server's end came
                 status, body, headers = _refusal(ENDING)
+            if status == 200 and answer(scope["state"]["cycle"], status, headers, body):
+                return
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
         finally:
@@ -87,12 +90,12 @@ class App:
             header = None if said is None else _length(said)
             asked = parsed(model, body, header)
             feed = asked.feed(body, len(body) if header is None else header)
-            answer = await self._service.infer(model, feed, asked.rows, asked.timeout_s)
-            data, found = response(model, asked, answer)
+            found = await self._service.infer(model, feed, asked.rows, asked.timeout_s)
+            data, kept = response(model, asked, found)
             if (accepted := headers.get(b"accept-encoding")) is not None:
-                data, found = _compressed(data, found, accepted)
+                data, kept = _compressed(data, kept, accepted)
             code = "200"
-            return 200, data, [*found, server_timing(answer)]
+            return 200, data, [*kept, server_timing(found)]
         except Refused as refused:
             code = str(refused.why.http)
             return _refusal(refused)

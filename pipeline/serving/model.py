@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ class Model:
         )
         self._wanted, self._counted = wanted, counted
         self._batcher = Batcher(
-            bundle.runner(runs).open,
+            partial(bundle.runner(runs).open, spin=False),  # the event loop and other workers need the cores
             self._prepare,
             name=name,
             workers=wanted.workers or _workers(runs),

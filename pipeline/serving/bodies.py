@@ -11,7 +11,10 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 _WINDOWS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 """What zlib calls these forms."""
 
-HELD_FACTOR = 8
+SMALL = 64 << 10
+"""Bytes of a body that holds no tensors."""
+
+HELD_FACTOR = 4
 """How many of the largest bodies are held at a time, all requests together."""
 
 
@@ -26,27 +29,28 @@ class Bodies:
         self._largest = largest
         self._held = 0
 
-    async def read(self, receive: Receive, headers: dict[bytes, bytes]) -> bytes:
-        """Return a body, decompressed.
+    async def read(self, receive: Receive, headers: dict[bytes, bytes], largest: int = SMALL) -> bytes:
+        """Return a body of so many bytes at most, decompressed.
 
         Raises:
             Refused: it is too large, before it is read where its length is declared; or it is not as it says.
             Gone: the client has left.
         """
-        if (declared := headers.get(b"content-length")) is not None and int(declared) > self._largest:
-            raise self._too_large()
+        largest = min(largest, self._largest)
+        if (declared := headers.get(b"content-length")) is not None and int(declared) > largest:
+            raise _too_large(largest)
         message = await receive()
         body: bytes = message.get("body", b"")
         if message["type"] != "http.request":
             raise Gone
         if message["more_body"]:
-            body = await self._rest(receive, body)
-        if len(body) > self._largest:
-            raise self._too_large()
+            body = await self._rest(receive, body, largest)
+        if len(body) > largest:
+            raise _too_large(largest)
         encoding = headers.get(b"content-encoding", b"identity").lower()
-        return body if encoding == b"identity" else self._decompressed(body, encoding)
+        return body if encoding == b"identity" else _decompressed(body, encoding, largest)
 
-    async def _rest(self, receive: Receive, first: bytes) -> bytes:
+    async def _rest(self, receive: Receive, first: bytes, largest: int) -> bytes:
         parts, size = [first], len(first)
         self._held += size
         try:
@@ -59,31 +63,13 @@ class Bodies:
                 parts.append(part)
                 size += len(part)
                 self._held += len(part)
-                if size > self._largest:
-                    raise self._too_large()
+                if size > largest:
+                    raise _too_large(largest)
                 if self._held > HELD_FACTOR * self._largest:
                     raise Refused(Why.FULL, "too many large requests at a time: try again later")
         finally:
             self._held -= size
         return b"".join(parts)
-
-    def _decompressed(self, body: bytes, encoding: bytes) -> bytes:
-        window = _WINDOWS.get(encoding)
-        if window is None:
-            raise Refused(Why.WRONG_ENCODING, "Content-Encoding may be gzip or deflate")
-        unpacker = zlib.decompressobj(window)
-        try:
-            found = unpacker.decompress(body, self._largest + 1)
-        except zlib.error as error:
-            raise invalid("the body is not compressed as its Content-Encoding says") from error
-        if len(found) > self._largest:
-            raise self._too_large()
-        if not unpacker.eof or unpacker.unused_data:
-            raise invalid("the compressed body ends early, or something follows it")
-        return found
-
-    def _too_large(self) -> Refused:
-        return Refused(Why.TOO_LARGE, f"the body is too large: {self._largest} bytes at most")
 
 
 def compressed(body: bytes, accepted: bytes) -> tuple[bytes, bytes | None]:
@@ -96,3 +82,23 @@ def compressed(body: bytes, accepted: bytes) -> tuple[bytes, bytes | None]:
         return body, None
     packer = zlib.compressobj(level=1, wbits=_WINDOWS[accepted])
     return packer.compress(body) + packer.flush(), accepted
+
+
+def _decompressed(body: bytes, encoding: bytes, largest: int) -> bytes:
+    window = _WINDOWS.get(encoding)
+    if window is None:
+        raise Refused(Why.WRONG_ENCODING, "Content-Encoding may be gzip or deflate")
+    unpacker = zlib.decompressobj(window)
+    try:
+        found = unpacker.decompress(body, largest + 1)
+    except zlib.error as error:
+        raise invalid("the body is not compressed as its Content-Encoding says") from error
+    if len(found) > largest:
+        raise _too_large(largest)
+    if not unpacker.eof or unpacker.unused_data:
+        raise invalid("the compressed body ends early, or something follows it")
+    return found
+
+
+def _too_large(largest: int) -> Refused:
+    return Refused(Why.TOO_LARGE, f"the request is too large: {largest} bytes at most")

@@ -13,7 +13,7 @@ from pipeline.serving import describing, metrics, page
 from pipeline.serving.bodies import Bodies, Gone, Receive, compressed
 from pipeline.serving.connections import answer
 from pipeline.serving.refusals import Refused, Why, invalid
-from pipeline.serving.requests import parsed
+from pipeline.serving.requests import largest, parsed
 from pipeline.serving.responses import JSON, Headers, response, server_timing
 from pipeline.serving.security import Guard
 from pipeline.serving.service import ENDING, Service
@@ -84,10 +84,10 @@ class App:
             wanted, version = _model(path[: -len("/infer")])
             model = self._service.repository.model(wanted, version)
             name = model.name
-            body = await self._bodies.read(receive, headers)
-            model = self._service.repository.model(wanted, version)  # another may have taken its place meanwhile
             said = headers.get(b"inference-header-content-length")
             header = None if said is None else _length(said)
+            body = await self._bodies.read(receive, headers, largest(model, header is not None))
+            model = self._service.repository.model(wanted, version)  # another may have taken its place meanwhile
             asked = parsed(model, body, header)
             feed = asked.feed(body, len(body) if header is None else header)
             found = await self._service.infer(model, feed, asked.rows, asked.timeout_s)

@@ -76,6 +76,17 @@ class Interface:
             raise invalid(f"the inputs have different numbers of samples: {sorted(counts)}")
         return counts.pop()
 
+    @property
+    def largest(self) -> int | None:
+        """Bytes of the tensors of the largest request; None where an axis is dynamic, so that nobody knows."""
+        total = 0
+        for tensor in self.inputs.values():
+            shape = tuple(size for size in tensor.shape if size is not None)
+            if len(shape) != len(tensor.shape):
+                return None
+            total += size_of((self.max_batch, *shape), tensor.dtype)
+        return total
+
     def output(self, name: Any) -> Tensor:
         """Return an output that a request names.
 

@@ -1,6 +1,7 @@
 """A request over REST: JSON, or a JSON header with the tensors' bytes behind it (the binary tensor extension)."""
 
 import json
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,9 @@ LARGEST_HEADER = 1 << 20
 
 LARGEST_JSON = 16 << 20
 """Bytes of a request that is all JSON: reading it holds up everybody else."""
+
+DIGITS = 32
+"""Bytes that a number takes in JSON, blanks included, at most; the more so for bytes of a tensor."""
 
 KEPT, KEPT_BYTES = 256, 4096
 """Headers that a model remembers, and how long each may be."""
@@ -75,6 +79,14 @@ class Parsed:
         return found
 
 
+def largest(model: Model, binary: bool) -> int:
+    """Return how many bytes a request has at most: all JSON, or (`binary`) a JSON header with tensors behind it."""
+    tensors = model.interface.largest
+    if binary:
+        return sys.maxsize if tensors is None else LARGEST_HEADER + tensors
+    return LARGEST_JSON if tensors is None else min(LARGEST_JSON, LARGEST_HEADER + DIGITS * tensors)
+
+
 def parsed(model: Model, body: bytes, header: int | None) -> Parsed:
     """Return what a request's JSON says; `header` is its length, None where all of the body is JSON.
 
@@ -82,8 +94,6 @@ def parsed(model: Model, body: bytes, header: int | None) -> Parsed:
         Refused: it is not as the protocol says, or does not fit the model.
     """
     if header is None:
-        if len(body) > LARGEST_JSON:
-            raise invalid(f"{len(body)} bytes of JSON are too many ({LARGEST_JSON} at most): send tensors as bytes")
         return _read(model.interface, body)
     if not 0 < header <= min(len(body), LARGEST_HEADER):
         raise invalid(f"Inference-Header-Content-Length is {header}: not within the body, or over {LARGEST_HEADER}")

@@ -110,7 +110,7 @@ def _say(bundle: Bundle, model: Model, repository: Repository, tls: bool, where:
         *([f"  WARNING    {reason}"] if reason else []),
         f"  batches    of {model.max_batch} samples at most, by {model.workers} workers",
         f"  REST       http{'s' if tls else ''}://{shown}:{port}",
-        f"  gRPC       {shown}:{grpc_port}{' (TLS)' if tls else ''}",
+        f"  gRPC       grpc{'s' if tls else ''}://{shown}:{grpc_port}",
     ]
     print("\n".join(lines), flush=True)
 

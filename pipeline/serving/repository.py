@@ -181,9 +181,9 @@ class Repository:
                 await model.start()
             except BackendUnavailable as error:
                 log.error("not available here", extra={"runner": one.runner.name, "reason": error.message})
-                last, reason = error, reason or f"{one.runner.name} is not available here: {error.message}"
+                last, reason = error, reason or f"{one.runner.name} is not available here ({error.message})"
                 continue
-            return model, f"{one.runner.name} STANDS IN: {reason}" if reason else ""
+            return model, f"{reason}; answers instead: {one.runner.name}" if reason else ""
         raise last
 
     def _new(self, bundle: Bundle, runs: BundledRunner, name: str) -> Model:

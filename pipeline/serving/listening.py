@@ -11,7 +11,7 @@ import uvicorn
 
 from pipeline.config.deploying import Serve
 from pipeline.errors import ConfigError
-from pipeline.serving.connections import Connection
+from pipeline.serving.connections import LARGEST_HEAD, Connection
 from pipeline.serving.grpc import Authorized
 from pipeline.serving.security import Guard
 
@@ -94,7 +94,8 @@ def grpc_server(servicer: Any, add: Any, guard: Guard, wanted: Serve) -> tuple[A
         ("grpc.so_reuseport", 0),  # else a second server would quietly take half of the requests
         ("grpc.max_receive_message_length", int(wanted.max_request_mib * 2**20)),
         ("grpc.max_send_message_length", -1),
-        ("grpc.max_metadata_size", 64 << 10),
+        ("grpc.max_metadata_size", LARGEST_HEAD),
+        ("grpc.server_handshake_timeout_ms", int(wanted.timeout_s * 1e3)),  # a client that connects and says nothing
     ]
     server = grpc.aio.server(
         interceptors=[Authorized(guard)] if wanted.token_file else [],

@@ -1,6 +1,7 @@
 """A runner of a bundle that answers requests: its interface, its workers, what it has done."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -13,13 +14,15 @@ from pipeline.artifacts.bundle import BundledRunner
 from pipeline.backends import Session, step_of
 from pipeline.config.deploying import Serve
 from pipeline.deployment.bundle import Bundle
-from pipeline.errors import ArtifactError
+from pipeline.errors import ArtifactError, InputError, first_line
 from pipeline.runners.inference import limits
 from pipeline.serving.batching import Answer, Batcher, Ran, Waiting
 from pipeline.serving.interface import Interface, Tensor
 from pipeline.serving.refusals import Refused, Why
 from pipeline.serving.statistics import Statistics
 from pipeline.tensors import Feed, TensorSpec, fixed_batch
+
+log = logging.getLogger(__name__)
 
 WARM_BATCHES = (1, 2, 8)
 """Batches that every session runs before it is used, besides the largest."""
@@ -129,8 +132,14 @@ class Model:
                     "Run `make deploy`.",
                 )
         sizes = sorted({min(max(size, self._batcher.smallest), self.max_batch) for size in (*WARM_BATCHES, 2**31)})
-        for size in sizes:
-            session.run({spec.name: _zeros(spec, size) for spec in session.inputs})
+        try:
+            for size in sizes:
+                session.run({spec.name: _zeros(spec, size) for spec in session.inputs})
+        except InputError as error:
+            if not any(None in spec.shape[1:] for spec in session.inputs):
+                raise
+            # Which sizes a dynamic axis may have is not in the bundle.
+            log.warning("not warmed", extra={"model": self.name, "reason": first_line(error)})
 
 
 def _zeros(spec: TensorSpec, batch: int) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:

@@ -175,6 +175,7 @@ class Repository:
 
     async def _first_that_runs(self, bundle: Bundle) -> tuple[Model, str]:
         reason = ""
+        last = BackendUnavailable(f"{bundle.folder} holds no runner that was verified", "Run `make deploy`.")
         for one in bundle.record.verified:
             model = self._new(bundle, one, bundle.record.name)
             try:

@@ -170,7 +170,7 @@ def _refuse(batch: Sequence[Waiting], refused: Refused) -> None:
 
 
 _OPENING = threading.Lock()
-"""One session is opened at a time: what a library writes then is hidden, for the whole process."""
+"""One session is opened at a time: backends hide what libraries write then, by turning the output of all the process."""
 
 
 class _Worker:
@@ -193,7 +193,6 @@ class _Worker:
     def _work(self) -> None:
         try:
             with self._opened() as session:
-                self._prepare(session)
                 self._batcher.soon(_done, self.ready)
                 more = self._serve(session)
             while more:
@@ -208,6 +207,7 @@ class _Worker:
         with ExitStack() as stack:
             with _OPENING:
                 session = stack.enter_context(self._opener())
+                self._prepare(session)  # which may open what it is made of
             yield session
 
     def _reopened(self) -> bool:

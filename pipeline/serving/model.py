@@ -131,7 +131,9 @@ class Model:
                     f"{self.runs.runner.file} takes or returns something else than {self.bundle.folder} says",
                     "Run `make deploy`.",
                 )
-        sizes = sorted({min(max(size, self._batcher.smallest), self.max_batch) for size in (*WARM_BATCHES, 2**31)})
+        steps = (step.batch for step in self.runs.runner.options.steps)  # each may have threads of its own to start
+        wanted = {*WARM_BATCHES, *steps, self.max_batch}
+        sizes = sorted({min(max(size, self._batcher.smallest), self.max_batch) for size in wanted})
         try:
             for size in sizes:
                 session.run({spec.name: _zeros(spec, size) for spec in session.inputs})

@@ -170,7 +170,7 @@ def _refuse(batch: Sequence[Waiting], refused: Refused) -> None:
 
 
 _OPENING = threading.Lock()
-"""One session is opened at a time: backends hide what libraries write then, by turning the output of all the process."""
+"""One session is opened at a time: backends hide what libraries write then, for the whole process."""
 
 
 class _Worker:

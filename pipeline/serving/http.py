@@ -50,6 +50,8 @@ class App:
                 status, body, headers = await self._reply(scope, receive)
             except (Gone, asyncio.CancelledError):  # the client has left, and reads no answer; or the server's end came
                 status, body, headers = _refusal(ENDING)
+            if not self._service.accepting:  # the client shall send no more on this connection
+                scope["state"]["cycle"].keep_alive = False
             if status == 200 and answer(scope["state"]["cycle"], status, headers, body):
                 return
             await send({"type": "http.response.start", "status": status, "headers": headers})

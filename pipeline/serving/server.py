@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 SWITCH_S = 0.0005
 """How long a thread may keep Python to itself while another waits: a worker that has an answer must not wait 5 ms."""
 
+LINGER_S = 0.2
+"""How long the server goes on to refuse after the last answer, before it takes no more connections and again after."""
+
 CLOSING_S = 5.0
 """How long the sessions may take to close, at the end."""
 
@@ -69,6 +72,8 @@ async def _serve(bundle: Bundle, config: Config) -> bool:
         log.info("stopping", extra={"in_flight": len(service.in_flight), "drain_s": wanted.drain_s})
         if left := await service.drained(wanted.drain_s):
             log.warning("not answered in time", extra={"requests": left})
+        else:
+            await _linger(http)
         http.should_exit = True
         await asyncio.gather(grpc.stop(listening.ENDING_S), serving)
     if tracer is not None:
@@ -92,6 +97,14 @@ async def _until_told_to_stop(repository: Repository) -> None:
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, swap)
     await stop.wait()
+
+
+async def _linger(http: listening.HttpServer) -> None:
+    """Refuse for a while, first on every connection, then on those that are there, so that none closes on a request."""
+    await asyncio.sleep(LINGER_S)
+    for one in http.servers:
+        one.close()
+    await asyncio.sleep(LINGER_S)
 
 
 async def _swap(repository: Repository) -> None:

@@ -84,7 +84,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        self._in_head = True
+        self._whole, self._in_head = False, True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:

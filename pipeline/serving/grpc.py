@@ -37,7 +37,7 @@ _TYPED = {
 
 
 class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
-    """What the protocol asks of a server. Methods that are not here answer UNIMPLEMENTED."""
+    """What the protocol asks of a server."""
 
     def __init__(self, service: Service, tracer: Tracer | None) -> None:
         self._service, self._tracer = service, tracer
@@ -125,6 +125,13 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
             except Refused as refused:
                 found = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
                 yield pb.ModelStreamInferResponse(error_message=refused.words, infer_response=found)
+
+    async def _unsupported(self, request: Any, context: Any) -> Any:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not supported by this server")
+
+    SystemSharedMemoryRegister = SystemSharedMemoryUnregister = _unsupported
+    CudaSharedMemoryRegister = CudaSharedMemoryUnregister = _unsupported
+    TraceSetting = LogSettings = _unsupported
 
     async def _model(self, request: Any, context: Any) -> Model:
         try:

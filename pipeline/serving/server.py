@@ -32,7 +32,7 @@ SWITCH_S = 0.0005
 LINGER_S = 0.2
 """How long the server goes on to refuse after the last answer, before it takes no more connections and again after."""
 
-CLOSING_S = 5.0
+CLOSING_S = 2.0
 """How long the sessions may take to close, at the end."""
 
 

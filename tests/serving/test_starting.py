@@ -97,6 +97,6 @@ def test_it_says_what_runs_and_logs_what_it_does(bundle: Path, server: Server) -
     assert record.runners[0].runner.name in server.said
     assert "NOT SIGNED" in server.said
     assert f"http://127.0.0.1:{server.http}" in server.said
-    loaded = server.until("loaded")
-    assert (loaded["model"], loaded["runner"]) == (NAME, record.runners[0].runner.name)
-    assert server.until("ready")["level"] == "info"
+    server.until("ready")
+    loaded = [one for one in server.events() if one["event"] == "loaded"]
+    assert (loaded[0]["model"], loaded[0]["runner"]) == (NAME, record.runners[0].runner.name)

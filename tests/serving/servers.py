@@ -103,13 +103,16 @@ def rows(headers: Mapping[str, str], body: bytes) -> "np.ndarray[Any, Any]":
 
 
 @contextmanager
-def serving(bundle: Path, log: Path, *settings: str, faulty: bool = False, **variables: str) -> Iterator[Server]:
-    """Start the server on free ports, and end it with the block."""
+def serving(
+    bundle: Path, log: Path, *settings: str, faulty: bool = False, files: int | None = None, **variables: str
+) -> Iterator[Server]:
+    """Start the server on free ports, and end it with the block; it may have so many `files` open."""
     program = [str(FAULTY)] if faulty else ["-m", "pipeline"]
+    limited = ["prlimit", f"--nofile={files}"] if files else []
     chosen = ("serve.http_port=0", "serve.grpc_port=0", *settings)
     with log.open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(
-            [sys.executable, *program, "serve", str(bundle), *(f"--set={one}" for one in chosen)],
+            [*limited, sys.executable, *program, "serve", str(bundle), *(f"--set={one}" for one in chosen)],
             cwd=log.parent,
             env=os.environ | {"PYTHONPATH": PYTHONPATH} | variables,
             stdout=subprocess.PIPE,

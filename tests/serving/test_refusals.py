@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import shutil
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +218,20 @@ def test_a_client_that_sends_byte_by_byte_is_let_go(hasty: Server) -> None:
             except TimeoutError:
                 continue
     raise AssertionError("it was listened to for ever")
+
+
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="needs prlimit")
+def test_connections_beyond_what_there_are_files_for_are_refused(bundle: Path, tmp_path: Path, images: Array) -> None:
+    with serving(bundle, tmp_path / "log", files=160) as server:
+        with ExitStack() as stack:
+            address = ("127.0.0.1", server.http)
+            taken = [stack.enter_context(socket.create_connection(address, 10)) for _ in range(80)]
+            for connection in taken:
+                connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            said = [connection.recv(64)[:12] for connection in taken]
+            assert said == [b"HTTP/1.1 200"] * 80
+            assert _said(server, b"").startswith(b"HTTP/1.1 503")
+        assert server.infer(images)[0] == 200
 
 
 def test_grpc_refuses_the_same(server: Server, images: Array) -> None:

@@ -2,38 +2,22 @@
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
-import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from pipeline.serving import datatypes, describing, requests
-from pipeline.serving.batching import Answer
-from pipeline.serving.interface import Tensor, size_of
+from pipeline.serving import describing, messages, requests
 from pipeline.serving.model import Model
 from pipeline.serving.refusals import Refused, Why, invalid
 from pipeline.serving.security import Guard
 from pipeline.serving.service import ENDING, Service
 from pipeline.serving.tracing import Tracer
-from pipeline.tensors import Array
 
 log = logging.getLogger(__name__)
-
-_TYPED = {
-    "BOOL": "bool_contents",
-    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
-    "INT64": "int64_contents",
-    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
-    "UINT64": "uint64_contents",
-    "FP32": "fp32_contents",
-    "FP64": "fp64_contents",
-}
-"""The field that holds a tensor of a type where it is not sent as bytes."""
 
 
 class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
@@ -150,15 +134,15 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
             self._service.check_accepting()
             model = self._service.repository.model(request.model_name, request.model_version)
             name = model.name
-            feed, rows = _feed(model, request)
-            wanted = _wanted(model, request)
-            limit = requests.timeout_s(_parameter(request.parameters, "timeout"))
+            feed, rows = messages.feed(model, request)
+            wanted = messages.wanted(model, request)
+            limit = requests.timeout_s(messages.parameter(request.parameters, "timeout"))
             if (left := context.time_remaining()) is not None:
                 limit = left if limit is None else min(left, limit)
             answer = await self._service.infer(model, feed, rows, limit)
             code = "OK"
-            context.set_trailing_metadata((("server-timing", _timing(answer)),))
-            return _response(model, request.id, wanted, answer)
+            context.set_trailing_metadata((("server-timing", messages.timing(answer)),))
+            return messages.response(model, request.id, wanted, answer)
         except Refused as refused:
             code = refused.why.grpc
             raise
@@ -212,73 +196,3 @@ async def _abort(context: Any, refused: Refused) -> None:
 
 def _metadata(context: Any, wanted: str) -> bytes:
     return next((str(value).encode() for key, value in context.invocation_metadata() or () if key == wanted), b"")
-
-
-def _parameter(parameters: Any, name: str) -> Any:
-    if name not in parameters:
-        return None
-    one = parameters[name]
-    kind = one.WhichOneof("parameter_choice")
-    return getattr(one, kind) if kind else None
-
-
-def _feed(model: Model, request: Any) -> tuple[dict[str, Array], int]:
-    raw, feed, shapes = request.raw_input_contents, {}, {}
-    if raw and len(raw) != len(request.inputs):
-        raise invalid(f"{len(request.inputs)} inputs, and raw_input_contents of {len(raw)}")
-    for place, one in enumerate(request.inputs):
-        if one.parameters and requests.SHARED_MEMORY in one.parameters:
-            raise invalid("shared memory is not supported: send the tensors' bytes")
-        tensor, shape = model.interface.checked(one.name, one.datatype, tuple(one.shape))
-        if tensor.name in shapes:
-            raise invalid(f"input {tensor.name} is given twice")
-        shapes[tensor.name] = shape
-        feed[tensor.name] = _raw(tensor, shape, raw[place]) if raw else _typed(tensor, shape, one.contents)
-    return feed, model.interface.rows(shapes)
-
-
-def _raw(tensor: Tensor, shape: tuple[int, ...], data: bytes) -> Array:
-    expected = size_of(shape, tensor.dtype)
-    if len(data) != expected:
-        raise invalid(f"input {tensor.name}: {len(data)} bytes, and its shape takes {expected}")
-    array: Array = np.ndarray(shape, tensor.dtype, data)
-    return array if array.flags.aligned else array.copy()
-
-
-def _typed(tensor: Tensor, shape: tuple[int, ...], contents: Any) -> Array:
-    field = _TYPED.get(tensor.datatype)
-    if field is None:
-        raise invalid(f"input {tensor.name}: {tensor.datatype} is sent as raw_input_contents")
-    values = getattr(contents, field)
-    if len(values) != math.prod(shape):
-        raise invalid(f"input {tensor.name}: {len(values)} values in {field}, and its shape takes {math.prod(shape)}")
-    return datatypes.from_json(list(values), tensor.dtype, shape, tensor.name)
-
-
-def _wanted(model: Model, request: Any) -> list[requests.Wanted]:
-    found = []
-    for one in request.outputs:
-        if requests.SHARED_MEMORY in one.parameters:
-            raise invalid("shared memory is not supported: leave the outputs to the answer")
-        classes = requests.classes(_parameter(one.parameters, "classification"))
-        found.append(requests.Wanted(model.interface.output(one.name), True, classes))
-    return found or [requests.Wanted(one, True, 0) for one in model.interface.outputs.values()]
-
-
-def _response(model: Model, identity: str, wanted: list[requests.Wanted], answer: Answer) -> Any:
-    made = pb.ModelInferResponse.InferOutputTensor
-    found = pb.ModelInferResponse(model_name=model.name, model_version=model.version, id=identity)
-    for one in wanted:
-        rows, tensor = answer.outputs[one.tensor.name], one.tensor
-        if one.classes:
-            words = datatypes.classified(rows, one.classes, tensor.classes)
-            found.outputs.append(made(name=tensor.name, datatype="BYTES", shape=(len(words), len(words[0]))))
-            found.raw_output_contents.append(datatypes.packed([word for row in words for word in row]))
-        else:
-            found.outputs.append(made(name=tensor.name, datatype=tensor.datatype, shape=rows.shape))
-            found.raw_output_contents.append(rows.tobytes())
-    return found
-
-
-def _timing(answer: Answer) -> str:
-    return f'queue;dur={answer.queue_s * 1e3:.3f}, infer;dur={answer.infer_s * 1e3:.3f}, batch;desc="{answer.batch}"'

@@ -7,8 +7,8 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 
-from pipeline.serving.batching import Ran
 from pipeline.serving.model import Model
+from pipeline.serving.waiting import Ran
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 

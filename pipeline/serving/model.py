@@ -16,10 +16,11 @@ from pipeline.config.deploying import Serve
 from pipeline.deployment.bundle import Bundle
 from pipeline.errors import ArtifactError, InputError, first_line
 from pipeline.runners.inference import limits
-from pipeline.serving.batching import Answer, Batcher, Ran, Waiting
+from pipeline.serving.batching import Batcher
 from pipeline.serving.interface import Interface, Tensor
 from pipeline.serving.refusals import Refused, Why
 from pipeline.serving.statistics import Statistics
+from pipeline.serving.waiting import Answer, Ran, Waiting
 from pipeline.tensors import Feed, TensorSpec, fixed_batch
 
 log = logging.getLogger(__name__)

@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 from pipeline.serving import datatypes
-from pipeline.serving.batching import Answer
 from pipeline.serving.model import Model
 from pipeline.serving.requests import Parsed, Wanted
+from pipeline.serving.waiting import Answer
 from pipeline.tensors import Array
 
 Headers = list[tuple[bytes, bytes]]

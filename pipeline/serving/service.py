@@ -3,11 +3,11 @@
 import asyncio
 
 from pipeline.config.deploying import Serve
-from pipeline.serving.batching import Answer
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.model import Model
 from pipeline.serving.refusals import Refused, Why
 from pipeline.serving.repository import Repository
+from pipeline.serving.waiting import Answer
 from pipeline.tensors import Feed
 
 REFUSING_S = 1.0

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from pipeline.serving.batching import Ran
+from pipeline.serving.waiting import Ran
 
 
 @dataclass

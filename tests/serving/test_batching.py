@@ -11,8 +11,9 @@ import pytest
 
 from pipeline.backends import Session
 from pipeline.errors import BackendUnavailable, InputError
-from pipeline.serving.batching import Answer, Batcher, Ran, Waiting
+from pipeline.serving.batching import Batcher
 from pipeline.serving.refusals import Refused, Why
+from pipeline.serving.waiting import Answer, Ran, Waiting
 from pipeline.tensors import Feed, Outputs, TensorSpec
 
 WRONG = 13

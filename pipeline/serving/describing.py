@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf import json_format
 from tritonclient.grpc import model_config_pb2, service_pb2
 
-from pipeline import __version__
+from pipeline import environment
 from pipeline.serving.interface import Tensor
 from pipeline.serving.model import Model
 from pipeline.serving.repository import Entry
@@ -28,7 +28,7 @@ EXTENSIONS = (
 
 def server() -> Any:
     """Return the server's ServerMetadataResponse."""
-    return service_pb2.ServerMetadataResponse(name=NAME, version=__version__, extensions=EXTENSIONS)
+    return service_pb2.ServerMetadataResponse(name=NAME, version=environment.version(NAME) or "", extensions=EXTENSIONS)
 
 
 def metadata(model: Model) -> Any:

@@ -8,8 +8,8 @@ from pipeline.config.deploying import LOOPBACK
 from pipeline.errors import ConfigError
 from pipeline.serving.refusals import Refused, Why
 
-OPEN = frozenset({"/v2/health/live", "/v2/health/ready"})
-"""What needs no token: whoever starts the server again must see whether it lives."""
+OPEN = frozenset({"/", "/favicon.ico", "/v2/health/live", "/v2/health/ready"})
+"""What needs no token: the page, which asks for it, and whether the server lives, for whoever starts it again."""
 
 SHORTEST_TOKEN = 16
 

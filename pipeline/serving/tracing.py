@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from pipeline import __version__
+from pipeline import environment
 from pipeline.errors import BackendUnavailable
+
+NAME = "keras-tensorrt-pipeline"
 
 
 class Span:
@@ -33,7 +35,7 @@ class Tracer:
             raise BackendUnavailable(
                 f"serve.trace_endpoint needs OpenTelemetry: {error}", "Install the extra otel, or unset it."
             ) from error
-        resource = Resource.create({"service.name": "keras-tensorrt-pipeline", "service.version": __version__})
+        resource = Resource.create({"service.name": NAME, "service.version": environment.version(NAME) or ""})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
         self._tracer = self._provider.get_tracer(__name__)

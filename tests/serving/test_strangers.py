@@ -27,13 +27,13 @@ TOKEN = "a-secret-of-more-than-16-signs"
 def test_only_who_has_the_token_is_answered(bundle: Path, tmp_path: Path, images: Array, expected: Array) -> None:
     (tmp_path / "token").write_text(f"{TOKEN}\n")
     with serving(bundle, tmp_path / "log", f"serve.token_file={tmp_path / 'token'}") as server:
-        for path in ("/", "/v2", "/bundle.json", "/metrics", f"/v2/models/{NAME}", f"/v2/models/{NAME}/ready"):
+        for path in ("/v2", "/bundle.json", "/metrics", f"/v2/models/{NAME}", f"/v2/models/{NAME}/ready"):
             assert server.ask("GET", path)[0] == 401, path
             assert server.ask("GET", path, headers={"Authorization": f"Bearer {TOKEN}x"})[0] == 401
             assert server.ask("GET", path, headers={"Authorization": f"Bearer {TOKEN}"})[0] == 200
         assert server.ask("POST", f"/v2/repository/models/{NAME}/unload")[0] == 401
         assert server.infer(images)[0] == 401
-        for path in ("/v2/health/live", "/v2/health/ready"):
+        for path in ("/", "/v2/health/live", "/v2/health/ready"):
             assert server.ask("GET", path)[0] == 200
         client = tritonclient.grpc.InferenceServerClient(server.grpc_url)
         one = tritonclient.grpc.InferInput("image", images.shape, "UINT8").set_data_from_numpy(images)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.deployment import bundle
-from pipeline.errors import BackendUnavailable
+from pipeline.errors import BackendUnavailable, first_line
 
 
 def serve(folder: Path, config: Config) -> None:
@@ -23,8 +23,9 @@ def serve(folder: Path, config: Config) -> None:
     """
     try:
         from pipeline.serving import server
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # RuntimeError: what tritonclient makes of an absent grpc
         raise BackendUnavailable(
-            f"serving needs {error.name}", "Install the extra: pip install 'keras-tensorrt-pipeline[serve]'."
+            f"a library that serving needs is missing: {first_line(error)}",
+            "Install the extra: pip install 'keras-tensorrt-pipeline[serve]'.",
         ) from error
     server.run(bundle.opened(folder, config.deploy.trusted_keys), config)

@@ -1,12 +1,15 @@
 """What is refused before anything is loaded, what stands in for what this machine lacks, and what is said of it."""
 
+import os
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import Run
+from commands import PYTHONPATH, Run
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from servers import NAME, Server, rows, serving
@@ -100,3 +103,16 @@ def test_it_says_what_runs_and_logs_what_it_does(bundle: Path, server: Server) -
     server.until("ready")
     loaded = [one for one in server.events() if one["event"] == "loaded"]
     assert (loaded[0]["model"], loaded[0]["runner"]) == (NAME, record.runners[0].runner.name)
+
+
+@pytest.mark.parametrize("missing", ["uvicorn", "grpc", "prometheus_client"])
+def test_a_missing_library_names_the_extra(bundle: Path, missing: str) -> None:
+    program = f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = ['serve', {str(bundle)!r}]; cli.main()"
+    run = subprocess.run(
+        [sys.executable, "-c", f"from pipeline import cli; {program}"],
+        env=os.environ | {"PYTHONPATH": PYTHONPATH},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (run.returncode, "keras-tensorrt-pipeline[serve]" in run.stderr) == (4, True), run.stderr

@@ -45,7 +45,8 @@ class LoadOptions:
     optimizations and the original model's TF32: accuracy is judged with it. `allow_tf32` lets a typed graph's FP32
     matrix products run in TF32 on a GPU. `sha256` is the digest the file must have; engines are refused without it,
     since an engine is executable content. `threads` are those of the CPU (None: the library's choice); one of the
-    `steps`, by which batches of its size are run, that names its own wins.
+    `steps`, by which batches of its size are run, that names its own wins. `spin` lets threads that have nothing to do
+    wait busily where the library does so: fastest alone, and slowest where others need the cores, as in a server.
     """
 
     variant: str
@@ -54,6 +55,7 @@ class LoadOptions:
     sha256: str | None = None
     threads: int | None = None
     steps: tuple[Step, ...] = ()
+    spin: bool = True
 
 
 def step_of(steps: Sequence[Step], batch: int) -> Step | None:

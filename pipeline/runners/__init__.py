@@ -56,8 +56,10 @@ class Runner:
         )
 
     @contextmanager
-    def open(self) -> Iterator[Session]:
+    def open(self, *, spin: bool = True) -> Iterator[Session]:
         """Load the model for the time of a `with` block.
+
+        `spin` is no matter of what is computed, and so not of the record: see `LoadOptions`.
 
         Raises:
             BackendUnavailable: this machine does not offer it, and why.
@@ -68,14 +70,15 @@ class Runner:
         user_code.register_layers(self.modules)
         backend = backends.module(self.module)
         backend.probe(self.record.variant)
+        options = replace(self.options, spin=spin)
         if not self.record.emulated:
-            with backend.load(self.path, self.options) as session:
+            with backend.load(self.path, options) as session:
                 yield session
             return
         emulated = precisions.emulation(self.record.precision)(graphs.load(self.path, self.record.sha256))
         with files.loadable(emulated) as model:
             del emulated  # as large as its weights
-            with backend.load(model, self.options) as session:
+            with backend.load(model, options) as session:
                 yield session
 
 

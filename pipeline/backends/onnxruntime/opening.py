@@ -72,6 +72,9 @@ def session_options(options: LoadOptions, threads: int | None) -> ort.SessionOpt
     settings.graph_optimization_level = level.ORT_DISABLE_ALL if options.exact else level.ORT_ENABLE_ALL
     if threads is not None:
         settings.intra_op_num_threads = threads
+    if not options.spin:
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        settings.add_session_config_entry("session.inter_op.allow_spinning", "0")
     if options.variant == "cuda":
         # Without this, nodes that the provider lacks run on the CPU in silence.
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

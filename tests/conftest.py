@@ -26,7 +26,7 @@ LONGEST = (
         "test_cli",
         "test_layers",
     ),
-    *("test_serving", "test_records", "test_runners", "test_declared"),
+    *("test_serving", "test_records", "test_runners", "test_declared", "test_trying_it"),
 )
 """Modules to begin with where there are several processes, so that at the end none is left alone with a long one.
 

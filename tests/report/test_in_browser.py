@@ -4,13 +4,14 @@
 tests' own: as it is, beside another run, with one batch size, and with markup and script wherever artifacts have text.
 """
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import browsing
 import pytest
+from browsing import DESKTOP, PHONE
 from commands import ROOT
 from pages import LAYER, change, hostile, read
 
@@ -18,30 +19,13 @@ from pipeline.report import page
 
 pytestmark = pytest.mark.browser
 SCREENSHOTS = ROOT / "build/screenshots"
-PHONE, DESKTOP = {"width": 375, "height": 812}, {"width": 1280, "height": 900}
-QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
-
-
-def browsers() -> Iterator[str]:
-    """Yield the paths of browsers of the Chromium family that are here."""
-    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
-        if path := shutil.which(name):
-            yield path
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A headless Chromium: the system's, or else Playwright's own."""
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        path = next(browsers(), None)
-        if path is None and not Path(playwright.chromium.executable_path).exists():
-            message = "no Chromium is here; `make browser-test` installs one"
-            pytest.fail(message) if os.environ.get("REQUIRE_BROWSER") == "1" else pytest.skip(message)
-        sandbox = [] if os.geteuid() else ["--no-sandbox"]  # Chromium has none for root
-        started = playwright.chromium.launch(executable_path=path, args=[*sandbox, *QUIET])
+    """A headless Chromium."""
+    with browsing.chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -200,10 +184,7 @@ def test_markup_in_names_is_text(opened: Opened) -> None:
 def test_a_screen_reader_finds_its_way(opened: Opened, pages: dict[str, Path], name: str, scheme: str) -> None:
     if name not in pages:
         pytest.skip("`make all` has not been run here")
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     tab = opened(name, size=DESKTOP, scheme=scheme)
     for details in tab.locator("details").all():
         details.evaluate("element => { element.open = true }")
-    found = axe.run(tab).response["violations"]
-    serious = [one for one in found if one["impact"] in ("serious", "critical")]
-    assert [(one["id"], one["nodes"][0]["html"]) for one in serious] == []
+    assert browsing.serious(tab) == []

@@ -31,6 +31,9 @@ WARM_BATCHES = (1, 2, 8)
 UNKNOWN_AXIS = 16
 """The size of a dynamic axis in the samples that a session is warmed with."""
 
+SHORT_RUN_US = 100.0
+"""A model that runs in less, at the smallest batch timed, has one worker: the event loop spends as long on a request,
+and another worker would only contend with it for Python's lock."""
 
 Counted = Callable[[str, Ran], None]
 """Told of every batch that ran: the name of the model, and what ran."""
@@ -151,7 +154,8 @@ def _zeros(spec: TensorSpec, batch: int) -> np.ndarray[tuple[int, ...], np.dtype
 
 def _workers(runs: BundledRunner) -> int:
     """Return how many sessions keep the cores busy: on a GPU one, else by the threads that each of them takes."""
-    if (runs.device or "cpu") != "cpu":
+    run_us = next((one.p50_us for one in runs.measured if one.p50_us is not None), None)
+    if (runs.device or "cpu") != "cpu" or (run_us is not None and run_us < SHORT_RUN_US):
         return 1
     options = runs.runner.options
     step = step_of(options.steps, 1)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline import backends, environment
+from pipeline import environment
 from pipeline.artifacts.bundle import BundledRunner, BundleInput, BundleOutput, BundleRecord, Measured
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.model import ModelRecord
@@ -20,19 +20,20 @@ from pipeline.config.deploying import Deploy
 from pipeline.errors import ParityError
 from pipeline.graphs import files
 from pipeline.judging.choosing import class_names
-from pipeline.runners import Runner, exact, exported, original
 
 TAKEN_ALONG = (ParityReport.PATH, Recommendation.PATH)
 """The verdicts and the recommendation, as they were published."""
 
+Found = tuple[RunnerRecord, str | None, str]
+"""A runner, where it ran, and why it stands where it does."""
 
-def record(published: Published, wanted: Deploy, threads: int, whites: Mapping[str, float | None]) -> BundleRecord:
+
+def record(published: Published, wanted: Deploy, whites: Mapping[str, float | None]) -> BundleRecord:
     """Return what a bundle says of itself, without its files.
 
     Args:
         published: of the stages train, export, engine, validate and benchmark.
         wanted: the configuration's section.
-        threads: CPU threads that runners were judged and timed with.
         whites: of each input that can be a picture, the number that stands for a white pixel.
 
     Raises:
@@ -45,9 +46,7 @@ def record(published: Published, wanted: Deploy, threads: int, whites: Mapping[s
     if choice is None:
         raise ParityError("no runner passed validation and was timed: there is nothing to deploy", "See the report.")
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", model.name).strip("_") or "model"
-    found = [*_exported(published, threads, parity, choice), *_emulated(published, parity)]
-    if wanted.original:
-        found += _originals(published, threads)
+    found = [*_exported(parity, choice), *_emulated(parity), *(_original(results) if wanted.original else [])]
     runners = tuple(
         BundledRunner(
             name=name if place == 0 else f"{name}.{_suffix(row)}",
@@ -94,18 +93,19 @@ def take(published: Published, file: str, folder: Path) -> None:
         shutil.copyfile(weights, files.data_of(target))
 
 
-def _exported(
-    published: Published, threads: int, parity: ParityReport, choice: Choice
-) -> list[tuple[RunnerRecord, str | None, str]]:
-    """Return the runners that passed, as recommended: the chosen one, then by what was measured."""
+def _exported(parity: ParityReport, choice: Choice) -> list[Found]:
+    """Return the runners that passed, as recommended: the chosen one, then by what was measured.
+
+    By the records of their judgement, so that on a machine other than the benchmark's they are the same.
+    """
     places = {row.runner: place for place, row in enumerate(choice.ranking)}
-    passed = []
-    for one in exported(published, threads):
-        judged = parity.judged(one.record)
-        if judged is not None and judged.verdict == "pass" and one.record.name in places:
-            passed.append((one.record, judged))
-    passed.sort(key=lambda pair: (pair[0] != choice.runner, places[pair[0].name]))
-    return [(row, judged.device, _why(row, judged, choice, places)) for row, judged in passed]
+    passed = [
+        one
+        for one in parity.runners
+        if one.runner.role == "exported" and one.verdict == "pass" and one.runner.name in places
+    ]
+    passed.sort(key=lambda one: (one.runner != choice.runner, places[one.runner.name]))
+    return [(one.runner, one.device, _why(one.runner, one, choice, places)) for one in passed]
 
 
 def _why(row: RunnerRecord, judged: JudgedRunner, choice: Choice, places: Mapping[str, int]) -> str:
@@ -115,30 +115,25 @@ def _why(row: RunnerRecord, judged: JudgedRunner, choice: Choice, places: Mappin
     return f"rank {places[row.name] + 1} of {len(places)} by {of}; {judged.reason}"
 
 
-def _emulated(published: Published, parity: ParityReport) -> list[tuple[RunnerRecord, str | None, str]]:
-    """Return the typed graphs of precisions of which nothing else passed, as far as they were judged here.
+def _emulated(parity: ParityReport) -> list[Found]:
+    """Return the typed graphs of precisions of which nothing else passed, as far as they were judged.
 
     A CPU stands in for their arithmetic: they show what a precision answers, and nothing of its speed.
     """
-    passed = {row.runner.precision for row in parity.runners if row.verdict == "pass" and row.runner.role == "exported"}
-    found = []
-    for one in exact(published, ()):
-        judged = parity.judged(one.record)
-        wanted = one.record.name.startswith("typed ") and one.record.precision not in passed
-        if wanted and judged is not None and judged.verdict == "pass":
-            found.append((one.record, judged.device, f"emulated, to see its answers; {judged.reason}"))
-    return found
+    passed = [one for one in parity.runners if one.verdict == "pass"]
+    served = {one.runner.precision for one in passed if one.runner.role == "exported"}
+    return [
+        (one.runner, one.device, f"emulated, to see its answers; {one.reason}")
+        for one in passed
+        if one.runner.name.startswith("typed ") and one.runner.precision not in served
+    ]
 
 
-def _originals(published: Published, threads: int) -> list[tuple[RunnerRecord, str | None, str]]:
-    """Return the original model, in the form that needs nothing of the user's own code to be loaded."""
-    every = [one for one in original(published, (), threads) if backends.get(one.record.backend).ROLE == "original"]
-    saved = [one for one in every if one.record.variant == "saved_model"] or every or original(published, (), threads)
-    return [(one.record, _device(one), "the model that the others are held against") for one in saved[:1]]
-
-
-def _device(runner: Runner) -> str:
-    return runner.device if runner.device == "cpu" else f"{runner.device}:0"
+def _original(results: BenchmarkResults) -> list[Found]:
+    """Return the original model as it was timed, in the form that needs nothing of the user's own code to be loaded."""
+    timed = [cell for cell in results.cells if cell.runner.role == "original" and cell.status == "ok"]
+    saved = [cell for cell in timed if cell.runner.file.endswith(("saved_model", ".onnx"))]
+    return [(cell.runner, cell.device, "the model that the others are held against") for cell in saved[:1]]
 
 
 def _suffix(row: RunnerRecord) -> str:

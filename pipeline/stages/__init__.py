@@ -88,7 +88,7 @@ _ALL = (
         name="deploy",
         entry="pipeline.stages.deploy:run",
         needs=(*_RUNNERS, "validate/", "benchmark/"),
-        sections=("deploy", "benchmark.threads"),
+        sections=("deploy",),
         # Who is trusted decides no more than whether older versions stay; the data tell which number is a white pixel.
         places=("data", "deploy.trusted_keys"),
         hardware=False,

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from pipeline import environment
 from pipeline.artifacts.bundle import BundleRecord
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.model import ModelRecord
@@ -24,8 +23,7 @@ def run(context: Context) -> Outcome:
         BackendUnavailable: the extra `serve` is not installed.
     """
     published, wanted = context.published, context.config.deploy
-    threads = context.config.benchmark.threads or environment.cpu_count()
-    record = contents.record(published, wanted, threads, _whites(context))
+    record = contents.record(published, wanted, _whites(context))
     before = _before(context)
     record = record.model_copy(update={"version": _version(record, before)})
     folder = context.output / "bundle"

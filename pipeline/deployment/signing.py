@@ -85,7 +85,8 @@ def _verifier(library: Any, path: Path) -> Any:
 
 
 def _hashing(library: Any, signature: Path) -> Any:
-    return library.hashing.Config().set_ignored_paths(paths=[signature], ignore_git_paths=False)
+    # Relative to what is signed: a path relative to the working directory would be taken for one below it.
+    return library.hashing.Config().set_ignored_paths(paths=[signature.name], ignore_git_paths=False)
 
 
 def _library() -> Any:

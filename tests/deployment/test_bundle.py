@@ -115,13 +115,17 @@ def test_a_record_that_points_outside_is_refused(whole: Path) -> None:
         bundles.opened(whole)
 
 
-def test_a_signature_holds_for_the_key_that_signed_and_no_other(whole: Path, tmp_path: Path) -> None:
+def test_a_signature_holds_for_the_key_that_signed_and_no_other(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (secret, public), (_, another) = _key(tmp_path, "ours"), _key(tmp_path, "theirs", ec.SECP384R1())
     with pytest.raises(ArtifactError, match=r"is not signed, and deploy\.trusted_keys is set"):
         bundles.opened(whole, [public])
     _sign(whole, secret)
     assert bundles.opened(whole, [another, public]).signer.startswith("ours.pem (SHA-256 ")
     assert not bundles.opened(whole).signer, "nobody was asked about"
+    monkeypatch.chdir(whole.parent)
+    assert bundles.opened(Path("bundle"), [public]).signer, "from a path relative to the working directory"
     with pytest.raises(ArtifactError, match="signed by nobody trusted"):
         bundles.opened(whole, [another])
 

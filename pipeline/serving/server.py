@@ -121,7 +121,7 @@ def _say(bundle: Bundle, model: Model, repository: Repository, tls: bool, where:
         f"  signature  {verify.signature(bundle)}",
         f"  runs       {model.runs.runner.name}: {model.runs.reason}",
         *([f"  WARNING    {reason}"] if reason else []),
-        f"  batches    of {model.max_batch} samples at most, by {model.workers} worker{'s' if model.workers > 1 else ''}",
+        f"  batches    of {model.max_batch} samples at most; workers: {model.workers}",
         f"  REST       http{'s' if tls else ''}://{shown}:{port}",
         f"  gRPC       grpc{'s' if tls else ''}://{shown}:{grpc_port}",
     ]

@@ -15,18 +15,19 @@ from pipeline import backends, environment
 from pipeline.errors import BackendUnavailable
 
 LONGEST = (
-    *("test_pipeline", "test_own_models", "test_loadgen", "test_mnist", "test_a_new_backend", "test_wheel"),
     *(
-        "test_in_browser",
-        "test_gpu_check",
-        "test_contract",
-        "test_page",
-        "test_peers",
-        "test_divergence",
-        "test_cli",
-        "test_layers",
+        "test_pipeline",
+        "test_hosts",
+        "test_own_models",
+        "test_loadgen",
+        "test_mnist",
+        "test_a_new_backend",
+        "test_wheel",
     ),
-    *("test_serving", "test_records", "test_runners", "test_declared", "test_trying_it"),
+    *("test_optimizing", "test_trying_it", "test_training", "test_scoring_by_ray", "test_examples", "test_under_load"),
+    *("test_several_outputs", "test_killed_scoring", "test_in_browser", "test_contract", "test_page", "test_pytorch"),
+    *("test_divergence", "test_cli", "test_layers", "test_gpu_check"),
+    *("test_serving", "test_records", "test_runners", "test_declared"),
 )
 """Modules to begin with where there are several processes, so that at the end none is left alone with a long one.
 

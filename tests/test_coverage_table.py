@@ -8,7 +8,7 @@ from benchmarks.coverage.child import in_a_child
 from benchmarks.coverage.every import BY_KEY
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_fast_cases_come_through() -> None:
     fast = [key for key, case in BY_KEY.items() if case.fast]
     assert 10 <= len(fast) <= 16

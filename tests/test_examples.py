@@ -18,6 +18,9 @@ from pipeline.workflow import run
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
+SOME = ("diabetes", "unet")
+"""Those that go through the stages in `make test`; the others do in `make test-long`, and all in `make examples`."""
+
 EXAMPLES = sorted(path.parent.name for path in ROOT.glob("examples/*/pipeline.toml"))
 
 THROUGH = ("diabetes",)
@@ -59,7 +62,9 @@ def test_the_notebook_was_run_from_top_to_bottom_and_is_small() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize(
+    "name", [one if one in SOME else pytest.param(one, marks=pytest.mark.long) for one in EXAMPLES]
+)
 def test_an_example_goes_through_the_stages(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # an example writes below build/examples of the working directory
     monkeypatch.syspath_prepend(str(ROOT))

@@ -418,7 +418,7 @@ def without(*names: str, folder: Path) -> str:
     return os.pathsep.join([str(folder), PYTHONPATH])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_a_gpu_it_ends_well_and_every_skip_has_its_reason(tmp_path: Path) -> None:
     done = gpu_check(cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -486,7 +486,7 @@ def test_ctrl_c_and_a_schedulers_sigterm_keep_what_is_there(tmp_path: Path) -> N
         assert json.loads((folder / "results.json").read_text())["interrupted"] is True
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif("PIPELINE_DATA_DIR" not in os.environ, reason="MNIST's files are not at hand (PIPELINE_DATA_DIR)")
 def test_a_rehearsal_runs_the_pipeline_and_a_training_on_the_cpu(tmp_path: Path) -> None:
     """Of the stages the first two: the others are run as these are."""

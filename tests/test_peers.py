@@ -267,7 +267,7 @@ def test_an_unknown_network_is_named_with_those_there_are(tmp_path: Path) -> Non
     assert "ResNet50" in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_quick_run_leaves_a_table_and_the_raw_data(tmp_path: Path) -> None:
     done = run("--quick", f"--output={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr

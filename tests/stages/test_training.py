@@ -391,7 +391,7 @@ def test_two_devices_share_each_batch_and_end_with_the_weights_of_one(train: Tra
     assert all(epoch["waited_s"] is None for epoch in recorded["epochs"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_training_killed_at_any_moment_ends_as_one_that_was_not(tmp_path: Path) -> None:
     """SIGKILL and SIGTERM, at moments that no code of ours chooses, and that each run of the tests draws anew."""
     options = ("train", "--set=data.name=digits", "--set=train.checkpoint_steps=1", "--set=train.epochs=9")

@@ -124,7 +124,7 @@ def test_two_processes_train_what_one_does(by_two: tuple[Path, str], monkeypatch
 
 
 @together
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_process_that_dies_ends_the_others(folder: Path) -> None:
     started = time.monotonic()
     done = mpirun(folder, *OPTIONS, "--set=train.callbacks=own_hosts:dying")
@@ -159,7 +159,7 @@ def test_what_is_said_where_another_process_is_gone(folder: Path) -> None:
 
 
 @together
-@pytest.mark.slow
+@pytest.mark.long
 def test_processes_that_are_preempted_go_on_together(folder: Path, by_two: tuple[Path, str]) -> None:
     preempted = (*OPTIONS, "--set=train.callbacks=own_hosts:preempted", "--set=train.checkpoint_steps=4")
     first = mpirun(folder, *preempted, "--set=artifacts=parts")

@@ -27,7 +27,7 @@ PARTS = ("closed", "open", "faults", "soak")
 def main(
     bundle: Annotated[Path, typer.Option(help="The bundle that is served.")] = Path("artifacts"),
     only: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(PARTS)}; unset: all.")] = None,
-    seconds: Annotated[float, typer.Option(help="Of load for each cell of a round.")] = 4.0,
+    seconds: Annotated[int, typer.Option(min=1, help="Of load for each cell of a round.")] = 4,
     rounds: Annotated[int, typer.Option(help="How often each cell is measured, the servers in turn.")] = 3,
     soak_minutes: Annotated[float, typer.Option(help="Of the soak.")] = 10.0,
     output: Annotated[Path, typer.Option(help="A Markdown file.")] = Path("artifacts/serving.md"),

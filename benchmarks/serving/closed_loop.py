@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel
 
-from benchmarks.serving.requests import DATATYPES, Sample, grpc, wrk_script
+from benchmarks.serving.requests import Sample, grpc, inputs, wrk_script
 from benchmarks.serving.servers import Server
 
 UNIT_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
@@ -121,14 +121,7 @@ async def _clients(
         import tritonclient.grpc.aio as library
 
         client = library.InferenceServerClient(f"127.0.0.1:{server.grpc}")
-    prepared = []
-    for sample in samples:
-        inputs = []
-        for name, rows in sample.feed.items():
-            one = library.InferInput(name, list(rows.shape), DATATYPES[rows.dtype.name])
-            one.set_data_from_numpy(rows)
-            inputs.append(one)
-        prepared.append((sample, inputs))
+    prepared = [(sample, inputs(library, sample)) for sample in samples]
     took: list[float] = []
     errors = wrong = 0
     start = time.perf_counter()
@@ -137,11 +130,11 @@ async def _clients(
         nonlocal errors, wrong
         turn = number
         while time.perf_counter() - start < seconds:
-            sample, inputs = prepared[turn % len(prepared)]
+            sample, ready = prepared[turn % len(prepared)]
             turn += 1
             began = time.perf_counter()
             try:
-                answer = await client.infer(server.model, inputs)
+                answer = await client.infer(server.model, ready)
             except library.InferenceServerException:
                 errors += 1
                 continue

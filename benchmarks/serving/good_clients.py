@@ -11,7 +11,7 @@ import tritonclient.grpc.aio as grpc_library
 import tritonclient.http.aio as http_library
 
 from benchmarks.serving.closed_loop import right
-from benchmarks.serving.requests import DATATYPES, Sample
+from benchmarks.serving.requests import Sample, inputs
 
 
 @dataclass
@@ -65,14 +65,10 @@ class GoodClients:
         while not self._stop.is_set():
             sample = self._samples[turn % len(self._samples)]
             turn += 1
-            inputs = []
-            for name, rows in sample.feed.items():
-                one = library.InferInput(name, list(rows.shape), DATATYPES[rows.dtype.name])  # type: ignore[attr-defined]
-                one.set_data_from_numpy(rows)
-                inputs.append(one)
+            ready = inputs(library, sample)
             began = time.perf_counter()
             try:
-                answer = await client.infer(self._model, inputs)  # type: ignore[attr-defined]
+                answer = await client.infer(self._model, ready)  # type: ignore[attr-defined]
             except Exception as error:  # whatever the library makes of a server that is gone
                 self._failed(error)
                 await asyncio.sleep(0.05)

@@ -10,7 +10,7 @@ import numpy as np
 import tritonclient.grpc.aio as library
 
 from benchmarks.serving.closed_loop import Loaded, right
-from benchmarks.serving.requests import DATATYPES, Sample
+from benchmarks.serving.requests import Sample, inputs
 from benchmarks.serving.servers import Server
 
 
@@ -36,20 +36,13 @@ async def _arrivals(
     due = np.cumsum(np.random.default_rng(1).exponential(1 / per_s, int(per_s * seconds)))
     took: list[float] = []
     errors = wrong = 0
-    prepared = []
-    for sample in samples:
-        inputs = []
-        for name, rows in sample.feed.items():
-            one = library.InferInput(name, list(rows.shape), DATATYPES[rows.dtype.name])
-            one.set_data_from_numpy(rows)
-            inputs.append(one)
-        prepared.append((sample, inputs))
+    prepared = [(sample, inputs(library, sample)) for sample in samples]
 
     async def request(number: int, at: float) -> None:
         nonlocal errors, wrong
-        sample, inputs = prepared[number % len(prepared)]
+        sample, ready = prepared[number % len(prepared)]
         try:
-            answer = await client.infer(server.model, inputs)
+            answer = await client.infer(server.model, ready)
         except library.InferenceServerException:
             errors += 1
             return

@@ -4,6 +4,7 @@ import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tritonclient.grpc import service_pb2
@@ -34,6 +35,16 @@ def drawn(record: BundleRecord, session: Session, count: int) -> list[Sample]:
         }
         answers = {name: rows.copy() for name, rows in session.run(feed).items()}
         found.append(Sample(record.name, feed, answers))
+    return found
+
+
+def inputs(library: Any, sample: Sample) -> list[Any]:
+    """Return the inputs of a request as one of tritonclient's libraries wants them."""
+    found = []
+    for name, rows in sample.feed.items():
+        one = library.InferInput(name, list(rows.shape), DATATYPES[rows.dtype.name])
+        one.set_data_from_numpy(rows)
+        found.append(one)
     return found
 
 

@@ -75,3 +75,5 @@ def test_the_main_job_runs_from_another_folder(command: Run, tmp_path: Path) -> 
     report = tmp_path / "artifacts/report"
     assert "<svg" in (report / "index.html").read_text(encoding="utf-8")
     assert (report / "report.md").read_text(encoding="utf-8").startswith("# ")
+    command("deploy", *QUICK, *little)
+    assert "are as they were made" in command("verify").stdout

@@ -69,7 +69,7 @@ def pixels(file: Path | IO[bytes], channels: int, size: tuple[int | None, int | 
         image = ImageOps.exif_transpose(opened)
         if image.has_transparency_data:
             image = image.convert("RGBA")
-            if channels < 4 and image.getchannel("A").getextrema()[0] < OPAQUE:
+            if channels < 4 and np.asarray(image.getchannel("A")).min() < OPAQUE:
                 raise Unreadable("transparent pixels: save it on the ground that the model knows, as white or black")
         image = image.convert(MODES[channels])
         height, width = size[0] or image.height, size[1] or image.width

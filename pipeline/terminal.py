@@ -3,6 +3,7 @@
 import codecs
 import io
 import os
+import select
 import sys
 import unicodedata
 from typing import TextIO
@@ -27,7 +28,9 @@ class _Kept(io.FileIO):
     def write(self, content: object, /) -> int:
         """Write what can be written; the rest counts as written."""
         try:
-            return super().write(content)  # type: ignore[arg-type]
+            while (written := super().write(content)) is None:  # type: ignore[arg-type]  # full, and not to wait for
+                select.select([], [self], [])
+            return written
         except OSError as error:
             self.reason = self.reason or error
             return memoryview(content).nbytes  # type: ignore[arg-type]

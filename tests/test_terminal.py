@@ -1,9 +1,12 @@
 """Terminals and pipes as they are found: other encodings, closed, full, with a reader that has left."""
 
+import fcntl
 import os
 import pty
+import select
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +56,22 @@ def test_an_answer_that_cannot_be_written_is_no_success(tmp_path: Path, redirect
     assert (tmp_path / "code").read_text() == f"{code}\n"
     assert b"Traceback" not in found.stderr
     assert found.stderr.count(b"standard output cannot be written: No space left on device") == (code == 3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of a pipe is Linux's to set")
+def test_a_pipe_that_does_not_wait_gets_all(tmp_path: Path, pipeline: Run) -> None:
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)  # less than is said
+    os.set_blocking(writer, False)
+    environment = os.environ | {"PYTHONPATH": PYTHONPATH}
+    command = [sys.executable, "-m", "pipeline", "config"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=writer) as process:
+        os.close(writer)
+        select.select([reader], [], [])
+        time.sleep(0.2)  # until the pipe is full
+        with os.fdopen(reader, encoding="utf-8") as said:
+            found = said.read()
+    assert (process.returncode, found) == (0, pipeline("config").stdout)
 
 
 @pytest.mark.parametrize("redirected", [">/dev/full 2>/dev/full", "<&- >&- 2>&-"])

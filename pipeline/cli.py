@@ -1,14 +1,15 @@
 """The commands. Errors become exit codes here; nothing heavy is imported before a command needs it."""
 
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline import __version__, hosts
-from pipeline.errors import Interrupted, PipelineError
+from pipeline import __version__, hosts, terminal
+from pipeline.errors import ConfigError, Interrupted, PipelineError
 from pipeline.stages import ON_DEMAND, STAGES
 from pipeline.workflow.stage import Stage
 
@@ -136,7 +137,7 @@ def report(
         import webbrowser
 
         if not webbrowser.open(page.as_uri()):
-            typer.echo(f"no browser could be started; the page is {page}", err=True)
+            terminal.complain(f"no browser could be started; the page is {page}")
 
 
 _COMMANDS: dict[str, Any] = {"benchmark": benchmark, "report": report}
@@ -164,8 +165,7 @@ def init(
     from pipeline import project
 
     chosen = {} if model is None else {"model.source": model}
-    for line in project.write(folder, _load(None, assignments, chosen).model, data):
-        typer.echo(line)
+    terminal.answer("\n".join(project.write(folder, _load(None, assignments, chosen).model, data)))
 
 
 @app.command("localise", help=ON_DEMAND["localise"].help)
@@ -189,8 +189,7 @@ def verify(bundle: BundleFolder = None, config: ConfigFile = None, assignments: 
     from pipeline.deployment import verify
 
     loaded = _load(config, assignments)
-    for line in verify.verify(bundle or loaded.artifacts, loaded.deploy):
-        typer.echo(line)
+    terminal.answer("\n".join(verify.verify(bundle or loaded.artifacts, loaded.deploy)))
 
 
 @app.command()
@@ -232,8 +231,7 @@ def predict(
     """Run the model on files with the fastest runner that passed validation."""
     from pipeline import predict
 
-    for line in predict.predict(files, backend, precision, _load(config, assignments)):
-        typer.echo(line)
+    terminal.answer("\n".join(predict.predict(files, backend, precision, _load(config, assignments))))
 
 
 @app.command()
@@ -250,13 +248,12 @@ def doctor(
     if artifacts is not None:
         from pipeline import checkup
 
-        for line in checkup.check(artifacts):
-            typer.echo(line)
+        terminal.answer("\n".join(checkup.check(artifacts)))
         return
     from pipeline import doctor as diagnosis
 
     found = diagnosis.examine(_load(config, assignments))
-    typer.echo(diagnosis.to_json(found) if as_json else diagnosis.to_text(found))
+    terminal.answer(diagnosis.to_json(found) if as_json else diagnosis.to_text(found))
 
 
 @app.command("config")
@@ -264,12 +261,12 @@ def show_config(config: ConfigFile = None, assignments: Assignments = None) -> N
     """Print the configuration as TOML, every key with its meaning."""
     from pipeline.config.writing import to_toml
 
-    typer.echo(to_toml(_load(config, assignments)), nl=False)
+    terminal.answer(to_toml(_load(config, assignments)).removesuffix("\n"))
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(__version__)
+        terminal.answer(__version__)
         raise typer.Exit
 
 
@@ -280,18 +277,26 @@ def _options(
     pass
 
 
+def _temporary_folder() -> None:
+    """Raise ConfigError where no folder takes temporary files, which libraries say in words of their own, or crash."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise ConfigError(f"temporary files cannot be written: {error.strerror}", "Set TMPDIR to a folder.") from error
+
+
 def main() -> None:
     """Run the command line: exit code 0, or the error's (pipeline.errors); 130 after Ctrl-C."""
+    terminal.prepare()
     sys.path.insert(0, "")  # model.source and data.source name modules of the working directory
     try:
+        _temporary_folder()
         app()
     except PipelineError as error:
-        typer.secho(f"error: {error.message}", fg="red", err=True)
-        if error.hint:
-            typer.echo(f"  {error.hint}", err=True)
+        terminal.complain(f"error: {error.message}", error.hint)
         hosts.end(error.exit_code)
     except KeyboardInterrupt:
-        typer.echo("interrupted; what was published before is unchanged", err=True)
+        terminal.complain("interrupted; what was published before is unchanged")
         hosts.end(130)
     except Exception:
         if hosts.current() is None:

@@ -147,12 +147,24 @@ def machine() -> Machine:
     return Machine(cpu_name(), cpu_count(), system, gpus())
 
 
+_keras_on = ["tensorflow"]
+
+
+def run_keras_on(backend: str) -> None:
+    """Have Keras, which is yet to be imported, run on another of its backends in this process (pipeline.hosts)."""
+    _keras_on[:] = [backend]
+    os.environ["KERAS_BACKEND"] = backend
+
+
 def prepare_tensorflow() -> None:
-    """Set what TensorFlow reads when it is imported; what the user has set stays.
+    """Set what TensorFlow and Keras read when they are imported; what the user has set for TensorFlow stays.
+
+    Keras runs on TensorFlow, whatever KERAS_BACKEND or Keras's own keras.json say: what is exported is TensorFlow's.
 
     Its start-up log is silenced. It takes GPU memory as it needs it and not all at once: TensorRT and ONNX Runtime need
     some of the same GPU.
     """
+    os.environ["KERAS_BACKEND"] = _keras_on[0]
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     # Without a GPU TensorFlow logs an ERROR that there is none, which here is a fact already reported in a plain line.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if gpus() else "3")

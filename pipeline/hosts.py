@@ -8,6 +8,7 @@ import os
 import sys
 from typing import NamedTuple, NoReturn
 
+from pipeline import environment
 from pipeline.errors import BackendUnavailable, ConfigError
 
 STARTED_BY = ("OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -59,7 +60,7 @@ def join() -> World:
             f"training by several processes needs JAX: {error}",
             "pip install 'keras-tensorrt-pipeline[hosts]', or train.hosts=one for one process.",
         ) from error
-    os.environ["KERAS_BACKEND"] = "jax"
+    environment.run_keras_on("jax")
     try:
         jax.distributed.initialize(heartbeat_timeout_seconds=LOST_AFTER_S)
     except (RuntimeError, ValueError) as error:

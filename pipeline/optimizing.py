@@ -1,6 +1,7 @@
 """The pipeline from Python, for notebooks: `pipeline.optimize` runs every stage and returns what came out."""
 
 import html
+import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pipeline.artifacts.store import Published, Store
 from pipeline.config import Config
 from pipeline.config.loading import load
 from pipeline.data import Split
-from pipeline.errors import ArtifactError, DataError, ParityError
+from pipeline.errors import ArtifactError, ConfigError, DataError, ParityError
 from pipeline.runners import inference, serving
 from pipeline.runners.serving import Wanted
 from pipeline.stages import STAGES
@@ -72,6 +73,7 @@ class Optimized:
             self.published,
             Wanted(batch=batch),
             modules=self.config.model.modules,
+            trust=self.config.model.trust,
             threads=self.config.benchmark.threads,
         )
         with serving.opened(offered) as (served, session):
@@ -113,6 +115,7 @@ def optimize(
         print(found.best, found.verdicts)
         outputs = found.predict(images)
     """
+    _check_keras()
     root = Path(artifacts)
     root.mkdir(parents=True, exist_ok=True)
     chosen = {
@@ -135,6 +138,16 @@ def optimize(
     published = Store(root).published()
     recommended = None if failure else published.read(Recommendation)
     return Optimized(config, published, published.read(ParityReport), recommended, failure)
+
+
+def _check_keras() -> None:
+    """Raise ConfigError where Keras has been imported in this process and runs on something else than TensorFlow."""
+    keras = sys.modules.get("keras")
+    if keras is not None and (found := keras.backend.backend()) != "tensorflow":
+        raise ConfigError(
+            f"Keras runs on {found} in this process, and is exported from TensorFlow",
+            "Set KERAS_BACKEND=tensorflow before Keras is imported; a .keras file of any backend can be given by name.",
+        )
 
 
 def _model(model: "str | Path | keras.Model", root: Path) -> str:

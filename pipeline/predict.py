@@ -33,7 +33,9 @@ def predict(files: Sequence[Path], backend: str, precision: str, config: Config)
     inputs = published.read(ModelRecord).signature.inputs
     white = partial(samples.white, options=config.data)
     feeds = [samples.read(path, inputs, white) for path in files]
-    offered = serving.candidates(published, wanted, modules=config.model.modules, threads=config.benchmark.threads)
+    offered = serving.candidates(
+        published, wanted, modules=config.model.modules, trust=config.model.trust, threads=config.benchmark.threads
+    )
     with serving.opened(offered) as (served, session):
         lines = [f"{served.runner.record.name} on {session.device}: {served.why}; {served.verdict}"]
         tasks: Mapping[str, Task] = {}

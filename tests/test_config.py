@@ -175,3 +175,35 @@ def test_every_key_is_printed_in_its_section() -> None:
 def test_a_loaded_configuration_does_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Config().train.epochs = 3
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "train.seed=4294967296",
+        "engine.calibration_seed=4294967296",
+        "train.epochs=2147483648",
+        "train.batch_size=2147483648",
+        "engine.profiles=[[1, 1, 2147483648]]",
+        "engine.ranges.text.1=[1, 1, 2147483648]",
+        "validate.batch_size=2147483648",
+        "validate.batch_sizes=1,2147483648",
+        "benchmark.batch_sizes=1,2147483648",
+        "benchmark.threads=1000000",
+        "benchmark.seconds=1e300",
+        "data.download_timeout_s=1e300",
+        "score.workers=1000000",
+        "serve.timeout_s=1e300",
+        f"train.seed={'9' * 5_000}",
+        f"engine.profiles={'[' * 5_000}",
+    ],
+    ids=lambda assignment: assignment[:40],
+)
+def test_values_that_no_library_takes_are_refused(assignment: str) -> None:
+    assert assignment.partition("=")[0].split(".")[1] in refusal(assignment).message
+
+
+@pytest.mark.parametrize("text", [f"[train]\nseed = {'9' * 5_000}", f"x = {'[' * 5_000}"])
+def test_a_file_that_no_parser_takes_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "pipeline.toml").write_text(text)
+    assert "is not TOML" in refusal(file=tmp_path / "pipeline.toml").message

@@ -47,6 +47,7 @@ class LoadOptions:
     since an engine is executable content. `threads` are those of the CPU (None: the library's choice); one of the
     `steps`, by which batches of its size are run, that names its own wins. `spin` lets threads that have nothing to do
     wait busily where the library does so: fastest alone, and slowest where others need the cores, as in a server.
+    `trust` lets a SavedModel run whose graph reaches beyond the model (`model.trust`).
     """
 
     variant: str
@@ -56,6 +57,7 @@ class LoadOptions:
     threads: int | None = None
     steps: tuple[Step, ...] = ()
     spin: bool = True
+    trust: bool = False
 
 
 def step_of(steps: Sequence[Step], batch: int) -> Step | None:

@@ -11,7 +11,19 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from pipeline import registry, user_code
 from pipeline.config.deploying import Deploy, Score, Serve
-from pipeline.config.section import BatchSizes, Devices, Names, Section, from_commas
+from pipeline.config.section import (
+    LARGEST,
+    YEAR_S,
+    BatchSizes,
+    Count,
+    Devices,
+    Names,
+    Seconds,
+    Section,
+    Seed,
+    Threads,
+    from_commas,
+)
 
 AUTO: Final = "auto"
 ARTICLE_CNN = "article-cnn"
@@ -30,12 +42,12 @@ class Data(Section):
         description="your own data: an .npz file, a folder of images or IDX files, package.module:function; or random: "
         "no data, for export, build and timing only (docs/own-models.md)",
     )
-    random_below: int = Field(2, ge=1, description="random integer inputs are below this (uint8: below 256)")
-    random_axis: int = Field(32, ge=1, description="size of a dynamic axis of random inputs")
+    random_below: Count = Field(2, description="random integer inputs are below this (uint8: below 256)")
+    random_axis: Count = Field(32, description="size of a dynamic axis of random inputs")
     dir: Path | None = Field(
         None, description="folder with MNIST's four IDX files, gzip or not; unset: the variable PIPELINE_DATA_DIR"
     )
-    download_timeout_s: float = Field(60.0, gt=0, description="seconds for the whole download of MNIST")
+    download_timeout_s: Seconds = Field(60.0, description="seconds for the whole download of MNIST")
 
     @model_validator(mode="after")
     def _one_source(self) -> "Data":
@@ -93,11 +105,11 @@ class Train(Section):
         description="what batch, rate, schedule and epochs are where they are auto; fast: the article's accuracy in "
         "the least time, on the article's network; article: as in its script",
     )
-    epochs: Auto | Annotated[int, Field(ge=0)] = Field(
+    epochs: Auto | Annotated[int, Field(ge=0, le=LARGEST)] = Field(
         "auto",
         description="auto: the recipe's, more on a small data set; 0, adopted as it is, for a model from a file",
     )
-    batch_size: Auto | Annotated[int, Field(ge=1)] = Field("auto", description="auto: the recipe's")
+    batch_size: Auto | Count = Field("auto", description="auto: the recipe's")
     learning_rate: Auto | Annotated[float, Field(gt=0)] = Field(
         "auto", description="of Adam, at its highest; auto: the recipe's; a model that comes compiled keeps its own"
     )
@@ -121,16 +133,17 @@ class Train(Section):
     early_stopping: int | None = Field(
         None,
         ge=0,
+        le=LARGEST,
         description="epochs without a lower validation loss to go on for; the best epoch is taken; unset: off",
     )
-    checkpoint_steps: int = Field(
-        500, ge=1, description="steps between checkpoints within an epoch; each epoch ends with one"
+    checkpoint_steps: Count = Field(
+        500, description="steps between checkpoints within an epoch; each epoch ends with one"
     )
     tensorboard: bool = Field(False, description="write TensorBoard's logs; make tensorboard shows them")
     callbacks: str = Field(
         "", description="package.module:function that returns Keras callbacks, as of Weights & Biases or MLflow"
     )
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
 
 class Export(Section):
@@ -165,8 +178,8 @@ class Engine(Section):
         "tensorrt",
         description="which products int8 and fp8 quantise; tensorrt: those that TensorRT runs faster in 8 bits",
     )
-    calibration_samples: int = Field(512, ge=1, description="training samples to find the ranges of int8 and fp8 with")
-    calibration_seed: int = Field(0, ge=0)
+    calibration_samples: Count = Field(512, description="training samples to find the ranges of int8 and fp8 with")
+    calibration_seed: Seed = 0
     flavour: Literal["auto", "tensorrt", "tensorrt-rtx"] = Field(
         "auto", description="auto: tensorrt if its library and a GPU are present, else tensorrt-rtx"
     )
@@ -181,7 +194,7 @@ class Engine(Section):
         description="smallest, best and largest size of each dynamic axis but the batch, by input and axis, as "
         "text.1 = [1, 64, 512]; unset: the size that the data has",
     )
-    workspace_mib: int | None = Field(None, ge=1, description="limit of the builder's workspace; unset: TensorRT's own")
+    workspace_mib: Count | None = Field(None, description="limit of the builder's workspace; unset: TensorRT's own")
     optimization_level: int | None = Field(None, ge=0, le=5, description="builder effort; unset: TensorRT's own")
     features: Annotated[tuple[Feature, ...], BeforeValidator(from_commas)] = Field(
         (),
@@ -227,8 +240,8 @@ class Engine(Section):
     def _joined(cls, value: str | tuple[tuple[int, int, int], ...]) -> str | tuple[tuple[int, int, int], ...]:
         end = None
         for smallest, best, largest in () if isinstance(value, str) else sorted(value):
-            if not 1 <= smallest <= best <= largest:
-                raise ValueError(f"{[smallest, best, largest]} must be 1 ≤ smallest ≤ best ≤ largest")
+            if not 1 <= smallest <= best <= largest <= LARGEST:
+                raise ValueError(f"{[smallest, best, largest]} must be 1 ≤ smallest ≤ best ≤ largest ≤ {LARGEST}")
             if end is not None and smallest > end + 1:
                 raise ValueError(f"no profile takes batches of {end + 1} to {smallest - 1}: close the gap")
             end = max(end or 0, largest)
@@ -250,8 +263,8 @@ class Engine(Section):
     def _ordered(self) -> "Engine":
         for name, axes in self.ranges.items():
             for axis, (smallest, best, largest) in axes.items():
-                if not 1 <= smallest <= best <= largest:
-                    raise ValueError(f"ranges.{name}.{axis} must be 1 ≤ smallest ≤ best ≤ largest")
+                if not 1 <= smallest <= best <= largest <= LARGEST:
+                    raise ValueError(f"ranges.{name}.{axis} must be 1 ≤ smallest ≤ best ≤ largest ≤ {LARGEST}")
         return self
 
 
@@ -268,7 +281,7 @@ class Validate(Section):
         description="what may be lost, in the metric's unit (docs/accuracy.md); auto: the task's own, half a point of "
         "accuracy; or by output",
     )
-    batch_size: int = Field(256, ge=1, description="samples per inference")
+    batch_size: Count = Field(256, description="samples per inference")
     batch_sizes: BatchSizes = Field((1, 7, 64), description="a sample's result must not depend on these")
 
     @field_validator("task")
@@ -284,15 +297,20 @@ class Benchmark(Section):
     """What is timed, and for how long."""
 
     batch_sizes: BatchSizes = Field((1, 64, 1024))
-    seconds: float | None = Field(
-        None, gt=0, description="for each cell, over all rounds (unset: 0.6); for a LoadGen run (unset: MLPerf's 600)"
+    seconds: Seconds | None = Field(
+        None, description="for each cell, over all rounds (unset: 0.6); for a LoadGen run (unset: MLPerf's 600)"
     )
-    min_samples: int = Field(30, ge=1, description="samples per cell, over all rounds, however long they take")
+    min_samples: Count = Field(30, description="samples per cell, over all rounds, however long they take")
     rounds: int = Field(
-        10, ge=2, description="how often every cell is timed in turn: drift affects all alike, and intervals show it"
+        10,
+        ge=2,
+        le=LARGEST,
+        description="how often every cell is timed in turn: drift affects all alike, and intervals show it",
     )
-    warmup_s: float = Field(2.0, ge=0, description="seconds of warm-up for a cell at most; it ends once stable")
-    threads: int | None = Field(None, ge=1, description="CPU threads, for every runner; unset: one for each core")
+    warmup_s: float = Field(
+        2.0, ge=0, le=YEAR_S, description="seconds of warm-up for a cell at most; it ends once stable"
+    )
+    threads: Threads | None = Field(None, description="CPU threads, for every runner; unset: one for each core")
     allow_failed: bool = Field(False, description="time a model that failed validation")
 
     @property
@@ -318,8 +336,8 @@ class Localise(Section):
     """Where a precision loses accuracy (`python -m pipeline localise`)."""
 
     precision: str = Field("fp16", description="the precision to examine")
-    samples: int = Field(
-        5000, ge=1, description="validation samples to use at most; few prove little: half a point needs 764"
+    samples: Count = Field(
+        5000, description="validation samples to use at most; few prove little: half a point needs 764"
     )
 
     @field_validator("precision")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from pipeline.config.section import Section, from_commas
+from pipeline.config.section import Count, Seconds, Section, Threads, from_commas
 
 Paths = Annotated[tuple[Path, ...], BeforeValidator(from_commas)]
 
@@ -16,11 +16,11 @@ class Deploy(Section):
     """What goes into the bundle, who signs it, and whose signature is trusted."""
 
     goal: Literal["latency", "throughput"] = Field("latency", description="which of the benchmark's recommendations")
-    batch: int | None = Field(
-        None, ge=1, description="for which batch size it recommends; unset: the smallest that was timed"
+    batch: Count | None = Field(
+        None, description="for which batch size it recommends; unset: the smallest that was timed"
     )
     original: bool = Field(True, description="take the original model along, to be seen beside the fast one")
-    keep_versions: int = Field(2, ge=1, description="how many versions the Triton repository holds, this one included")
+    keep_versions: Count = Field(2, description="how many versions the Triton repository holds, this one included")
     triton_release: str = Field(
         "26.08", pattern=r"^\d\d\.\d\d$", description="the Triton container that the plan is to be built and run in"
     )
@@ -55,14 +55,14 @@ class Serve(Section):
     )
     key: Path | None = Field(None, description="PEM file: its private key")
     client_ca: Path | None = Field(None, description="PEM file: clients need a certificate that one of these signed")
-    max_request_mib: float = Field(64.0, gt=0, description="a larger request is refused before it is read")
-    queue: int = Field(256, ge=1, description="requests that may wait; one more is refused (429, RESOURCE_EXHAUSTED)")
-    max_batch: int | None = Field(
-        None, ge=1, description="samples that requests are put together to at most; unset: the largest batch timed"
+    max_request_mib: float = Field(64.0, gt=0, le=2047, description="a larger request is refused before it is read")
+    queue: Count = Field(256, description="requests that may wait; one more is refused (429, RESOURCE_EXHAUSTED)")
+    max_batch: Count | None = Field(
+        None, description="samples that requests are put together to at most; unset: the largest batch timed"
     )
-    workers: int | None = Field(None, ge=1, description="sessions, each in a thread; unset: as the tuning record says")
-    timeout_s: float = Field(30.0, gt=0, description="a request that waited this long is dropped (504)")
-    drain_s: float = Field(20.0, gt=0, description="after SIGTERM, how long the requests taken on may still run")
+    workers: Threads | None = Field(None, description="sessions, each in a thread; unset: as the tuning record says")
+    timeout_s: Seconds = Field(30.0, description="a request that waited this long is dropped (504)")
+    drain_s: Seconds = Field(20.0, description="after SIGTERM, how long the requests taken on may still run")
     page: bool = Field(True, description="whether / shows the page to try the model on")
     trace_endpoint: str = Field(
         "", description="OpenTelemetry collector, as http://127.0.0.1:4318/v1/traces; needs the extra otel"
@@ -84,9 +84,9 @@ class Serve(Section):
 class Score(Section):
     """Scoring many samples: in how many processes, and how much is lost when one is killed."""
 
-    workers: int | None = Field(None, ge=1, description="processes, or with --ray actors; unset: one for each core")
-    batch_size: int | None = Field(None, ge=1, description="samples per inference; unset: the best that was timed")
-    rows_per_file: int = Field(
-        4096, ge=1, description="rows of an output file: what a killed run does again at most, in each worker"
+    workers: Threads | None = Field(None, description="processes, or with --ray actors; unset: one for each core")
+    batch_size: Count | None = Field(None, description="samples per inference; unset: the best that was timed")
+    rows_per_file: Count = Field(
+        4096, description="rows of an output file: what a killed run does again at most, in each worker"
     )
     id_column: str = Field("id", description="a column of the Parquet input whose values are unique, if it has it")

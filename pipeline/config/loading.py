@@ -11,6 +11,9 @@ from pydantic import BaseModel, ValidationError
 from pipeline.config import ARTICLE_CNN, Config, sections
 from pipeline.errors import ConfigError
 
+NOT_TOML = (ValueError, RecursionError)
+"""What tomllib raises: TOMLDecodeError; ValueError of an integer of thousands of digits; RecursionError of nesting."""
+
 
 def load(
     file: Path | None = None, assignments: Iterable[str] = (), options: Mapping[str, object] | None = None
@@ -33,7 +36,7 @@ def load(
             raise ConfigError(
                 f"cannot read {file}: {error.strerror}", "Give --config an existing TOML file."
             ) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except NOT_TOML as error:
             raise ConfigError(
                 f"{file} is not TOML: {error}", "`python -m pipeline config` prints one that is."
             ) from error
@@ -57,7 +60,7 @@ def _assign(tree: dict[str, Any], assignment: str) -> None:
         raise ConfigError(f"--set {assignment!r} is not section.key=value", "Write it like --set train.epochs=3.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except NOT_TOML:
         value = text  # a bare word, as in --set data.name=mnist
     _put(tree, [*parents, last], value, f"--set {assignment!r}")
 

@@ -18,9 +18,23 @@ def _as_names(value: Any) -> Any:
     return [str(one) if isinstance(one, int) else one for one in values] if isinstance(values, list) else values
 
 
+LARGEST = 2**31 - 1
+"""What counts samples, steps or sizes goes through libraries whose numbers have 32 bits."""
+
+YEAR_S = 365 * 24 * 3600.0
+
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+"""What NumPy and TensorFlow both take."""
+
+Threads = Annotated[int, Field(ge=1, le=1024)]
+"""Threads or processes: more than the largest machines have cores, and fewer than a system lets a user start."""
+
+Seconds = Annotated[float, Field(gt=0, le=YEAR_S)]
+
 Names = Annotated[tuple[str, ...], BeforeValidator(from_commas)]
 Devices = Annotated[tuple[str, ...], BeforeValidator(_as_names)]
-BatchSizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(from_commas), Field(min_length=1)]
+BatchSizes = Annotated[tuple[Count, ...], BeforeValidator(from_commas), Field(min_length=1)]
 
 
 class Section(BaseModel):

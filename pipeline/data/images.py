@@ -1,26 +1,22 @@
 """A folder of images with a subfolder for each class, or of such folders for train, validation and test."""
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from pipeline.data import pictures
 from pipeline.data.assembling import WHOLE, assemble
+from pipeline.data.pictures import MODES, SUFFIXES, Unreadable
 from pipeline.data.rows import Which
 from pipeline.data.splits import SPLIT_SEED, THE_ONLY, Dataset, Split
 from pipeline.errors import DataError
 from pipeline.tensors import Array, Rows, TensorSpec
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 SPLITS = ("train", "validation", "test")
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-"""Pillow's name for grey, colour, and colour with transparency, by the number of channels."""
-
 LAYOUT = (
     "A folder of images has a subfolder for each class, or the subfolders train, test and, if you like, validation, "
     "each with a subfolder for each class; without classes the images lie in it directly."
@@ -41,7 +37,7 @@ class Images:
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """The number of samples, then the shape of one."""
-        width, height, grey = _header(self.files[0])
+        height, width, grey = _header(self.files[0])
         return (len(self.files), *(self.size or (height, width)), self.channels or (1 if grey else 3))
 
     @property
@@ -61,17 +57,11 @@ class Images:
 
     def _read(self, path: Path) -> Array:
         height, width, channels = self.shape[1:]
-        with _opened(path) as image:
-            if self.size is None and image.size != (width, height):
-                raise _of_two_sizes(self.files[0], (width, height), path, image.size)
-            try:
-                whole = image.convert("RGBA") if image.mode == "P" else image
-                picture = whole.convert(MODES[channels])
-            except (OSError, ValueError, SyntaxError) as error:  # Pillow's of a damaged file
-                raise DataError(f"{path} is damaged: {error}", "Replace it, or take it out of the folder.") from error
-            if picture.size != (width, height):
-                picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-            return np.asarray(picture, np.uint8).reshape(height, width, channels)
+        with _named(path):
+            found = pictures.pixels(path, channels, self.size or (None, None))
+        if found.shape[:2] != (height, width):
+            raise _of_two_sizes(self.files[0], (height, width), path, found.shape[:2])
+        return found
 
     def sized(self, spec: TensorSpec) -> "Images":
         """Return the images as a model takes them: resized to its height and width where these are fixed.
@@ -149,32 +139,24 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and path.name[0] != "." and path.is_file()
 
 
-def _header(path: Path) -> tuple[int, int, bool]:
-    """Return width, height and whether an image is grey; its pixels are not decoded."""
-    with _opened(path) as image:
-        return *image.size, image.mode in ("1", "L", "LA")
+def _header(path: Path) -> pictures.Header:
+    with _named(path):
+        return pictures.header(path)
 
 
-def _opened(path: Path) -> Image.Image:
-    """Open an image without decoding it.
-
-    Raises:
-        DataError: it is none, or has so many pixels that decoding it would take the memory, or 16 bits for each.
-    """
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn what is wrong with a picture into a DataError that names its file."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=FORMATS)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is not an image that can be read: {error}", "Replace it, or take it out.") from error
-    if image.mode[0] in "IF":
-        image.close()
-        raise DataError(f"{path} has more than 8 bits for each pixel and channel", "Convert it to 8 bits.")
-    return image
+        yield
+    except (Unreadable, OSError) as error:
+        raise DataError(
+            f"{path} is not an image that can be read: {error}", "Replace it, or take it out of the folder."
+        ) from error
 
 
-def _of_two_sizes(first: Path, size: tuple[int, int], other: Path, found: tuple[int, int]) -> DataError:
+def _of_two_sizes(first: Path, size: tuple[int, ...], other: Path, found: tuple[int, ...]) -> DataError:
     return DataError(
-        f"{first} is {size[0]}×{size[1]} and {other} is {found[0]}×{found[1]}, and the model does not fix the size",
+        f"{first} is {size[1]}×{size[0]} and {other} is {found[1]}×{found[0]}, and the model does not fix the size",
         "Give the model's input a fixed height and width, or bring all images to one size.",
     )

@@ -6,14 +6,13 @@ import http.client
 import os
 import threading
 import urllib.request
-import zipfile
-import zlib
+import uuid
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data import idx
+from pipeline.data import idx, npy
 from pipeline.data.splits import THE_ONLY, Dataset, Split, three_splits
 from pipeline.errors import DataError
 
@@ -73,9 +72,9 @@ def read(folder: Path | None, *, download: bool, timeout_s: float) -> Arrays:
             raise NotAtHandError(f"no folder is set and {cached} does not exist")
         fetch_file(KERAS_URL, KERAS_SHA256, cached, timeout_s)
     try:
-        with cached.open("rb") as file, np.load(file, allow_pickle=False) as npz:
-            arrays = tuple(npz[key] for key in ("x_train", "y_train", "x_test", "y_test"))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        found = dict(npy.members(cached))
+        arrays = tuple(found[key] for key in ("x_train", "y_train", "x_test", "y_test"))
+    except (DataError, KeyError) as error:
         raise DataError(f"{cached} is not the Keras copy of MNIST: {error}", "Delete it and run again.") from error
     _check(arrays, cached)
     return arrays
@@ -83,7 +82,10 @@ def read(folder: Path | None, *, download: bool, timeout_s: float) -> Arrays:
 
 def files(folder: Path | None) -> list[Path]:
     """Return the files that `read` would read, or nothing where one of them is not there."""
-    found = [_idx_path(folder, name) for name in IDX_FILES] if folder else [keras_cache()]
+    try:
+        found = [_idx_path(folder, name) for name in IDX_FILES] if folder else [keras_cache()]
+    except NotAtHandError:
+        return []
     present = [path for path in found if path is not None and path.is_file()]
     return present if len(present) == len(found) else []
 
@@ -115,6 +117,8 @@ def read_idx_folder(folder: Path) -> Arrays:
 
 def _check(arrays: Arrays, where: Path) -> None:
     for images, labels, name in ((arrays[0], arrays[1], "train"), (arrays[2], arrays[3], "t10k")):
+        if images.ndim != 3 or labels.ndim != 1 or {images.dtype, labels.dtype} != {np.dtype(np.uint8)}:
+            raise DataError(f"{where}: {name} are no images and labels of uint8", "Use MNIST's own files.")
         if len(images) != len(labels):
             raise DataError(
                 f"{where}: {name} has {len(images)} images and {len(labels)} labels", "Use files of the same set."
@@ -129,8 +133,15 @@ def _check(arrays: Arrays, where: Path) -> None:
 
 
 def keras_cache() -> Path:
-    """Return where Keras keeps its copy."""
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    """Return where Keras keeps its copy.
+
+    Raises:
+        NotAtHandError: nobody knows where the user's home is.
+    """
+    try:
+        home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    except RuntimeError as error:
+        raise NotAtHandError("neither HOME nor KERAS_HOME says where Keras's copy is kept") from error
     return home / "datasets" / "mnist.npz"
 
 
@@ -142,7 +153,8 @@ def fetch_file(url: str, sha256: str, target: Path, timeout_s: float) -> None:
         raise NotAtHandError(f"download of {url} failed: {getattr(error, 'reason', error)}") from error
     if hashlib.sha256(content).hexdigest() != sha256:
         raise NotAtHandError(f"download of {url} has the wrong SHA-256: a proxy's page, or a damaged file")
-    partial = target.with_suffix(".partial")
+    # Of a name of its own: another process may have begun the same download, and either may be the first to end.
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)

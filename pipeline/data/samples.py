@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image
 
 from pipeline import config, data
-from pipeline.data.images import FORMATS
+from pipeline.data import npy, pictures
+from pipeline.data.pictures import Unreadable
 from pipeline.errors import DataError
 from pipeline.tensors import Array, Feed, TensorSpec
 
@@ -30,26 +30,23 @@ def read(path: Path, inputs: Sequence[TensorSpec], white: White) -> Feed:
         DataError: there is no such file, it cannot be read, or it does not fit the model.
     """
     takes = ", ".join(f"{one.dtype} {_sizes(one)} as {one.name}" for one in inputs)
+    if not path.exists():
+        raise DataError(f"{path} does not exist", "Give paths of PNG, JPEG, .npy or .npz files.")
+    if path.suffix == ".npz":
+        arrays = dict(npy.members(path))
+        if set(arrays) != {one.name for one in inputs}:
+            raise DataError(f"{path} holds {', '.join(arrays) or 'nothing'}; the model takes {takes}")
+        return {one.name: _fitted(path, arrays[one.name], one) for one in inputs}
+    if len(inputs) > 1:
+        raise DataError(f"{path} is one array, and the model takes {takes}", "Give an .npz with these arrays.")
+    (spec,) = inputs
+    if path.suffix == ".npy":
+        return {spec.name: _fitted(path, npy.load(path), spec)}
+    if not spec.image_like:
+        raise DataError(f"{path} is no array; the model takes no picture, but {takes}", "Give .npy or .npz files.")
     try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as kept:
-                arrays = {name: kept[name] for name in kept.files}
-            if set(arrays) != {one.name for one in inputs}:
-                raise DataError(f"{path} holds {', '.join(arrays) or 'nothing'}; the model takes {takes}")
-            return {one.name: _fitted(path, arrays[one.name], one) for one in inputs}
-        if len(inputs) > 1:
-            raise DataError(f"{path} is one array, and the model takes {takes}", "Give an .npz with these arrays.")
-        (spec,) = inputs
-        if path.suffix == ".npy":
-            return {spec.name: _fitted(path, np.load(path, allow_pickle=False), spec)}
-        if not spec.image_like:
-            if not path.exists():
-                raise FileNotFoundError(path)
-            raise DataError(f"{path} is no array; the model takes no picture, but {takes}", "Give .npy or .npz files.")
         return {spec.name: picture(path, spec, white(spec))[None]}
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist", "Give paths of PNG, JPEG, .npy or .npz files.") from error
-    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (Unreadable, OSError) as error:
         raise DataError(f"{path} cannot be read: {error}", f"The model takes {takes}.") from error
 
 
@@ -79,18 +76,10 @@ def picture(file: Path | IO[bytes], spec: TensorSpec, white: float) -> Array:
         white: the number that stands for a white pixel.
 
     Raises:
-        OSError, ValueError, SyntaxError, DecompressionBombError: it is no picture, is damaged, has more than 8 bits for
-            each pixel and channel, or so many pixels that it would take the memory.
+        Unreadable: it is no picture, or none that can be taken as it is meant (`pictures.pixels`).
     """
     height, width, channels = spec.shape[1:]
-    with Image.open(file, formats=FORMATS) as image:  # Pillow runs programs for some others
-        if image.mode[0] in "IF":
-            raise ValueError("more than 8 bits for each pixel and channel: convert it to 8 bits")
-        mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels or 3]
-        size = (width or image.width, height or image.height)
-        # As the images of a folder, on which models are judged.
-        pixels = np.asarray(image.convert(mode).resize(size, Image.Resampling.BILINEAR), np.uint8)
-    pixels = pixels.reshape(size[1], size[0], channels or 3)
+    pixels = pictures.pixels(file, channels or 3, (height, width))
     if spec.dtype == np.uint8:
         return pixels
     return (pixels * np.float32(white / 255)).astype(spec.dtype)

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.errors import ArtifactError, DataError, InputError
-from pipeline.models import declaring, loading_errors
+from pipeline.models import declaring, loading_errors, programs
 from pipeline.tensors import Feed, Signature, TensorSpec
 
 Structure = Any
@@ -109,12 +109,20 @@ class SavedSignature(NamedTuple):
     owner: Any
 
 
-def saved_signature(path: Path) -> SavedSignature:
+def saved_signature(path: Path, *, trust: bool) -> SavedSignature:
     """Load a SavedModel that this pipeline published.
 
+    Digests tell that its files are those that were published, and not who published them: unless the user trusts it
+    (`model.trust`), one whose graph reaches beyond the model is not run.
+
     Raises:
-        ArtifactError: it cannot be loaded.
+        ArtifactError: it cannot be loaded, or is not trusted and has operators that reach beyond the model.
     """
+    if not trust and (reaching := programs.reaching_out(path)):
+        raise ArtifactError(
+            f"{path} is a program with operators that reach beyond the model: {', '.join(reaching)}; it was not run",
+            "If you trust where it comes from: model.trust=true. If not, run the stage that made it, with --force.",
+        )
     try:
         loaded = tf.saved_model.load(str(path))
     except (OSError, ValueError, tf.errors.OpError) as error:

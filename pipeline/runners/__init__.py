@@ -32,7 +32,8 @@ class Runner:
     """One way to run a published model: what artifacts record of it, and what it takes to open it here.
 
     `path` is where the recorded file lies. `module` satisfies pipeline.backends.Backend. `modules` are imported before
-    it is loaded: they register the layers of the user's own. `unavailable` says why it cannot run here.
+    it is loaded: they register the layers of the user's own. `unavailable` says why it cannot run here. `trust` is
+    that of `LoadOptions`.
     """
 
     record: RunnerRecord
@@ -41,6 +42,7 @@ class Runner:
     module: str
     modules: tuple[str, ...] = ()
     unavailable: str = ""
+    trust: bool = False
 
     @property
     def options(self) -> LoadOptions:
@@ -53,6 +55,7 @@ class Runner:
             sha256=None if self.record.emulated else self.record.sha256,
             threads=asked.threads,
             steps=asked.steps,
+            trust=self.trust,
         )
 
     @contextmanager
@@ -82,7 +85,9 @@ class Runner:
                 yield session
 
 
-def runners(published: Published, purpose: Purpose, *, modules: Sequence[str], threads: int | None) -> list[Runner]:
+def runners(
+    published: Published, purpose: Purpose, *, modules: Sequence[str], threads: int | None, trust: bool = False
+) -> list[Runner]:
     """Return every way to run what is published, for a purpose.
 
     `judge`: the exact runs, step by step from Keras on, then all that can be timed. `time`: the ways to run the
@@ -93,6 +98,7 @@ def runners(published: Published, purpose: Purpose, *, modules: Sequence[str], t
         purpose: which of the lists.
         modules: those that register the layers of the user's own model (`Model.modules`).
         threads: CPU threads, `benchmark.threads`; None: as many as there are.
+        trust: whether a SavedModel may run whose graph reaches beyond the model (`Model.trust`).
 
     Example:
         published = Store(Path("artifacts")).published()
@@ -102,10 +108,12 @@ def runners(published: Published, purpose: Purpose, *, modules: Sequence[str], t
     threads = threads or environment.cpu_count()
     found = exported(published, threads)
     if purpose == "judge":
-        return [*exact(published, modules), *found]
-    if purpose == "time":
-        return [*original(published, modules, threads), *harness(published), *found]
-    return [*found, *exact(published, modules)]
+        found = [*exact(published, modules), *found]
+    elif purpose == "time":
+        found = [*original(published, modules, threads), *harness(published), *found]
+    else:
+        found = [*found, *exact(published, modules)]
+    return [replace(one, trust=trust) for one in found]
 
 
 def original(published: Published, modules: Sequence[str], threads: int) -> list[Runner]:

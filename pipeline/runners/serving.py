@@ -52,7 +52,9 @@ def check(wanted: Wanted) -> None:
         raise ConfigError(f"backend {wanted.backend} runs fp32, not {wanted.precision}", "Choose onnxruntime.")
 
 
-def candidates(published: Published, wanted: Wanted, *, modules: Sequence[str], threads: int | None) -> list[Served]:
+def candidates(
+    published: Published, wanted: Wanted, *, modules: Sequence[str], threads: int | None, trust: bool = False
+) -> list[Served]:
     """Return the runners that may answer, the preferred one first.
 
     Where neither backend nor precision is named, only runners that passed or were not validated are offered.
@@ -72,7 +74,7 @@ def candidates(published: Published, wanted: Wanted, *, modules: Sequence[str], 
         return [
             Served(one, "asked for by name", "the original model") for one in every if one.record.variant == "function"
         ]
-    found = runners(published, "serve", modules=modules, threads=threads)
+    found = runners(published, "serve", modules=modules, threads=threads, trust=trust)
     parity = published.read_if_there(ParityReport)
     offered = [Served(one, why, _verdict(parity, one)) for one, why in _in_order(found, published, wanted)]
     if wanted.backend == wanted.precision == AUTO:

@@ -8,11 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from PIL import UnidentifiedImageError
 
 from pipeline.artifacts.bundle import BundleInput
 from pipeline.data import samples
-from pipeline.data.images import FORMATS
+from pipeline.data.pictures import Unreadable
 from pipeline.errors import DataError
 from pipeline.scoring import feeds
 from pipeline.scoring.feeds import Values
@@ -65,11 +64,9 @@ def pictures(encoded: Sequence[bytes | None], one: BundleInput) -> Values:
         found = None
         try:
             if content is None:
-                raise ValueError("null")
+                raise Unreadable("null")
             found = samples.picture(io.BytesIO(content), one.spec, one.white or 255.0)
-        except UnidentifiedImageError:  # whose message is the address of the bytes
-            errors[row] = f"none of {', '.join(FORMATS)}"
-        except Exception as error:  # whatever hostile bytes make of a decoder: they are one row's
+        except Unreadable as error:
             errors[row] = f"no picture that can be read: {error}"
         rows.append(found)
     return Values(rows, errors)

@@ -41,7 +41,9 @@ def run(context: Context) -> Outcome:
     audit.check_passed(parity, options.allow_failed, context.warn)
     dataset = data.reload(published.read(DatasetRecord), published.read(ModelRecord).signature, context.config.data)
     threads = options.threads or environment.cpu_count()
-    listed = runners(published, "time", modules=context.config.model.modules, threads=threads)
+    listed = runners(
+        published, "time", modules=context.config.model.modules, trust=context.config.model.trust, threads=threads
+    )
     every = [_judged(probed(one), parity) for one in listed]
     timed = speedups.with_repeats(every, lambda one: one.record.role == "exported")
     before = (

@@ -26,7 +26,7 @@ BATCHES = (8, 3)
 EQUAL = Tolerance(rtol=1e-3, atol=1e-4)
 
 CHECKED_BY = {
-    "saved_model": ("tensorflow", LoadOptions("saved_model", exact=True)),
+    "saved_model": ("tensorflow", LoadOptions("saved_model", exact=True, trust=True)),
     "onnx": ("onnxruntime", LoadOptions("cpu", exact=True)),
 }
 """The backend that runs each kind of artifact here, for the comparison with the original."""
@@ -83,7 +83,7 @@ def _exportable(context: Context, record: ModelRecord) -> Exportable:
     if record.kind == "onnx":
         return Exportable(record.name, record.kind, path, record.signature, None, None)
     if record.kind == "saved_model":
-        saved = calling.saved_signature(path)
+        saved = calling.saved_signature(path, trust=context.config.model.trust)
         return Exportable(record.name, record.kind, path, saved.signature, saved.serving, saved.owner)
     trained = sources.read(path)
     model = sources.in_fp32(trained)

@@ -136,7 +136,9 @@ def _work(tell: Tell, fail: Fail, config: Config, folder: Path) -> None:
     goal: Goal = "throughput" if options.scenario == "offline" else "latency"
     batch = largest if options.scenario == "offline" else 1
     wanted = Wanted(options.backend, options.precision, batch, goal, exact)
-    offered = serving.candidates(published, wanted, modules=config.model.modules, threads=config.benchmark.threads)
+    offered = serving.candidates(
+        published, wanted, modules=config.model.modules, trust=config.model.trust, threads=config.benchmark.threads
+    )
     if not exact and offered and options.precision != AUTO and all(one.runner.unavailable for one in offered):
         raise BackendUnavailable(
             offered[-1].runner.unavailable, "Time another precision, or run this on a machine with a GPU."

@@ -29,7 +29,9 @@ def run(context: Context) -> Outcome:
         timed_batch_sizes=config.benchmark.batch_sizes,
         choosing=Choosing(record, config.validate_.task, config.validate_.budget),
     )
-    every = runners(published, "judge", modules=config.model.modules, threads=config.benchmark.threads)
+    every = runners(
+        published, "judge", modules=config.model.modules, trust=config.model.trust, threads=config.benchmark.threads
+    )
     found = judge.judge(every, criteria)
     report = ParityReport(
         verdict=found.verdict,

@@ -4,32 +4,19 @@ A SavedModel is a program: it can read and write files. One is run only where th
 """
 
 import math
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import tensorflow as tf
-from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from pipeline import backends, graphs
 from pipeline.backends import LoadOptions
 from pipeline.config import Model
 from pipeline.errors import ArtifactError, BackendUnavailable, BuildError, DataError
 from pipeline.graphs import external, files
-from pipeline.models import calling
+from pipeline.models import calling, programs
 from pipeline.tensors import Signature, TensorSpec
-
-REACHING_OUT = re.compile(
-    "File|PyFunc|Reader|Record|Dataset|Summary|Print|Save|Restore|Checkpoint|Remote|Rpc|Debug|Sql"
-)
-"""In the names of operators that touch files, run Python or speak to other machines."""
-
-OF_EVERY_ONE = frozenset({"SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename", "ShardedFilespec"})
-"""Those by which every SavedModel saves and loads its variables."""
-
-AGAIN = "Give a folder that tf.saved_model.save, or Keras's model.export, wrote."
 
 OTHER_OPERATORS = "Export it anew, with operators and an operator set of ONNX's own that ONNX Runtime has."
 
@@ -91,27 +78,20 @@ def saved_model(options: Model, output: Path) -> Adopted:
 
 
 def reaching_out(path: Path) -> list[str]:
-    """Return the operators of a SavedModel that touch files, run Python or speak to others; it is read, not run.
+    """Return the operators of a SavedModel that reach beyond it, as `programs.reaching_out`.
 
     Raises:
         DataError: the folder is no SavedModel.
     """
-    found: set[str] = set()
-    for meta in _read(path).meta_graphs:
-        every: Iterable[Any] = [meta.graph_def.node, *(one.node_def for one in meta.graph_def.library.function)]
-        found |= {node.op for nodes in every for node in nodes}
-    return sorted(one for one in found - OF_EVERY_ONE if REACHING_OUT.search(one))
+    found: list[str] = _found(programs.reaching_out, path)
+    return found
 
 
-def _read(path: Path) -> Any:
-    proto = SavedModel()
+def _found(look: Callable[[Path], Any], path: Path) -> Any:
     try:
-        proto.ParseFromString((path / "saved_model.pb").read_bytes())
-    except (OSError, DecodeError) as error:
-        raise DataError(f"model.source {path} is no SavedModel: {error}", AGAIN) from error
-    if not proto.meta_graphs:
-        raise DataError(f"model.source {path} is no SavedModel: its saved_model.pb holds no graph", AGAIN)
-    return proto
+        return look(path)
+    except ArtifactError as error:
+        raise DataError(f"model.source {error.message}", error.hint) from error
 
 
 def declared_signature(path: Path, asked: str = "") -> Signature:
@@ -120,7 +100,12 @@ def declared_signature(path: Path, asked: str = "") -> Signature:
     Raises:
         DataError: the folder is no SavedModel, or has no signature.
     """
-    known = {key: one for meta in _read(path).meta_graphs for key, one in meta.signature_def.items() if one.inputs}
+    known = {
+        key: one
+        for meta in _found(programs.read, path).meta_graphs
+        for key, one in meta.signature_def.items()
+        if one.inputs
+    }
     if not known:
         raise DataError(f"model.source {path} has no signature", "Save it with signatures=….")
     chosen = known.get(asked) or known.get(DEFAULT) or next(iter(known.values()))

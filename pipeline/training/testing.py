@@ -37,7 +37,7 @@ def test(
         ArtifactError: the file cannot be loaded: only this process could have used the model.
         DataError: the model cannot take the samples, or returns NaN.
     """
-    found = _outputs(path, record, split)
+    found = _outputs(path, record, split, trust=context.config.model.trust)
     sources.refuse_nan(found, "on the test split")
     try:
         yardsticks = Choosing(dataset, context.config.validate_.task).yardsticks(found, split.targets)
@@ -54,12 +54,12 @@ def test(
     return tested
 
 
-def _outputs(path: Path, record: ModelRecord, split: Split) -> Outputs:
+def _outputs(path: Path, record: ModelRecord, split: Split, *, trust: bool) -> Outputs:
     backend, variant = ORIGINAL[record.kind]
     if hosts.current():
         return _by_keras(path, record, split)
     try:
-        with backends.get(backend).load(path, LoadOptions(variant, exact=True)) as session:
+        with backends.get(backend).load(path, LoadOptions(variant, exact=True, trust=trust)) as session:
             return inference.infer(session, split, 256)
     except ArtifactError as error:
         raise ArtifactError(

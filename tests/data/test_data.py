@@ -4,6 +4,8 @@ import gc
 import gzip
 import hashlib
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import PYTHONPATH
 from sample_sets import (
     SPLITS,
     TEST_IMAGES,
@@ -229,6 +232,35 @@ def test_a_download_lands_in_its_place(tmp_path: Path, serve: Callable[[Answer],
     mnist.fetch_file(serve(lambda handler: respond(handler, CONTENT)), SHA256, target, 10)
     assert target.read_bytes() == CONTENT
     assert list(target.parent.iterdir()) == [target]
+
+
+DOWNLOADS = """
+import sys
+from pathlib import Path
+from pipeline.data import mnist
+for number in range(8):
+    mnist.fetch_file(sys.argv[1], sys.argv[2], Path(sys.argv[3]) / str(number) / "mnist.npz", 30)
+"""
+
+
+def test_two_first_downloads_that_finish_together_both_succeed(tmp_path: Path, serve: Callable[[Answer], str]) -> None:
+    """With one name for both partial files, one process renamed the other's away, which then took the digits."""
+    both = threading.Barrier(2, timeout=60)
+    content = bytes(11 << 20)  # as large as MNIST: it takes a while to write
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        both.wait()
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    command = [sys.executable, "-c", DOWNLOADS, serve(answer), hashlib.sha256(content).hexdigest(), str(tmp_path)]
+    running = [
+        subprocess.Popen(command, env=os.environ | {"PYTHONPATH": PYTHONPATH}, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert [(process.communicate(timeout=120)[1], process.returncode) for process in running] == [("", 0), ("", 0)]
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"mnist.npz"}
 
 
 @left_by_urllib

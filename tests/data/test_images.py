@@ -88,7 +88,7 @@ def test_formats_and_modes_become_what_the_model_takes(tmp_path: Path) -> None:
         paint(tmp_path / f"{number}{suffix}", (200, 200, 200))
     paint(tmp_path / "grey.png", 200, mode="L")
     paint(tmp_path / "palette.png", 1, mode="P")
-    paint(tmp_path / "transparent.png", (200, 200, 200, 9), mode="RGBA")
+    paint(tmp_path / "opaque.png", (200, 200, 200, 255), mode="RGBA")
     (tmp_path / "notes.txt").write_text("of these")
     dataset = load(tmp_path)
     assert dataset.origin == "a folder of images (1 other files left out)"

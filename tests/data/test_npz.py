@@ -13,7 +13,7 @@ from sample_sets import images_of, labels_of, model
 
 from pipeline import data
 from pipeline.config import Data
-from pipeline.data import npz, spool
+from pipeline.data import npy, spool
 from pipeline.data.splits import THE_ONLY
 from pipeline.errors import DataError
 
@@ -136,7 +136,7 @@ def test_a_member_that_is_not_what_it_says_is_refused_unread(tmp_path: Path, con
 def test_a_zip_bomb_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = saved(tmp_path, np.savez_compressed, x=np.zeros((1000, 1000)))
     assert len(data.load(options).test) == 100
-    monkeypatch.setattr(npz, "BOMB_BYTES", 1_000_000)
+    monkeypatch.setattr(npy, "BOMB_BYTES", 1_000_000)
     error = refused(options)
     assert "to 8,000,000 bytes" in error.message
     assert "zip bomb" in error.hint

@@ -127,7 +127,7 @@ def test_bad_pictures_are_alone_with_their_errors(bundle: Path, images: Images, 
     source = write(tmp_path / "rows.parquet", {"id": range(40), "image": encoded})
     found = errors(scored(bundle, source, tmp_path / "out"))
     assert found.keys() == {0, 1, 2}
-    assert found[0] == "image: none of PNG, JPEG, WEBP, BMP"
+    assert found[0] == "image: no picture that can be read: none of PNG, JPEG, WEBP, BMP, or damaged at its beginning"
     assert found[1] == "image: no picture that can be read: null"
     folder = tmp_path / "in"
     folder.mkdir()
@@ -164,7 +164,7 @@ def test_what_is_no_input_is_refused(bundle: Path, images: Images, tmp_path: Pat
     with pytest.raises(DataError, match=r"holds uint8 \[40, 14, 28, 1\]"):
         scored(bundle, tmp_path / "small.npy", out)
     np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="is an array of Python objects"):
         scored(bundle, tmp_path / "objects.npy", out)
     np.savez(tmp_path / "other.npz", picture=images)
     with pytest.raises(DataError, match="has no array image"):

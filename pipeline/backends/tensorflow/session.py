@@ -89,7 +89,9 @@ def load(model: Path, options: LoadOptions) -> Iterator[TensorFlowSession]:
     if options.threads is not None:  # the process's, too, and before anything has run in it
         tf.config.threading.set_intra_op_parallelism_threads(options.threads)
         tf.config.threading.set_inter_op_parallelism_threads(options.threads)
-    session = _saved_model(model) if options.variant == "saved_model" else _keras(model, options.variant)
+    session = (
+        _saved_model(model, trust=options.trust) if options.variant == "saved_model" else _keras(model, options.variant)
+    )
     try:
         yield session
     finally:
@@ -116,6 +118,6 @@ def _keras(path: Path, variant: str) -> TensorFlowSession:
     return TensorFlowSession(signature, compiled)
 
 
-def _saved_model(path: Path) -> TensorFlowSession:
-    saved = calling.saved_signature(path)
+def _saved_model(path: Path, *, trust: bool) -> TensorFlowSession:
+    saved = calling.saved_signature(path, trust=trust)
     return TensorFlowSession(saved.signature, saved.serving.function, owner=saved.owner)

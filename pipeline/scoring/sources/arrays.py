@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.artifacts.bundle import BundleInput
+from pipeline.data import npy
 from pipeline.errors import DataError
 from pipeline.scoring import feeds
 from pipeline.scoring.feeds import Samples
@@ -102,31 +103,25 @@ def _check(source: Path, array: Array, one: BundleInput) -> None:
 
 
 def _mapped(path: Path) -> Array:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} cannot be read: {error}", "Save it again, by numpy.save.") from error
+    array = npy.load(path)
     if not array.ndim:
         raise DataError(f"{path} is one number and no array of rows")
-    return np.asarray(array)
+    return array
 
 
 def _unpacked(source: Path, folder: Path, inputs: tuple[BundleInput, ...]) -> dict[str, Path]:
     """Write each array of an .npz into a file of its own, but for those that are there; return these by input."""
     folder.mkdir(exist_ok=True)
     paths = {one.name: folder / f"{index}.npy" for index, one in enumerate(inputs)}
-    try:
-        with zipfile.ZipFile(source) as packed:
-            if missing := [one.name for one in inputs if f"{one.name}.npy" not in packed.namelist()]:
-                raise DataError(f"{source} has no array {missing[0]}", f"It has {', '.join(packed.namelist())}.")
-            for name, path in paths.items():
-                about = packed.getinfo(f"{name}.npy")
-                if path.is_file() and path.stat().st_size == about.file_size:
-                    continue
-                aside = path.with_suffix(".tmp")
-                with packed.open(about) as read, aside.open("wb") as written:
-                    shutil.copyfileobj(read, written, 1 << 20)
-                aside.replace(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{source} cannot be read: {error}", "Save it again, by numpy.savez.") from error
+    with npy.refusals(source, "numpy.savez"), zipfile.ZipFile(source) as packed:
+        if missing := [one.name for one in inputs if f"{one.name}.npy" not in packed.namelist()]:
+            raise DataError(f"{source} has no array {missing[0]}", f"It has {', '.join(packed.namelist())}.")
+        for name, path in paths.items():
+            about = packed.getinfo(f"{name}.npy")
+            if path.is_file() and path.stat().st_size == about.file_size:
+                continue
+            aside = path.with_suffix(".tmp")
+            with packed.open(about) as read, aside.open("wb") as written:
+                shutil.copyfileobj(read, written, 1 << 20)
+            aside.replace(path)
     return paths

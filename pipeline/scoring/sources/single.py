@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.artifacts.bundle import BundleInput
 from pipeline.data import samples
-from pipeline.data.images import SUFFIXES as PICTURES
+from pipeline.data.pictures import SUFFIXES as PICTURES
 from pipeline.errors import DataError
 from pipeline.scoring import feeds
 from pipeline.scoring.feeds import Samples, Values
@@ -65,7 +65,7 @@ class SingleFiles:
         for place, name in enumerate(table[0].to_pylist()):
             try:
                 feed = samples.read(self.root / name, specs, lambda spec: whites[spec.name])
-            except Exception as error:  # whatever a hostile file makes of a decoder: it is this row's
+            except (DataError, OSError) as error:
                 errors[place] = _reason(error, self.root / name)
                 feed = {spec.name: None for spec in specs}  # type: ignore[misc]
             for spec in specs:
@@ -74,7 +74,7 @@ class SingleFiles:
         return found._replace(errors=errors)
 
 
-def _reason(error: Exception, path: Path) -> str:
+def _reason(error: DataError | OSError, path: Path) -> str:
     message = error.message if isinstance(error, DataError) else f"cannot be read: {error}"
     return message.removeprefix(f"{path} ").splitlines()[0]
 

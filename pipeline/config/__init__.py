@@ -292,6 +292,9 @@ class Benchmark(Section):
         10, ge=2, description="how often every cell is timed in turn: drift affects all alike, and intervals show it"
     )
     warmup_s: float = Field(2.0, ge=0, description="seconds of warm-up for a cell at most; it ends once stable")
+    patience_s: float = Field(
+        600.0, gt=0, description="a process silent for so long beyond its time is ended, and its cell fails"
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads, for every runner; unset: one for each core")
     allow_failed: bool = Field(False, description="time a model that failed validation")
 

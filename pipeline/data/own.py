@@ -7,7 +7,7 @@ from pipeline import user_code
 from pipeline.data import streams
 from pipeline.data.assembling import WHOLE, assemble, check, numbered, split
 from pipeline.data.splits import Dataset, Split
-from pipeline.errors import DataError, PipelineError
+from pipeline.errors import DataError
 
 RETURN = (
     "Return inputs, or (inputs, targets), or ((train_inputs, train_targets), (test_inputs, test_targets)): arrays, or "
@@ -22,12 +22,7 @@ def load(source: str) -> Dataset:
         DataError: there is no such function, or what it returns cannot be used, and why.
     """
     function = user_code.import_function(source, "data.source")
-    try:
-        result = function()
-    except PipelineError:
-        raise
-    except (Exception, SystemExit) as error:  # whatever the user's own code raises
-        raise DataError(f"data.source {source} raised {type(error).__name__}: {error}", RETURN) from error
+    result = user_code.call(function, said=f"data.source {source} raised", hint=RETURN)
     try:
         if isinstance(result, Dataset):
             check(*result.splits.values())

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import user_code
 from pipeline.data.splits import THE_ONLY, Split
 from pipeline.data.spool import Column
 
@@ -30,7 +31,7 @@ def stored(stream: Any) -> Split:
 
     Raises:
         ValueError: it is endless, its batches are not alike, or they are not what Keras takes.
-        DataError: the disk is too small.
+        DataError: reading it raises, or the disk is too small.
     """
     columns: dict[tuple[str, str], Column] = {}
     with ExitStack() as files:
@@ -60,10 +61,9 @@ def _batches(stream: Any) -> Iterator[Any]:
         raise ValueError("the PyDataset is endless: its num_batches is None")
     else:
         found = (stream[index] for index in range(stream.num_batches))
-    try:
-        yield from found
-    except Exception as error:  # whatever the user's own code raises
-        raise ValueError(f"reading it raised {type(error).__name__}: {error}") from error
+    end = object()
+    while (batch := user_code.call(next, found, end, said="data.source: reading it raised")) is not end:
+        yield batch
 
 
 def _columns(batch: Any) -> dict[tuple[str, str], Any]:

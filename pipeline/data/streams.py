@@ -26,8 +26,8 @@ def is_stream(given: Any) -> bool:
     )
 
 
-def stored(stream: Any) -> Split:
-    """Return the samples of a finite stream of batches, mapped from temporary files.
+def stored(stream: Any, source: str = "data.source:") -> Split:
+    """Return the samples of a finite stream of batches, mapped from temporary files; `source` is how an error begins.
 
     Raises:
         ValueError: it is endless, its batches are not alike, or they are not what Keras takes.
@@ -35,7 +35,7 @@ def stored(stream: Any) -> Split:
     """
     columns: dict[tuple[str, str], Column] = {}
     with ExitStack() as files:
-        for number, batch in enumerate(_batches(stream)):
+        for number, batch in enumerate(_batches(stream, source)):
             arrays = _columns(batch)
             if not number:
                 columns = {key: Column(files.enter_context(tempfile.TemporaryFile())) for key in arrays}
@@ -52,7 +52,7 @@ def stored(stream: Any) -> Split:
     return Split(inputs, targets)
 
 
-def _batches(stream: Any) -> Iterator[Any]:
+def _batches(stream: Any, source: str) -> Iterator[Any]:
     if hasattr(stream, "cardinality"):
         if int(stream.cardinality()) == -1:  # tf.data.INFINITE_CARDINALITY
             raise ValueError("the tf.data.Dataset is endless: limit it with .take(batches), or leave out .repeat()")
@@ -62,7 +62,7 @@ def _batches(stream: Any) -> Iterator[Any]:
     else:
         found = (stream[index] for index in range(stream.num_batches))
     end = object()
-    while (batch := user_code.call(next, found, end, said="data.source: reading it raised")) is not end:
+    while (batch := user_code.call(next, found, end, said=f"{source} reading it raised")) is not end:
         yield batch
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline import __version__, hosts, terminal
+from pipeline import __version__, hosts, interruption, terminal
 from pipeline.errors import ConfigError, Interrupted, PipelineError
 from pipeline.stages import ON_DEMAND, STAGES
 from pipeline.workflow.stage import Stage
@@ -37,6 +37,9 @@ Assignments = Annotated[
 BundleFolder = Annotated[
     Path | None, typer.Argument(metavar="[BUNDLE]", help="A bundle, or a folder that holds it; unset: the artifacts.")
 ]
+TYPERS_INTERRUPT = 130
+"""The exit code by which typer ends on a KeyboardInterrupt."""
+
 Force = Annotated[bool, typer.Option("--force", help="Run even if the artifacts are up to date.")]
 
 
@@ -59,10 +62,7 @@ def _run(
     from pipeline.workflow import run
 
     loaded = _load(config, assignments, options)
-    try:
-        run.run(stage, loaded, _console(), force=force)
-    except KeyboardInterrupt as error:  # typer would end without a word
-        raise Interrupted("interrupted; what was published before is unchanged") from error
+    run.run(stage, loaded, _console(), force=force)
     return loaded
 
 
@@ -286,20 +286,48 @@ def _temporary_folder() -> None:
 
 
 def main() -> None:
-    """Run the command line: exit code 0, or the error's (pipeline.errors); 130 after Ctrl-C."""
+    """Run the command line: exit code 0, the error's (pipeline.errors), or a signal's (pipeline.interruption)."""
     terminal.prepare()
     sys.path.insert(0, "")  # model.source and data.source name modules of the working directory
+    interruption.begin()
+    error = _ended()
+    code = _exit_code(error)
+    interruption.done(code)
+    if error is not None:
+        _say(error)
+    hosts.end(code)
+
+
+def _ended() -> BaseException | None:
+    """Run the command; return what ended it, or None where all went well."""
     try:
         _temporary_folder()
         app()
-    except PipelineError as error:
-        terminal.complain(f"error: {error.message}", error.hint)
-        hosts.end(error.exit_code)
-    except KeyboardInterrupt:
-        terminal.complain("interrupted; what was published before is unchanged")
-        hosts.end(130)
-    except Exception:
-        if hosts.current() is None:
+    except SystemExit as end:  # typer's, of all that it has dealt with; of Ctrl-C it says nothing
+        return KeyboardInterrupt() if end.code == TYPERS_INTERRUPT else end if end.code else None
+    except (PipelineError, KeyboardInterrupt) as error:
+        return error
+    except Exception as error:
+        if hosts.current() is None and not interruption.received():
             raise
-        traceback.print_exc()
-        hosts.end(1)
+        return error
+    return None
+
+
+def _exit_code(error: BaseException | None) -> int:
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, PipelineError) and not isinstance(error, Interrupted):
+        return error.exit_code
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+        return interruption.exit_code()
+    return 0 if error is None else interruption.exit_code() if interruption.received() else 1
+
+
+def _say(error: BaseException) -> None:
+    if isinstance(error, PipelineError):
+        terminal.complain(f"error: {error.message}", error.hint)
+    elif isinstance(error, KeyboardInterrupt) or interruption.received():  # what a signal broke is no bug
+        terminal.complain(interruption.SAID)
+    elif not isinstance(error, SystemExit):
+        traceback.print_exception(error)

@@ -12,7 +12,8 @@
     ├ ParityError        6   accuracy outside its budget
     ├ RegressionError    7   slower than the results compared with (--fail-on-regression)
     ├ Preempted          8   SIGTERM while training, after a checkpoint: the same command goes on from it
-    └ Interrupted      130   Ctrl-C, or SIGTERM while an engine is built; the message says what is kept
+    └ Interrupted      130   Ctrl-C; SIGTERM while an engine is built or a bundle scores; the message says what is kept
+                       143   SIGTERM elsewhere; 129 SIGHUP (a closed terminal), as pipeline.interruption says
 
 Anything else that is raised is a bug of the pipeline: traceback, exit 1.
 """
@@ -98,7 +99,7 @@ class Preempted(PipelineError):  # noqa: N818  an interruption is no error of an
 
 
 class Interrupted(PipelineError):  # noqa: N818  an interruption is no error of anything
-    """Stopped by Ctrl-C; the message says what is kept of what was done until then."""
+    """Stopped by Ctrl-C or another signal; the message says what is kept of what was done until then."""
 
     exit_code = 130
 

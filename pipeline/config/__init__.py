@@ -310,6 +310,9 @@ class Benchmark(Section):
     warmup_s: float = Field(
         2.0, ge=0, le=YEAR_S, description="seconds of warm-up for a cell at most; it ends once stable"
     )
+    patience_s: Seconds = Field(
+        600.0, description="a process silent for so long beyond its time is ended, and its cell fails"
+    )
     threads: Threads | None = Field(None, description="CPU threads, for every runner; unset: one for each core")
     allow_failed: bool = Field(False, description="time a model that failed validation")
 

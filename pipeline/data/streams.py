@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import user_code
 from pipeline.data.splits import THE_ONLY, Split
 from pipeline.data.spool import Column
 
@@ -25,16 +26,16 @@ def is_stream(given: Any) -> bool:
     )
 
 
-def stored(stream: Any) -> Split:
-    """Return the samples of a finite stream of batches, mapped from temporary files.
+def stored(stream: Any, source: str = "data.source:") -> Split:
+    """Return the samples of a finite stream of batches, mapped from temporary files; `source` is how an error begins.
 
     Raises:
         ValueError: it is endless, its batches are not alike, or they are not what Keras takes.
-        DataError: the disk is too small.
+        DataError: reading it raises, or the disk is too small.
     """
     columns: dict[tuple[str, str], Column] = {}
     with ExitStack() as files:
-        for number, batch in enumerate(_batches(stream)):
+        for number, batch in enumerate(_batches(stream, source)):
             arrays = _columns(batch)
             if not number:
                 columns = {key: Column(files.enter_context(tempfile.TemporaryFile())) for key in arrays}
@@ -51,7 +52,7 @@ def stored(stream: Any) -> Split:
     return Split(inputs, targets)
 
 
-def _batches(stream: Any) -> Iterator[Any]:
+def _batches(stream: Any, source: str) -> Iterator[Any]:
     if hasattr(stream, "cardinality"):
         if int(stream.cardinality()) == -1:  # tf.data.INFINITE_CARDINALITY
             raise ValueError("the tf.data.Dataset is endless: limit it with .take(batches), or leave out .repeat()")
@@ -60,10 +61,9 @@ def _batches(stream: Any) -> Iterator[Any]:
         raise ValueError("the PyDataset is endless: its num_batches is None")
     else:
         found = (stream[index] for index in range(stream.num_batches))
-    try:
-        yield from found
-    except Exception as error:  # whatever the user's own code raises
-        raise ValueError(f"reading it raised {type(error).__name__}: {error}") from error
+    end = object()
+    while (batch := user_code.call(next, found, end, said=f"{source} reading it raised")) is not end:
+        yield batch
 
 
 def _columns(batch: Any) -> dict[tuple[str, str], Any]:

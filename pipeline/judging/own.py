@@ -76,10 +76,8 @@ class Own(Task):
             DataError: it raises, or returns no score for each sample.
         """
         count = len(next(iter(outputs.values())))
-        try:
+        with user_code.running(f"validate.task = {self.path!r} raised"):
             found = np.asarray(self.function(outputs, targets), np.float64)
-        except Exception as error:  # whatever the user's own code raises
-            raise DataError(f"validate.task = {self.path!r} raised {type(error).__name__}: {error}") from error
         if found.shape != (count,):
             raise DataError(
                 f"validate.task = {self.path!r} returned an array {list(found.shape)} for {count} samples",

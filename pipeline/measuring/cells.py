@@ -15,12 +15,16 @@ MODES: tuple[Mode, ...] = ("end_to_end", "compute")
 
 @dataclass(frozen=True)
 class Schedule:
-    """For how long cells are timed: at least `seconds` and `min_samples` each, over all rounds."""
+    """For how long cells are timed: at least `seconds` and `min_samples` each, over all rounds.
+
+    A process that is silent for `patience_s` beyond its time hangs, and its cell fails.
+    """
 
     seconds: float
     min_samples: int
     rounds: int
     warmup_s: float
+    patience_s: float = 600.0
 
 
 @dataclass(frozen=True)

@@ -57,13 +57,15 @@ def time_batch(
     with ExitStack() as stack:
         try:
             for one in timed:
-                cells += _loaded(one, samples, batch, check, stack, running, progress)
+                cells += _loaded(one, samples, batch, schedule.patience_s, check, stack, running, progress)
             for cell, worker in running:
                 progress(f"warming up {cell.timed}")
                 with _failing(cell):
                     cell.warmup = worker.warm_up(cell.mode, schedule.warmup_s)
             _fill(running, schedule, progress)
             for cell, worker in running:
+                if cell.status != "ok":
+                    continue
                 with _failing(cell):
                     cell.settings, cell.clock = worker.settings(cell.mode)
                     if found := check(worker):
@@ -93,6 +95,7 @@ def _loaded(
     timed: Timed,
     samples: Path,
     batch: int,
+    patience_s: float,
     check: _Checked,
     stack: ExitStack,
     running: Running,
@@ -103,12 +106,14 @@ def _loaded(
     if timed.skip:
         return [cell]
     progress(f"loading {timed}")
-    worker = stack.enter_context(Worker(timed, samples, batch))
+    worker = stack.enter_context(Worker(timed, samples, batch, patience_s))
     cell.status, cell.reason, cell.device = worker.status, worker.reason, worker.device
     if cell.status != "ok":
         return [cell]
-    if found := check(worker):
-        cell.status, cell.reason = "failed", found
+    with _failing(cell):
+        if found := check(worker):
+            cell.status, cell.reason = "failed", found
+    if cell.status != "ok":
         return [cell]
     of_modes = [cell, *(replace(cell, mode=mode, rounds=[]) for mode in worker.modes if mode != cell.mode)]
     for one in of_modes:

@@ -6,23 +6,21 @@ the A/A repeat of a cell shows.
 
 import gc
 import multiprocessing
-import signal
 import sys
+import tempfile
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 
-from pipeline import environment
+from pipeline import environment, interruption
 from pipeline.artifacts.results import Mode, WarmUp
 from pipeline.backends import Bound, Session
 from pipeline.errors import BackendUnavailable, BatchOutsideProfile, PipelineError
-from pipeline.measuring import clock
+from pipeline.measuring import clock, processes
 from pipeline.measuring.cells import Timed
 from pipeline.measuring.clock import Clock
 from pipeline.measuring.statistics import Samples
@@ -33,27 +31,19 @@ class WorkerError(PipelineError):
     """A worker process that ended, or raised what it should not have."""
 
 
-@cache
-def _processes() -> Any:
-    """Return how processes are started here: forked from a server that has the frameworks imported, or from scratch."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(["pipeline.measuring.preload"])
-    return found
+PATIENCE_S = 600.0
+"""For how long a process may be silent, beyond the time that it was given to measure (`benchmark.patience_s`)."""
 
+ASKED = {
+    "outputs": "inferring the samples",
+    "warm_up": "warming up",
+    "measure": "being timed",
+    "settings": "telling its settings",
+}
+"""What a process does, by what it is asked for."""
 
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait: a process whose start it cuts short would not be known here, and would run on."""
-    pressed: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed:
-        raise KeyboardInterrupt
+TRIES = 2
+"""How often a process is started, where the server that it is forked from dies of something else meanwhile."""
 
 
 class Worker:
@@ -67,20 +57,26 @@ class Worker:
     reason = ""
     device: str | None = None
 
-    def __init__(self, timed: Timed, samples: Path, batch: int) -> None:
+    def __init__(self, timed: Timed, samples: Path, batch: int, patience_s: float = PATIENCE_S) -> None:
         self.timed = timed
         self.modes: dict[Mode, str] = {}
+        self._patience_s = patience_s
+        self._call_s: dict[Mode, float] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="worker-", ignore_cleanup_errors=True)
+        self._work = (timed, samples, batch, self._folder.name)
+        self._prepare()
+
+    def _prepare(self) -> None:
         self._pipe, self._theirs = multiprocessing.Pipe()
-        self._process = _processes().Process(target=serve, args=(self._theirs, timed, samples, batch), daemon=True)
+        work = (self._theirs, *self._work)
+        self._process = processes.context().Process(target=serve, args=work, daemon=True)
 
     def __enter__(self) -> "Worker":
         """Start the process, and wait until the model is loaded."""
         environment.prepare_tensorflow()
         try:
-            with _uninterrupted():
-                self._process.start()
-            self._theirs.close()
-            self.device, self.modes = self._reply()
+            self._start()
+            self.device, self.modes = self._reply("loading the model")
         except (BackendUnavailable, BatchOutsideProfile) as error:
             self.status, self.reason = "skipped", error.message
         except PipelineError as error:
@@ -90,18 +86,35 @@ class Worker:
             raise
         return self
 
+    def _start(self) -> None:
+        for left in reversed(range(TRIES)):
+            try:
+                processes.start(self._process)
+            except (OSError, EOFError) as error:
+                if not left:
+                    raise WorkerError(
+                        f"no process could be started for {self.timed}: the server that they are forked from ended",
+                        "Run it again; if memory ran out, with smaller batches.",
+                    ) from error
+                self._pipe.close()  # one that was forked nevertheless ends by this
+                self._theirs.close()
+                self._prepare()
+            else:
+                self._theirs.close()
+                return
+
     def __exit__(self, *exception: object) -> None:
         """End the process, in order where it listens."""
         if exception == (None, None, None) and self._process.is_alive():
             try:
                 self._pipe.send(None)
-                self._process.join(timeout=10)
+                self._process.join(timeout=processes.END_S)
             except OSError:
                 pass
-        if self._process.pid is not None:
-            self._process.kill()
-            self._process.join()
+        processes.end(self._process)
         self._pipe.close()
+        self._theirs.close()
+        self._folder.cleanup()
 
     def outputs(self) -> Outputs:
         """Return the outputs of all samples, by name."""
@@ -109,44 +122,60 @@ class Worker:
 
     def warm_up(self, mode: Mode, limit_s: float) -> WarmUp:
         """Bring the cell to its level; see clock.warm_up."""
-        return cast("WarmUp", self._ask("warm_up", mode, limit_s))
+        found = cast("WarmUp", self._ask("warm_up", mode, limit_s, takes_s=limit_s))
+        self._call_s[mode] = found.seconds / found.calls
+        return found
 
     def measure(self, mode: Mode, seconds: float, samples: int) -> Samples:
         """Return one round's durations in ns."""
-        return cast("Samples", self._ask("measure", mode, seconds, samples))
+        takes_s = 2 * (seconds + samples * self._call_s.get(mode, 0.0))
+        return cast("Samples", self._ask("measure", mode, seconds, samples, takes_s=takes_s))
 
     def settings(self, mode: Mode) -> tuple[dict[str, Any], Clock]:
         """Return how the session runs, and by which clock the mode is timed."""
         return cast("tuple[dict[str, Any], Clock]", self._ask("settings", mode))
 
-    def _ask(self, *request: object) -> Any:
+    def _ask(self, *request: object, takes_s: float = 0.0) -> Any:
         try:
             self._pipe.send(request)
         except OSError as error:
             raise self._ended() from error
-        return self._reply()
+        return self._reply(ASKED[str(request[0])], takes_s)
 
-    def _reply(self) -> Any:
-        try:
-            reply = self._pipe.recv()
-        except (EOFError, OSError) as error:
-            raise self._ended() from error
+    def _reply(self, doing: str, takes_s: float = 0.0) -> Any:
+        limit_s = takes_s + self._patience_s
+        with processes.watched(limit_s, lambda: processes.kill(self._process)) as late:
+            try:
+                reply = self._pipe.recv()
+            except (EOFError, OSError) as error:
+                if late.is_set():
+                    raise WorkerError(
+                        f"the process of {self.timed} was silent for {limit_s:.0f} s while {doing}, and was ended",
+                        "It hangs or is stopped; or give it longer: benchmark.patience_s.",
+                    ) from error
+                raise self._ended() from error
         if isinstance(reply, PipelineError):
             raise reply
         return reply
 
     def _ended(self) -> WorkerError:
-        self._process.join(timeout=10)
+        self._process.join(timeout=processes.END_S)
         code = self._process.exitcode
         how = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
+        if code in (None, processes.UNKNOWN):
+            how = "ended, as did the server that it was forked from"
         return WorkerError(
             f"the process of {self.timed} {how}", "Signal 9 usually means that memory ran out: try smaller batches."
         )
 
 
-def serve(pipe: Connection, timed: Timed, samples: Path, batch: int) -> None:
-    """Load the runner's model and answer requests until one ends it. What is raised is answered, too."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks; it ends this one
+def serve(pipe: Connection, timed: Timed, samples: Path, batch: int, folder: str) -> None:
+    """Load the runner's model and answer requests until one ends it. What is raised is answered, too.
+
+    `folder` is for temporary files.
+    """
+    interruption.leave_to_parent()
+    environment.keep_temporary_files_in(folder)
     try:
         with timed.runner.open() as session:
             with np.load(samples, allow_pickle=False) as file:

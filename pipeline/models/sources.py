@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from pipeline import models, user_code
 from pipeline.config import ARTICLE_CNN, Model
-from pipeline.errors import ArtifactError, DataError, PipelineError
+from pipeline.errors import ArtifactError, DataError
 from pipeline.models import bombs, loading_errors, memory
 from pipeline.tensors import Outputs
 
@@ -91,12 +91,8 @@ def _returned(source: str, image_shape: Sequence[int | None], classes: int) -> k
             f"model.source {source} takes {takes} arguments",
             "It takes none, or the shape of a sample and the number of classes.",
         )
-    try:
-        model = function(*(tuple(image_shape), classes)[:takes])
-    except PipelineError:
-        raise
-    except (Exception, SystemExit) as error:  # whatever the user's own code raises
-        raise DataError(f"model.source {source} raised {type(error).__name__}: {error}", RETURN) from error
+    given = (tuple(image_shape), classes)[:takes]
+    model = user_code.call(function, *given, said=f"model.source {source} raised", hint=RETURN)
     if model is None:
         raise DataError(f"model.source {source} returned nothing", RETURN)
     if not isinstance(model, keras.Model):

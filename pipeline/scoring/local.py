@@ -1,14 +1,14 @@
 """Scoring on this machine: processes that load the model once and take one piece after the other."""
 
 import multiprocessing
-import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from pipeline import interruption
 from pipeline.errors import PipelineError
 from pipeline.scoring.jobs import Job
 from pipeline.scoring.plan import Piece
@@ -110,7 +110,7 @@ class _Workers:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(theirs, self._job), daemon=True)
-        with _uninterrupted():
+        with interruption.blocked():
             process.start()
             self.running[ours] = _Worker(self._started, process, ours)
         self._started += 1
@@ -123,22 +123,9 @@ class _Workers:
         worker.pipe.close()
 
 
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let signals wait: a process whose start they cut short would not be known here. It inherits that they wait."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def serve(pipe: Connection, job: Job) -> None:
     """Load the model, then score the pieces that come through the pipe until it ends. What is raised is answered."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks; it ends this one
+    interruption.leave_to_parent()
     try:
         with job.open() as opened:
             pipe.send(0)

@@ -17,7 +17,7 @@ from pipeline.artifacts.parity import ParityReport
 from pipeline.artifacts.recommendation import Recommendation
 from pipeline.artifacts.results import BenchmarkResults, NoiseFloor, RunEnvironment, Span
 from pipeline.data import Dataset
-from pipeline.errors import ArtifactError, Interrupted
+from pipeline.errors import ArtifactError, BackendUnavailable, Interrupted
 from pipeline.judging.choosing import task_of
 from pipeline.measuring import conditions, harness, speedups
 from pipeline.measuring.cells import Measurement, Schedule, Timed
@@ -51,6 +51,7 @@ def run(context: Context) -> Outcome:
     )  # measuring the peaks heats a GPU up to its power cap, and must not be mistaken for others
     roof = Roofline(published.path("export/model.onnx"), every, threads)
     cells, interrupted = _measure(context, timed, dataset, parity)
+    _check_timed(cells, interrupted)
     after = conditions.read()
     floors = speedups.noise_floors(cells)
     roof.finish(_harness_us(cells), again=not interrupted)
@@ -107,7 +108,7 @@ def _measure(
 ) -> tuple[list[Measurement], bool]:
     """Time everything at each batch size; return the cells, and whether Ctrl-C cut it short."""
     options, test = context.config.benchmark, dataset.test
-    schedule = Schedule(options.cell_seconds, options.min_samples, options.rounds, options.warmup_s)
+    schedule = Schedule(options.cell_seconds, options.min_samples, options.rounds, options.warmup_s, options.patience_s)
     cells: list[Measurement] = []
     tasks = {one.output: task_of(one) for one in parity.outputs}
     watched = harness.steps(timed, schedule) * len(options.batch_sizes)
@@ -132,6 +133,25 @@ def _measure(
                 return cells, True
         return cells, False
     return cells, True
+
+
+def _check_timed(cells: list[Measurement], interrupted: bool) -> None:
+    """Refuse to publish a benchmark in which no model was timed: it would take the place of a good one.
+
+    Raises:
+        BackendUnavailable: every cell failed or was skipped, with their reasons.
+        Interrupted: before there was one.
+    """
+    models = [cell for cell in cells if not speedups.is_harness(cell.runner)]
+    if any(cell.status == "ok" for cell in models):
+        return
+    if interrupted:
+        raise Interrupted("interrupted before anything was timed; what was published before is unchanged")
+    reasons = dict.fromkeys(f"{cell.name}, batch {cell.batch}: {cell.status}: {cell.reason}" for cell in models)
+    raise BackendUnavailable(
+        "\n".join(["nothing was timed: no runner worked at any batch size", *reasons]),
+        "Mend the first of these; `make doctor` shows what this machine has. What was published before is unchanged.",
+    )
 
 
 def _progress(context: Context) -> Progress:

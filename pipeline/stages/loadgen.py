@@ -3,7 +3,7 @@
 import shutil
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -16,7 +16,7 @@ from pipeline.artifacts.recommendation import Goal
 from pipeline.artifacts.runner import RunnerRecord
 from pipeline.artifacts.store import Store
 from pipeline.config import AUTO, Config
-from pipeline.errors import ArtifactError, BackendUnavailable, DataError
+from pipeline.errors import ArtifactError, BackendUnavailable, DataError, PipelineError
 from pipeline.measuring.loadgen import logs, system
 from pipeline.measuring.loadgen.accuracy import Answered, beside_validation, best_of, values
 from pipeline.measuring.loadgen.process import Fail, Receive, Tell, isolated
@@ -28,6 +28,9 @@ from pipeline.workflow.context import Context, Outcome
 
 UNVERIFIED = "Result not verified by MLCommons Association."
 """What MLCommons requires beside every result that it has not reviewed."""
+
+LONGER = 10
+"""How many times as long as expected a scenario may take: the machine may be busy with something else."""
 
 
 class Begun(NamedTuple):
@@ -103,7 +106,8 @@ def _conduct(context: Context, folder: Path) -> tuple[Begun, Answered | None]:
     options = context.config.loadgen
     context.say(f"{options.scenario}, {options.mode}: loading the model and measuring what to expect")
     with isolated(_work, context.config, folder) as receive:
-        begun: Begun = receive(None)
+        patience_s = context.config.benchmark.patience_s
+        begun: Begun = receive(patience_s) or _silent("loaded the model", patience_s)
         expected = begun.expected
         context.say(f"{begun.runner.name} on {begun.device}: {begun.why}")
         seconds = max(1, expected.seconds)
@@ -113,12 +117,22 @@ def _conduct(context: Context, folder: Path) -> tuple[Begun, Answered | None]:
         return begun, _wait(context, receive, expected.seconds)
 
 
+def _silent(doing: str, seconds: float) -> NoReturn:
+    raise PipelineError(
+        f"LoadGen's process was silent for {seconds:,.0f} s while it {doing}, and was ended",
+        "It hangs or is stopped; or give it longer: benchmark.patience_s.",
+    )
+
+
 def _wait(context: Context, receive: Receive, seconds: float) -> Answered | None:
+    limit_s = LONGER * seconds + context.config.benchmark.patience_s
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=context.console, disable=not context.console.is_terminal) as progress:
         task = progress.add_task(f"LoadGen {system.NAMES[context.config.loadgen.scenario]}", total=seconds)
         start = time.monotonic()
         while (received := receive(0.2)) is None:
+            if time.monotonic() - start > limit_s:
+                _silent("ran the scenario", limit_s)
             progress.update(task, completed=min(time.monotonic() - start, seconds))
     return received if isinstance(received, Answered) else None
 

@@ -8,10 +8,10 @@ from pipeline.artifacts.disagreements import DifferingRunner, Disagreements
 from pipeline.artifacts.model import ModelRecord
 from pipeline.artifacts.parity import JudgedOn, ParityReport
 from pipeline.data import Split
-from pipeline.errors import ParityError
+from pipeline.errors import BackendUnavailable, ParityError
 from pipeline.judging.choosing import Choosing
 from pipeline.runners import judge, runners
-from pipeline.runners.judge import Criteria
+from pipeline.runners.judge import Criteria, Judgement
 from pipeline.tables import accuracy
 from pipeline.workflow.context import Context, Outcome
 
@@ -33,6 +33,7 @@ def run(context: Context) -> Outcome:
         published, "judge", modules=config.model.modules, trust=config.model.trust, threads=config.benchmark.threads
     )
     found = judge.judge(every, criteria)
+    _check_ran(found)
     report = ParityReport(
         verdict=found.verdict,
         dataset=JudgedOn(
@@ -50,6 +51,21 @@ def run(context: Context) -> Outcome:
     _keep_samples(context, found.differing, test)
     _show(context, report)
     return Outcome(failure=_failure(report))
+
+
+def _check_ran(found: Judgement) -> None:
+    """Refuse to publish a validation in which nothing ran: it would pass.
+
+    Raises:
+        BackendUnavailable: every runner was skipped, with their reasons.
+    """
+    if all(row.verdict == "skipped" for row in found.runners):
+        raise BackendUnavailable(
+            "\n".join(
+                ["nothing was judged: no runner ran", *(f"{row.runner.name}: {row.reason}" for row in found.runners)]
+            ),
+            "`make doctor` shows what this machine has. What was published before is unchanged.",
+        )
 
 
 def _keep_samples(context: Context, differing: tuple[DifferingRunner, ...], test: Split) -> None:

@@ -1,5 +1,6 @@
 """Callbacks that watch a training: TensorBoard's, and the user's own, as of Weights & Biases or MLflow."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,17 +17,23 @@ def own(path: str) -> list[keras.callbacks.Callback]:
         DataError: there is none, it raises, or returns something else.
     """
     function = user_code.import_function(path, "train.callbacks")
-    try:
-        found = function()
-    except (Exception, SystemExit) as error:  # whatever the user's own code raises
-        raise DataError(f"train.callbacks = {path!r} raised {type(error).__name__}: {error}") from error
+    found = user_code.call(function, said=f"train.callbacks = {path!r} raised")
     every = [found] if isinstance(found, keras.callbacks.Callback) else found
     if not isinstance(every, Sequence) or not all(isinstance(one, keras.callbacks.Callback) for one in every):
         raise DataError(
             f"train.callbacks = {path!r} returned {type(found).__name__}, not Keras callbacks",
             "Return a list of keras.callbacks.Callback.",
         )
+    for one in every:
+        _guard(one, path)
     return list(every)
+
+
+def _guard(callback: keras.callbacks.Callback, path: str) -> None:
+    """Have what a callback raises while the model is trained be told as its own."""
+    for name in filter(re.compile("on_").match, dir(callback)):
+        said = f"train.callbacks = {path!r}: {type(callback).__name__}.{name} raised"
+        setattr(callback, name, user_code.guarded(getattr(callback, name), said))
 
 
 def tensorboard(folder: Path) -> keras.callbacks.Callback:

@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM, as a preemption sends it: the step is finished, what was done is saved, then the run ends."""
+"""Ctrl-C, and SIGTERM as a preemption sends it: the step is finished, what was done is saved, then the run ends.
+
+A closed terminal's SIGHUP is as Ctrl-C.
+"""
 
 import signal
 import threading
@@ -7,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from pipeline import interruption
 from pipeline.errors import Interrupted, PipelineError, Preempted
 
 
@@ -19,20 +23,21 @@ class Asked:
 
     def error(self, what: str) -> PipelineError:
         """Return what ends the run; `what` says what is kept."""
-        if self.number == signal.SIGINT:
-            return Interrupted(f"interrupted; {what}", "The same command goes on from there.")
-        return Preempted(f"stopped by SIGTERM; {what}", "The same command goes on from there.")
+        if self.number == signal.SIGTERM:
+            return Preempted(f"stopped by SIGTERM; {what}", "The same command goes on from there.")
+        return Interrupted(f"interrupted; {what}", "The same command goes on from there.")
 
 
 @contextmanager
 def listening() -> Iterator[Asked]:
-    """Note the first SIGTERM or Ctrl-C instead of obeying it; a second one ends the process at once."""
+    """Note the first signal instead of obeying it; a second one ends the process at once."""
     if threading.current_thread() is not threading.main_thread():  # which alone may take signals
         yield Asked()
         return
-    asked, before = Asked(), {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    asked, before = Asked(), interruption.handlers()
 
     def note(number: int, frame: FrameType | None) -> None:
+        interruption.record(number)
         asked.number, asked.at = number, time.monotonic()
         for one, handler in before.items():
             signal.signal(one, handler)

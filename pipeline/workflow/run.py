@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipeline import backends, environment, hosts
+from pipeline import backends, environment, hosts, user_code
 from pipeline.artifacts import documentation
 from pipeline.artifacts.manifest import Manifest
 from pipeline.artifacts.store import MANIFEST, Published, Store, records
@@ -57,7 +57,7 @@ def run(stage: Stage, config: Config, console: Console, *, force: bool = False) 
                 timing_cache=store.timing_cache(),
                 fingerprint=partial(fingerprint.of, stage, config, manifests),
             )
-            outcome = _entry(stage)(context)
+            outcome = _conducted(stage, context)
             dataset = outcome.dataset or next((one.dataset for one in manifests.values() if one.dataset), None)
             manifest = Manifest(
                 stage=stage.name,
@@ -96,7 +96,21 @@ def _follow(stage: Stage, config: Config, store: Store, *, force: bool) -> None:
             timing_cache=store.timing_cache(),
             fingerprint=lambda: before,
         )
-        _entry(stage)(context)
+        _conducted(stage, context)
+
+
+def _conducted(stage: Stage, context: Context) -> Outcome:
+    """Run a stage's function. It ends by returning or raising; that something in it exits is no success.
+
+    Raises:
+        DataError: `sys.exit()` in a layer, a library, or whatever else the user's model or data call.
+        PipelineError: the stage's own.
+    """
+    try:
+        return _entry(stage)(context)
+    except SystemExit as error:
+        hint = "Nothing was published. What a model, its layers or data call may raise an error, not exit."
+        raise user_code.told(f"{stage.name} was ended by", error, hint) from error
 
 
 def _entry(stage: Stage) -> Callable[[Context], Outcome]:

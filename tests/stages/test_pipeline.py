@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import MAIN_JOB, QUICK, ROOT, Run, read, run_pipeline, started
+from commands import MAIN_JOB, PYTHONPATH, QUICK, ROOT, Run, read, run_pipeline, started
 
 from pipeline import digests, environment, precisions
 from pipeline.measuring import statistics
@@ -256,6 +256,55 @@ def test_an_interrupt_keeps_what_is_measured(copy: Path) -> None:
     again = run_pipeline("report", *QUICK, cwd=copy)
     assert again.returncode == 0, again.stderr
     assert "**Interrupted**" in (copy / "artifacts/report/report.md").read_text(encoding="utf-8")
+
+
+NO_SAMPLES = """
+import pathlib
+if "multiprocessing.forkserver" in pathlib.Path("/proc/self/cmdline").read_text():
+    import numpy
+    def load(*arguments, **named):
+        raise OSError("the disk is gone")
+    numpy.load = load
+"""
+"""As Python's `sitecustomize` module: every worker process fails at what it reads first."""
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="tells the workers' server by /proc")
+def test_a_benchmark_all_of_whose_cells_failed_fails_and_leaves_the_good_one(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(NO_SAMPLES, encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), PYTHONPATH])
+    before = (copy / "artifacts/benchmark/results.json").read_bytes()
+    for _ in range(2):  # it is not up to date by that
+        done = run_pipeline("benchmark", *QUICK, "--set=benchmark.batch_sizes=16", cwd=copy, PYTHONPATH=path)
+        assert done.returncode == 4, done.stdout + done.stderr
+        assert "nothing was timed" in done.stderr
+        assert "onnxruntime cpu fp32, batch 16: failed: OSError: the disk is gone" in done.stderr
+        assert (copy / "artifacts/benchmark/results.json").read_bytes() == before
+
+
+def test_a_validation_in_which_nothing_ran_fails_and_leaves_the_good_one(copy: Path) -> None:
+    before = (copy / "artifacts/validate/parity.json").read_bytes()
+    program = (
+        "import sys\n"
+        "from pipeline import backends, cli\n"
+        "from pipeline.errors import BackendUnavailable\n"
+        "def probe(variant): raise BackendUnavailable('not today')\n"
+        "for name in backends.NAMES: backends.get(name).probe = probe\n"
+        f"sys.argv[1:] = ['validate', '--force', *{QUICK!r}]\n"
+        "cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=copy,
+        env=os.environ | {"PYTHONPATH": PYTHONPATH},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "nothing was judged: no runner ran" in done.stderr
+    assert "not today" in done.stderr
+    assert (copy / "artifacts/validate/parity.json").read_bytes() == before
 
 
 def test_each_epoch_of_the_training_is_timed(main_job: Path) -> None:

@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-import signal
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -11,7 +11,9 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
+from pipeline import environment, interruption
 from pipeline.errors import PipelineError
+from pipeline.measuring import processes
 
 Tell = Callable[[Any], None]
 """Sends something, which is not None, to the process that waits."""
@@ -30,21 +32,16 @@ Receive = Callable[[float | None], Any]
 def isolated(work: Work, *arguments: object) -> Iterator[Receive]:
     """Run `work` in a new process for the time of a `with` block, at whose end the process is killed.
 
-    Ctrl-C is for the process that waits: so it ends the work, wherever that is. The work ends with its parent, too.
+    Signals are for the process that waits: so it ends the work, wherever that is. The work ends with its parent, too.
 
     Raises (the function yielded):
         PipelineError: the process died, or raised it.
         RuntimeError: it raised anything else; the message is its traceback.
     """
+    folder = tempfile.TemporaryDirectory(prefix="worker-", ignore_cleanup_errors=True)
     here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(there, work, arguments))
-    resource_tracker.ensure_running()  # else the start does it, and unblocks the signal
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited, from the first instruction on
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    there.close()
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(there, folder.name, work, arguments))
+    resource_tracker.ensure_running()  # else the start does it, and unblocks the signals
 
     def receive(timeout_s: float | None) -> Any:
         if not here.poll(timeout_s):
@@ -61,14 +58,18 @@ def isolated(work: Work, *arguments: object) -> Iterator[Receive]:
         return message
 
     try:
+        with interruption.blocked():  # inherited, from the first instruction on
+            process.start()
+        there.close()
         yield receive
     finally:
-        process.kill()
-        process.join()
+        processes.end(process)
         here.close()
+        folder.cleanup()
 
 
-def _serve(pipe: Connection, work: Work, arguments: tuple[object, ...]) -> None:
+def _serve(pipe: Connection, folder: str, work: Work, arguments: tuple[object, ...]) -> None:
+    environment.keep_temporary_files_in(folder)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def fail(error: BaseException) -> NoReturn:

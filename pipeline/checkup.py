@@ -19,9 +19,9 @@ def check(folder: Path) -> list[str]:
     """
     store = Store.of_run(folder)
     manifests, _ = store.all_verified(("train", "export", "engine", "validate", "benchmark"))
-    parity = ParityReport.read(store.root / ParityReport.PATH)
-    results = BenchmarkResults.read(store.root / BenchmarkResults.PATH)
-    recommendation = Recommendation.read(store.root / Recommendation.PATH)
+    published = store.published()
+    parity, results = published.read(ParityReport), published.read(BenchmarkResults)
+    recommendation = published.read(Recommendation)
     if wrong := audit.problems(results, parity, recommendation):
         raise ParityError("\n".join(wrong), "Run `make validate benchmark` with the same options.")
     timed = [cell for cell in results.cells if cell.status == "ok" and cell.runner.role == "exported"]

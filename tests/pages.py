@@ -78,8 +78,8 @@ def change(artifacts: Path, file: str, **values: Any) -> Any:
 
 def list_anew(artifacts: Path, stage: str) -> None:
     """Write into a stage's manifest what is in its folder now."""
-    outputs = {name: record.model_dump() for name, record in store.records(artifacts / stage).items()}
-    change(artifacts, f"{stage}/manifest.json", outputs=outputs)
+    path = artifacts / stage / store.MANIFEST
+    Manifest.read(path).model_copy(update={"outputs": store.records(artifacts / stage)}).write(path)
 
 
 def _rename_layer(artifacts: Path, old: str, new: str) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from pipeline.artifacts import PUBLISHED, Artifact, Record
-from pipeline.artifacts.store import writing
+from pipeline.artifacts.faults import writing
+from pipeline.errors import ArtifactError
 
 SCHEMAS = "schemas"
 """The folder beside the stages' with a JSON Schema for each published file."""
@@ -26,7 +27,9 @@ HEAD = """# What the stages publish
 This page is made from the models in `pipeline/artifacts/` (`make artifacts/README.md`); do not edit it by hand.
 
 Every stage publishes one folder below `artifacts/` (the key `artifacts` moves it). It writes beside, into
-`.<stage>.partial`, and renames at the end: a stage that fails or is killed leaves the previous artifacts as they were.
+`.<stage>.partial`, which at the end changes places with the folder in one step: a stage that fails or is killed leaves
+the previous artifacts as they were, and a reader finds the one or the other, whole. A folder without a manifest of the
+stage, and a file that the manifest does not name, are not the pipeline's: a stage refuses to replace them.
 Every JSON file has a number, `schema`; a change that breaks a reader raises it, and files of another number are refused
 with what to run. What could not be measured is `null`, with a reason; there is no NaN. A JSON Schema for each file lies
 in `artifacts/schemas/`, for readers in other languages.
@@ -86,15 +89,25 @@ def publish_schemas(root: Path) -> None:
     """Write the schemas below a folder of artifacts, where they are not there already.
 
     Raises:
-        ArtifactError: the folder cannot be written.
+        ArtifactError: the folder cannot be written, or somebody else's schema is there.
     """
     folder = root / SCHEMAS
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in schemas().items():
             path = folder / name
-            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            there = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+            if there and _title(text) not in there:
+                raise ArtifactError(
+                    f"{path} is none of the pipeline's schemas", "Move it away, or set artifacts=DIR to another folder."
+                )
+            if there != text:
                 path.write_text(text, encoding="utf-8")
+
+
+def _title(schema: str) -> str:
+    """Return the line with the name of the record: a schema of another version has it, too."""
+    return next(line for line in schema.splitlines() if line.startswith('  "title": '))
 
 
 def _stem(artifact: type[Artifact]) -> str:

@@ -1,13 +1,17 @@
 """The manifest of a stage: what it published, from what, with what."""
 
+import hashlib
 from datetime import datetime
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue
 
+from pipeline import digests
 from pipeline.artifacts.dataset import PerSplit
-from pipeline.artifacts.record import Artifact, Record
+from pipeline.artifacts.record import Artifact, Record, dump_json
 from pipeline.environment import Machine
+from pipeline.errors import ArtifactError
 
 
 class FileRecord(Record):
@@ -15,6 +19,24 @@ class FileRecord(Record):
 
     sha256: str
     bytes: int
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Return what a file is now."""
+        return cls(sha256=digests.of_file(path), bytes=path.stat().st_size)
+
+    def difference(self, path: Path) -> str:
+        """Return in what a file is not as it was published, or nothing."""
+        try:
+            if not path.is_file():
+                return f"{path} is missing"
+            if (size := path.stat().st_size) != self.bytes:
+                return f"{path} has {size} bytes; {self.bytes} were published"
+            if digests.of_file(path) != self.sha256:
+                return f"{path} has changed since it was published (its SHA-256 differs)"
+        except OSError as error:
+            return f"{path} cannot be read: {error.strerror}"
+        return ""
 
 
 class DatasetSummary(Record):
@@ -57,11 +79,14 @@ class Fingerprint(Record):
 
 
 class Manifest(Artifact):
-    """What a stage published, from what, with what. The next stage refuses a file that differs (exit code 3)."""
+    """What a stage published, from what, with what. The next stage refuses a file that differs (exit code 3).
+
+    A manifest that differs from what was written, in whatever bit, is refused by whoever reads it.
+    """
 
     PATH: ClassVar[str] = "*/manifest.json"
 
-    schema_: Literal[1] = Field(1, alias="schema")
+    schema_: Literal[2] = Field(2, alias="schema")
     stage: str
     status: Literal["done", "failed"]
     """`failed`: the artifacts record a failure, and the command exited with its code."""
@@ -76,3 +101,18 @@ class Manifest(Artifact):
     """Python and the packages that can change a result."""
     outputs: dict[str, FileRecord]
     """Every file below the stage's folder."""
+    sha256: str = ""
+    """Of this file with nothing between the quotation marks here."""
+
+    def to_json(self) -> str:
+        """Return the file's text, with its digest."""
+        tree = self.model_dump(mode="json", by_alias=True) | {"sha256": ""}
+        return dump_json(tree | {"sha256": hashlib.sha256(dump_json(tree).encode()).hexdigest()})
+
+    def _checked(self, text: str, path: Path) -> Self:
+        # The whole text: spaces, and 1E-5 for 1e-5, are no meaning of JSON's, and changed all the same.
+        if text != self.to_json():
+            raise ArtifactError(
+                f"{path} has changed since it was published (its own SHA-256 differs)", self.remedy(path)
+            )
+        return self

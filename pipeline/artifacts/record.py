@@ -47,12 +47,17 @@ class Artifact(Record):
             ArtifactError: it is not there, no JSON, of another schema, or not as its schema says.
         """
         try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
+            text = path.read_bytes().decode()
+            tree = json.loads(text)
         except FileNotFoundError as error:
             raise ArtifactError(f"{path} does not exist", cls.remedy(path)) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ArtifactError(f"{path} cannot be read as JSON: {error}", cls.remedy(path)) from error
-        return cls.parse(tree, path)
+        return cls.parse(tree, path)._checked(text, path)
+
+    def _checked(self, text: str, path: Path) -> Self:
+        """Return what was read after checking the file's text, where its kind has a way to."""
+        return self
 
     @classmethod
     def parse(cls, tree: Any, path: Path) -> Self:

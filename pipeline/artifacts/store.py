@@ -1,31 +1,27 @@
 """Where artifacts are, how they are published whole or not at all, and whether they are still what was published."""
 
-import errno
-import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-from filelock import FileLock, Timeout
-
-from pipeline import digests
+from pipeline.artifacts import locking, ownership, replacing
+from pipeline.artifacts.faults import reading, writing
 from pipeline.artifacts.manifest import FileRecord, Manifest
-from pipeline.artifacts.record import Artifact
+from pipeline.artifacts.ownership import MANIFEST
+from pipeline.artifacts.published import Published
 from pipeline.errors import ArtifactError, NotPublished
 
-MANIFEST = "manifest.json"
+__all__ = ["MANIFEST", "Published", "Store", "records"]
 
-A = TypeVar("A", bound=Artifact)
+LOOKS = 3
+"""So often a reader looks for a manifest: in between, another process may have put its folder in its place."""
 
 
 def records(folder: Path) -> dict[str, FileRecord]:
     """Return every file below a folder but its manifest, by POSIX path."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
-    return {
-        path.relative_to(folder).as_posix(): FileRecord(sha256=digests.of_file(path), bytes=path.stat().st_size)
-        for path in files
-    }
+    return {path.relative_to(folder).as_posix(): FileRecord.of(path) for path in files}
 
 
 class Store:
@@ -42,8 +38,9 @@ class Store:
             ArtifactError: it is neither.
         """
         for root in (folder, folder / "artifacts"):
-            if (root / "validate").is_dir():
-                return cls(root)
+            with reading(folder):
+                if (root / "validate").is_dir():
+                    return cls(root)
         raise ArtifactError(
             f"{folder} has no artifacts of a run", "Name a folder like artifacts/, or one that has artifacts/ in it."
         )
@@ -56,30 +53,61 @@ class Store:
         """Return what a stage published, or None where it has published nothing.
 
         Raises:
-            ArtifactError: the manifest cannot be read.
+            ArtifactError: the manifest cannot be read, or has changed.
         """
-        path = self.folder(stage) / MANIFEST
-        if not path.exists():
-            return None
-        try:
-            return Manifest.read(path)
-        except ArtifactError as error:
-            raise ArtifactError(f"{path} cannot be read: {error.message}", f"Run `make {stage}`.") from error
+        self._check_root()
+        for _ in range(LOOKS):
+            with reading(self.folder(stage)):
+                path = self.current(stage) / MANIFEST
+                there = path.exists()
+            if not there:
+                continue
+            try:
+                manifest = Manifest.read(path)
+            except ArtifactError as error:
+                if not path.exists():
+                    continue
+                raise ArtifactError(f"{path} cannot be read: {error.message}", f"Run `make {stage}`.") from error
+            if manifest.stage != stage:
+                raise ArtifactError(f"{path} is of the stage {manifest.stage}", "Move its folder away.")
+            return manifest
+        return None
+
+    def current(self, stage: str) -> Path:
+        """Return where a stage's artifacts are at this moment, for a reader; see `replacing`."""
+        return replacing.current(self.folder(stage))
 
     def changed(self, stage: str, manifest: Manifest, only: str | None = None) -> list[str]:
         """Return the published files that are gone or not as published, each with what is wrong."""
-        wrong = []
-        for name, record in manifest.outputs.items():
-            if only not in (None, name):
-                continue
-            path = self.folder(stage) / name
-            if not path.is_file():
-                wrong.append(f"{path} is missing")
-            elif path.stat().st_size != record.bytes:
-                wrong.append(f"{path} has {path.stat().st_size} bytes; {record.bytes} were published")
-            elif digests.of_file(path) != record.sha256:
-                wrong.append(f"{path} has changed since it was published (its SHA-256 differs)")
-        return wrong
+        folder = self.current(stage)
+        found = (record.difference(folder / name) for name, record in manifest.outputs.items() if only in (None, name))
+        return [wrong for wrong in found if wrong]
+
+    def _checked(self, stage: str, only: str | None = None) -> tuple[Manifest | None, list[str]]:
+        """Return a stage's manifest and what is not as it says; again, where it was published in the middle of that."""
+        while True:
+            before, manifest = self._place(stage), self.manifest(stage)
+            wrong = [] if manifest is None else self.changed(stage, manifest, only)
+            if not wrong or (before, manifest) == (self._place(stage), self.manifest(stage)):
+                return manifest, wrong
+
+    def _place(self, stage: str) -> tuple[Path, int]:
+        """Return where a stage's artifacts are now, and which folder that is."""
+        folder = self.current(stage)
+        try:
+            return folder, folder.stat().st_ino
+        except OSError:
+            return folder, 0
+
+    def check_published(self, stages: Iterable[str]) -> None:
+        """Check that stages have published something, whether it is as it was or not.
+
+        Raises:
+            ArtifactError: one has not (NotPublished), or its manifest cannot be read.
+        """
+        for stage in stages:
+            if self.manifest(stage) is None:
+                raise self._not_published(stage)
 
     def verified(self, stage: str) -> Manifest:
         """Return a stage's manifest after checking every file against it.
@@ -87,11 +115,10 @@ class Store:
         Raises:
             ArtifactError: nothing published yet, a file changed, or an input of the stage was published again since.
         """
-        self.recover(stage)
-        manifest = self.manifest(stage)
+        manifest, wrong = self._checked(stage)
         if manifest is None:
-            raise NotPublished(f"{self.folder(stage)} has no artifact yet", f"Run `make {stage}`.")
-        if wrong := self.changed(stage, manifest):
+            raise self._not_published(stage)
+        if wrong:
             raise ArtifactError("\n".join(wrong), f"Run `make {stage}` to publish it again.")
         for source, digest in manifest.fingerprint.inputs.items():
             upstream = self.manifest(source.partition("/")[0])
@@ -130,27 +157,42 @@ class Store:
             ArtifactError: it was not published, or has changed since.
         """
         stage, _, name = path.partition("/")
-        self.recover(stage)
-        manifest = self.manifest(stage)
+        manifest, wrong = self._checked(stage, only=name)
         if manifest is None or name not in manifest.outputs:
             raise ArtifactError(f"{self.root / path} has not been published", f"Run `make {stage}`.")
-        if wrong := self.changed(stage, manifest, only=name):
+        if wrong:
             raise ArtifactError("\n".join(wrong), f"Run `make {stage}` to publish it again.")
-        return self.root / path
+        return self.current(stage) / name
 
     def published(self) -> "Published":
         """Return what is published here, each file checked when it is asked for."""
         return Published(self.root, verify=self)
 
-    def recover(self, stage: str) -> None:
-        """Put back what a kill between the two renames of `publish` has left aside."""
-        before = self._aside(stage, "previous")
-        if before.exists() and not self.folder(stage).exists():
-            before.rename(self.folder(stage))
+    def earlier(self, stage: str) -> Published:
+        """Return what a stage published the last time, for itself to carry over: checked, so that no damage goes along.
+
+        Raises:
+            ArtifactError: something of it has changed since, or its manifest is of another version.
+        """
+        folder = self.folder(stage)
+        aside = f"Move {folder} away, or delete it: then nothing is carried over."
+        try:
+            manifest, wrong = self._checked(stage)
+        except ArtifactError as error:
+            raise ArtifactError(error.message, aside) from error
+        if wrong:
+            raise ArtifactError("\n".join(wrong), aside)
+        return Published(self.root, {stage: manifest} if manifest else {}, declared=[f"{stage}/"])
+
+    def recover(self, stages: Iterable[str]) -> None:
+        """Put back what a kill in the middle of `publish` has left aside. For the holder of the lock only."""
+        for stage in stages:
+            with writing(self.folder(stage)):
+                replacing.recover(self.folder(stage))
 
     def kept(self, stage: str) -> Path:
         """Return the folder that a stage keeps between its runs until one of them has published."""
-        return self._aside(stage, "kept")
+        return replacing.beside(self.folder(stage), "kept")
 
     def timing_cache(self) -> Path:
         """Return the folder for what TensorRT has measured of kernels, for later builds to go by.
@@ -160,142 +202,32 @@ class Store:
         """
         return self.root / ".timing-cache"
 
-    def _aside(self, stage: str, what: str) -> Path:
-        return self.root / f".{stage}.{what}"
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep a second run out of this folder.
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep a second run out of this folder, which is made if need be.
 
         Raises:
-            ArtifactError: another run is using it, or the folder cannot be written.
+            ArtifactError: see `locking.locked`; or it is no folder.
         """
-        lock = FileLock(self.root / ".lock", timeout=0)
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout as error:
-            raise ArtifactError(f"another run is using {self.root}", "Wait for it, or set artifacts=DIR.") from error
-        except OSError as error:
-            raise ArtifactError(f"{self.root} cannot be written: {error}", "Set artifacts=DIR to another.") from error
-        try:
-            yield
-        finally:
-            lock.release()
+        self._check_root()
+        return locking.locked(self.root)
 
-    @contextmanager
-    def publish(self, stage: str) -> Iterator[Path]:
+    def publish(self, stage: str) -> AbstractContextManager[Path]:
         """Yield an empty folder to fill; at the end of the block it takes the place of the stage's artifacts.
 
         Where the block raises, or the process is killed, the previous artifacts stay as they were.
 
         Raises:
-            ArtifactError: the disk is full, or the folder cannot be written.
+            ArtifactError: the disk is full, the folder cannot be written, or it holds what the pipeline did not
+                publish.
         """
-        partial, before, folder = self._aside(stage, "partial"), self._aside(stage, "previous"), self.folder(stage)
-        with writing(folder):
-            self.recover(stage)
-            for leftover in (partial, before):
-                if leftover.exists():
-                    shutil.rmtree(leftover)
-            partial.mkdir(parents=True)
-            try:
-                yield partial
-                if folder.exists():
-                    folder.rename(before)
-                partial.rename(folder)
-            except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
-            shutil.rmtree(before, ignore_errors=True)
+        folder = self.folder(stage)
+        return replacing.replaced(folder, partial(ownership.check, folder, stage))
 
+    def _not_published(self, stage: str) -> NotPublished:
+        return NotPublished(f"{self.folder(stage)} has no artifact yet", f"Run `make {stage}`.")
 
-class Published:
-    """The published files that somebody may read, by `<stage>/<file>`.
-
-    A stage is given those that it declared, which have been checked: asking for another is a bug (RuntimeError). A
-    command that needs a few files out of many has each checked when it asks.
-
-    Example:
-        published = Store(Path("artifacts")).published()
-        verdict = published.read(ParityReport).verdict
-        fp16 = published.read(EngineRecord, "engine/fp16/engine.json")
-    """
-
-    def __init__(
-        self,
-        root: Path,
-        manifests: Mapping[str, Manifest] | None = None,
-        declared: Collection[str] = (),
-        verify: Store | None = None,
-    ) -> None:
-        self.root = root
-        self._manifests = dict(manifests or {})
-        self._declared, self._verify = tuple(declared), verify
-
-    def path(self, name: str) -> Path:
-        """Return where a file or a folder of a stage is.
-
-        Raises:
-            ArtifactError: it was not published, or has changed since.
-        """
-        if self._verify is None:
-            self._check_declared(name)
-            return self.root / name
-        return self._verify.verified_file(name)
-
-    def sha256(self, name: str) -> str:
-        """Return the digest that a file was published with."""
-        self._check_declared(name)
-        stage, _, file = name.partition("/")
-        return self._manifest(stage).outputs[file].sha256
-
-    def read(self, kind: type[A], name: str = "") -> A:
-        """Return a JSON file's content; `name` where its kind has several."""
-        return kind.read(self.path(name or kind.PATH))
-
-    def read_if_there(self, kind: type[A], name: str = "") -> A | None:
-        """Return a JSON file's content, or None where it was not published."""
-        return self.read(kind, name) if self.has(name or kind.PATH) else None
-
-    def has(self, name: str) -> bool:
-        """Tell whether a file was published."""
-        self._check_declared(name)
-        return name in self.names(name.partition("/")[0])
-
-    def names(self, stage: str) -> list[str]:
-        """Return what a stage published, as `<stage>/<file>`; nothing where it has not run."""
-        try:
-            names = [f"{stage}/{file}" for file in self._manifest(stage).outputs]
-        except (NotPublished, KeyError):  # KeyError: a stage that is declared as optional, and is not there
-            return []
-        return names if self._verify else [name for name in names if self._may(name)]
-
-    def _manifest(self, stage: str) -> Manifest:
-        if stage not in self._manifests and self._verify is not None:
-            manifest = self._verify.manifest(stage)
-            if manifest is None:
-                raise NotPublished(f"{self.root / stage} has no artifact yet", f"Run `make {stage}`.")
-            self._manifests[stage] = manifest
-        return self._manifests[stage]
-
-    def _may(self, name: str) -> bool:
-        return any(name.startswith(need) for need in self._declared)
-
-    def _check_declared(self, name: str) -> None:
-        if self._verify is None and not self._may(name):
-            raise RuntimeError(f"{name} is read but not declared among the stage's needs {self._declared}")
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn a full disk, a quota and a read-only folder into an ArtifactError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM):
-            raise ArtifactError(
-                f"cannot write below {folder}: {error.strerror or error}",
-                "Make room, or set artifacts=DIR to another folder. What was published before is unchanged.",
-            ) from error
-        raise
+    def _check_root(self) -> None:
+        with reading(self.root):
+            wrong = self.root.exists() and not self.root.is_dir()
+        if wrong:
+            raise ArtifactError(f"{self.root} is not a folder", "Set artifacts=DIR to a folder.")

@@ -377,6 +377,14 @@ class Config(Section):
     serve: Serve = Serve()
     score: Score = Score()
 
+    @field_validator("artifacts", mode="before")
+    @classmethod
+    def _names_a_folder(cls, value: Any) -> Any:
+        """Refuse what would be the working directory without a word, and what no file system can name."""
+        if isinstance(value, str) and (not value.strip() or "\0" in value):
+            raise ValueError("must name a folder; . is the working directory")
+        return value
+
     def section(self, name: str) -> dict[str, Any]:
         """Return one section as plain data, for manifests."""
         return dict(self.model_dump(mode="json", by_alias=True)[name])

@@ -184,7 +184,7 @@ def exact(published: Published, modules: Sequence[str]) -> list[Runner]:
             update={"emulated": precision.emulate is not None, "sha256": engine.onnx and engine.onnx.sha256}
         )
         why = "" if engine.onnx else f"no typed graph: {engine.reason}"
-        found.append(Runner(record, published.root / record.file, "cpu", _module(EXACT), unavailable=why))
+        found.append(Runner(record, published.at(record.file), "cpu", _module(EXACT), unavailable=why))
     return found
 
 
@@ -192,7 +192,7 @@ def exported(published: Published, threads: int) -> list[Runner]:
     """Return every way to run what was exported: each backend's variants with each precision that it takes."""
     found = []
     for engine in engine_records(published):
-        folder = published.root / "engine" / engine.precision
+        folder = published.at(f"engine/{engine.precision}")
         tuned = published.read_if_there(TuningRecord, f"engine/{engine.precision}/tuning.json")
         found += of_precision(engine, folder, threads, tuned)
     return found
@@ -297,7 +297,7 @@ def _record(
 def _runner(record: RunnerRecord, published: Published, modules: Sequence[str] = ()) -> Runner:
     """Return the runner of a published file or folder of the stages train and export."""
     folder = record.file.endswith("saved_model")
-    path = published.root / record.file if folder else published.path(record.file)
+    path = published.at(record.file) if folder else published.path(record.file)
     sha256 = None if folder else published.sha256(record.file)
     device = backends.get(record.backend).VARIANTS[record.variant].device
     return Runner(

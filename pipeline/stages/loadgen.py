@@ -90,15 +90,22 @@ def run(context: Context) -> Outcome:
 
 def _keep_others(context: Context, name: str) -> None:
     """Copy what was published of other scenarios, where the file that they ran is still the published one."""
-    for file in sorted((context.published.root / "loadgen").glob("*/result.json")):
+    earlier = context.earlier()
+    files = earlier.names("loadgen")
+    for result in (file for file in files if file.endswith("/result.json")):
+        other = result.removeprefix("loadgen/").removesuffix("/result.json")
         try:
-            runner = LoadgenResult.read(file).runner
+            runner = LoadgenResult.read(earlier.path(result)).runner
         except ArtifactError:
             continue  # of another version of the pipeline
         stage, _, path = runner.file.partition("/")
-        record = context.manifests[stage].outputs.get(path)
-        if file.parent.name != name and record is not None and record.sha256 == runner.sha256:
-            shutil.copytree(file.parent, context.output / file.parent.name)
+        record = context.manifests[stage].outputs.get(path) if stage in context.manifests else None
+        if other == name or record is None or record.sha256 != runner.sha256:
+            continue
+        for file in (file for file in files if file.startswith(f"loadgen/{other}/")):
+            target = context.output / file.removeprefix("loadgen/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(earlier.path(file), target)
 
 
 def _conduct(context: Context, folder: Path) -> tuple[Begun, Answered | None]:

@@ -6,7 +6,6 @@ from rich.progress import Progress
 
 from pipeline import precisions, tables
 from pipeline.artifacts.sensitivity import LayerSensitivity
-from pipeline.artifacts.store import MANIFEST
 from pipeline.errors import ArtifactError
 from pipeline.quantization.typed_graphs import Rewriter
 from pipeline.tables import sensitivity
@@ -32,13 +31,13 @@ def run(context: Context) -> Outcome:
 
 def _keep_others(context: Context, name: str) -> None:
     """Copy what was published on other precisions of this very model."""
-    model = context.published.sha256("export/model.onnx")
-    for file in sorted((context.published.root / "localise").glob("*.json")):
-        if file.name in (MANIFEST, name):
+    model, earlier = context.published.sha256("export/model.onnx"), context.earlier()
+    for file in earlier.names("localise"):
+        if file == f"localise/{name}":
             continue
         try:
-            if LayerSensitivity.read(file).model_sha256 == model:
-                shutil.copy2(file, context.output)
+            if earlier.read(LayerSensitivity, file).model_sha256 == model:
+                shutil.copy2(earlier.path(file), context.output)
         except ArtifactError:
             continue  # of another version of the pipeline
 

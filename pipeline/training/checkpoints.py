@@ -13,9 +13,9 @@ import numpy as np
 from pydantic import Field
 
 from pipeline import digests
+from pipeline.artifacts import replacing
 from pipeline.artifacts.history import TrainedEpoch
 from pipeline.artifacts.record import Artifact, Record
-from pipeline.artifacts.store import Store
 from pipeline.errors import ArtifactError
 
 FOLDER, VARIABLES, STATE = "checkpoint", "variables.npz", "state.json"
@@ -65,12 +65,12 @@ class Checkpoints:
     """The checkpoint of a training, in a folder that a stage keeps between its runs."""
 
     def __init__(self, root: Path, of: dict[str, Any]) -> None:
-        self._store, self._of = Store(root), of
+        self._root, self._of = root, of
 
     @property
     def folder(self) -> Path:
         """Where the checkpoint is."""
-        return self._store.folder(FOLDER)
+        return self._root / FOLDER
 
     def save(self, model: keras.Model, progress: Progress, best: list[Any] | None = None) -> None:
         """Write a checkpoint in the place of the last one; `best` are the weights of the best epoch.
@@ -80,7 +80,7 @@ class Checkpoints:
         """
         arrays = {name: _stored(variable) for name, variable in _variables(model, measures=bool(progress.step))}
         arrays |= {f"best/{index:05d}": array for index, array in enumerate(best or ())}
-        with self._store.publish(FOLDER) as output:
+        with replacing.replaced(self.folder) as output:
             np.savez(output / VARIABLES, **arrays)
             digest = digests.of_file(output / VARIABLES)
             Checkpoint(of=self._of, progress=progress, sha256=digest).write(output / STATE)
@@ -91,17 +91,17 @@ class Checkpoints:
         Raises:
             ArtifactError: it is damaged, or of another training.
         """
-        self._store.recover(FOLDER)
-        if not self.folder.exists():
+        folder = replacing.current(self.folder)  # of several processes, only the first may put anything right
+        if not folder.exists():
             return None
-        state = Checkpoint.read(self.folder / STATE)
+        state = Checkpoint.read(folder / STATE)
         if state.of != self._of:
             differing = ", ".join(key for key in self._of if state.of.get(key) != self._of[key])
             raise ArtifactError(f"the checkpoint in {self.folder} is of another training ({differing})", ANEW)
         try:
-            if digests.of_file(self.folder / VARIABLES) != state.sha256:
+            if digests.of_file(folder / VARIABLES) != state.sha256:
                 raise ArtifactError(f"the checkpoint in {self.folder} is damaged: its SHA-256 differs", ANEW)
-            with np.load(self.folder / VARIABLES, allow_pickle=False) as file:
+            with np.load(folder / VARIABLES, allow_pickle=False) as file:
                 return state, dict(file)
         except (OSError, ValueError) as error:
             raise ArtifactError(f"the checkpoint in {self.folder} cannot be read: {error}", ANEW) from error

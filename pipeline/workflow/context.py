@@ -34,6 +34,8 @@ class Context:
     """The folder for what TensorRT has measured of kernels; it stays."""
     fingerprint: Callable[[], Fingerprint]
     """Returns what its result depends on, as far as known now."""
+    earlier: Callable[[], Published]
+    """Returns what the stage itself published the last time, checked, for it to carry over."""
     missing: dict[str, ArtifactError] = field(default_factory=dict)
     """Why artifacts that the stage could do without are not there."""
 

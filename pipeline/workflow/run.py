@@ -5,7 +5,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from pipeline import backends, environment, hosts, user_code
 from pipeline.artifacts import documentation
-from pipeline.artifacts.manifest import Manifest
+from pipeline.artifacts.manifest import Fingerprint, Manifest
 from pipeline.artifacts.store import MANIFEST, Published, Store, records
 from pipeline.config import Config
 from pipeline.workflow import declared, fingerprint
@@ -32,11 +32,13 @@ def run(stage: Stage, config: Config, console: Console, *, force: bool = False) 
     if stage.name == "train" and hosts.several(config.train.hosts) and hosts.join().rank:
         _follow(stage, config, store, force=force)
         return
+    needed = dict.fromkeys(need.partition("/")[0] for need in stage.needs)
+    # Before anything is made: a mistyped folder gets no lock and no schemas.
+    store.check_published(name for name in needed if name not in stage.optional)
     with store.lock():
-        needed = dict.fromkeys(need.partition("/")[0] for need in stage.needs)
+        store.recover([*needed, stage.name])
         manifests, missing = store.all_verified(needed, stage.optional)
         before = fingerprint.of(stage, config, manifests)
-        store.recover(stage.name)
         reason = "forced" if force else fingerprint.why_not_up_to_date(store, stage, before)
         if not reason:
             console.print(f"{stage.name}: up to date ({store.folder(stage.name)})", highlight=False, markup=False)
@@ -56,28 +58,41 @@ def run(stage: Stage, config: Config, console: Console, *, force: bool = False) 
                 kept=store.kept(stage.name),
                 timing_cache=store.timing_cache(),
                 fingerprint=partial(fingerprint.of, stage, config, manifests),
+                earlier=partial(store.earlier, stage.name),
             )
             outcome = _conducted(stage, context)
-            dataset = outcome.dataset or next((one.dataset for one in manifests.values() if one.dataset), None)
-            manifest = Manifest(
-                stage=stage.name,
-                status="failed" if outcome.failure else "done",
-                created=datetime.now(UTC).replace(microsecond=0),
-                command=("python", "-m", "pipeline", *sys.argv[1:]),
-                seconds=round(time.monotonic() - started, 3),
-                dataset=dataset,
-                # Taken again: training may just have downloaded the data that it will find at hand next time.
-                fingerprint=fingerprint.of(stage, config, manifests),
-                machine=environment.machine(),
-                versions=environment.versions(backends.distributions()),
-                outputs=records(output),
-            )
-            manifest.write(output / MANIFEST)
+            seconds = round(time.monotonic() - started, 3)
+            # Taken again: training may just have downloaded the data that it will find at hand next time.
+            after = fingerprint.of(stage, config, manifests)
+            _manifest(stage, outcome, after, manifests, seconds, output).write(output / MANIFEST)
         shutil.rmtree(store.kept(stage.name), ignore_errors=True)
-        done = f"{stage.name}: done in {manifest.seconds:.1f} s → {store.folder(stage.name)}/"
+        done = f"{stage.name}: done in {seconds:.1f} s → {store.folder(stage.name)}/"
         console.print(done, highlight=False, markup=False)
         if outcome.failure:
             raise outcome.failure
+
+
+def _manifest(
+    stage: Stage,
+    outcome: Outcome,
+    after: Fingerprint,
+    manifests: Mapping[str, Manifest],
+    seconds: float,
+    output: Path,
+) -> Manifest:
+    """Return the manifest of what a stage has written into `output`."""
+    return Manifest(
+        stage=stage.name,
+        status="failed" if outcome.failure else "done",
+        created=datetime.now(UTC).replace(microsecond=0),
+        command=("python", "-m", "pipeline", *sys.argv[1:]),
+        seconds=seconds,
+        dataset=outcome.dataset or next((one.dataset for one in manifests.values() if one.dataset), None),
+        fingerprint=after,
+        machine=environment.machine(),
+        versions=environment.versions(backends.distributions()),
+        outputs=records(output),
+    )
 
 
 def _follow(stage: Stage, config: Config, store: Store, *, force: bool) -> None:
@@ -95,6 +110,7 @@ def _follow(stage: Stage, config: Config, store: Store, *, force: bool) -> None:
             kept=store.kept(stage.name),
             timing_cache=store.timing_cache(),
             fingerprint=lambda: before,
+            earlier=partial(store.earlier, stage.name),
         )
         _conducted(stage, context)
 

@@ -10,6 +10,7 @@ from commands import QUICK, run_pipeline
 from made_records import SAME
 from pages import Page, change, list_anew, read
 
+from pipeline.artifacts.manifest import Manifest
 from pipeline.artifacts.recommendation import Recommendation
 from pipeline.artifacts.results import BenchmarkResults
 from pipeline.artifacts.selection import CandidatePrecision, SelectedOn, Selection
@@ -171,8 +172,9 @@ def test_runs_are_shown_side_by_side(main_job: Path, artifacts: Path, tmp_path: 
     assert "this run against other" in html
     kept = run_pipeline("report", *QUICK, "--compare", "other", "again", cwd=tmp_path)
     assert "up to date" in kept.stdout
-    manifest = other / "artifacts/validate/manifest.json"
-    manifest.write_text(manifest.read_text("utf-8").replace('"seconds": ', '"seconds": 1'), encoding="utf-8")
+    path = other / "artifacts/validate/manifest.json"
+    manifest = Manifest.read(path)
+    manifest.model_copy(update={"seconds": manifest.seconds + 1}).write(path)
     anew = run_pipeline("report", *QUICK, "--compare", "other", "again", cwd=tmp_path)
     assert "changed: compare" in anew.stdout
 

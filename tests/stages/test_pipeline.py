@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import MAIN_JOB, PYTHONPATH, QUICK, ROOT, Run, read, run_pipeline, started
+from pages import list_anew
 
-from pipeline import digests, environment, precisions
+from pipeline import environment, precisions
 from pipeline.measuring import statistics
 from pipeline.stages import STAGES
 
@@ -125,9 +126,7 @@ def test_a_run_whose_verdicts_are_of_other_runners_is_found(copy: Path) -> None:
     cell["runner"]["options"]["threads"] = 64
     path = copy / "artifacts/benchmark/results.json"
     path.write_text(json.dumps(results), encoding="utf-8")
-    manifest = read(copy, "benchmark/manifest.json")
-    manifest["outputs"]["results.json"] = {"sha256": digests.of_file(path), "bytes": path.stat().st_size}
-    (copy / "artifacts/benchmark/manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    list_anew(copy / "artifacts", "benchmark")
     done = run_pipeline("doctor", "--artifacts", ".", cwd=copy)
     assert done.returncode == 6, done.stdout
     assert "onnxruntime cpu fp32 was timed" in done.stderr

@@ -82,7 +82,7 @@ def tuned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Step, ...]]:
         one = runner(name)
         opened = [] if opened is None else opened
         found = tuning.tune(
-            Clocked(one.record, one.path, one.device, one.module, "", "", cost_us, opened=opened, **options)
+            Clocked(one.record, one.path, one.device, one.module, cost_us=cost_us, opened=opened, **options)
         )
         return found.steps
 

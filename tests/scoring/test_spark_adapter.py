@@ -41,7 +41,12 @@ def test_encoded_pictures(bundle: Path, images: Images, probabilities: Array) ->
     encoded = np.array([bytearray(png(image)) for image in images[:3]] + [b"no picture"], object)
     found = spark.make_predict_fn(bundle)()(encoded)
     np.testing.assert_allclose(found["probabilities"][:3], probabilities[:3], **CLOSE)
-    assert found["error"].tolist() == [None, None, None, "image: none of PNG, JPEG, WEBP, BMP"]
+    assert found["error"].tolist() == [
+        None,
+        None,
+        None,
+        "image: no picture that can be read: none of PNG, JPEG, WEBP, BMP, or damaged at its beginning",
+    ]
     alone = spark.make_predict_fn(bundle)()(encoded[3:])
     assert alone["probabilities"].shape == (1, 10)
     assert np.isnan(alone["probabilities"]).all()

@@ -18,7 +18,7 @@ from pipeline.scoring.jobs import GIVEN_UP
 from pipeline.scoring.progress import Shown
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Ray's own
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

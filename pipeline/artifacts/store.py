@@ -18,9 +18,10 @@ LOOKS = 3
 """So often a reader looks for a manifest: in between, another process may have put its folder in its place."""
 
 
-def records(folder: Path) -> dict[str, FileRecord]:
-    """Return every file below a folder but its manifest, by POSIX path."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+def records(folder: Path, but: Collection[str] = (MANIFEST,)) -> dict[str, FileRecord]:
+    """Return every file below a folder, by POSIX path, `but` those that lie in it by these names: its manifest."""
+    beside = {folder / name for name in but}
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path not in beside)
     return {path.relative_to(folder).as_posix(): FileRecord.of(path) for path in files}
 
 

@@ -7,11 +7,15 @@ from pathlib import Path, PurePosixPath
 from pipeline import backends, digests
 from pipeline.artifacts.bundle import BundledRunner, BundleRecord
 from pipeline.artifacts.manifest import FileRecord
+from pipeline.artifacts.store import records
 from pipeline.deployment import signing
 from pipeline.errors import ArtifactError
 from pipeline.runners import Runner
 
 RECORD, DIGEST, SIGNATURE = "bundle.json", "bundle.sha256", "model.sig"
+BESIDE = (RECORD, DIGEST, SIGNATURE)
+"""What the record does not list: itself, and what stands for it."""
+
 FOLDER = "deploy/bundle"
 """Where the stage publishes it, below the artifacts."""
 
@@ -73,7 +77,7 @@ def found(folder: Path) -> Path:
 
 def close(folder: Path, record: BundleRecord) -> BundleRecord:
     """Write what a bundle says of itself, with the digests of all files there are, and the digest of that."""
-    complete = record.model_copy(update={"files": _files(folder)})
+    complete = record.model_copy(update={"files": records(folder, BESIDE)})
     complete.write(folder / RECORD)
     (folder / DIGEST).write_text(f"{digests.of_file(folder / RECORD)}  {RECORD}\n", encoding="ascii")
     return complete
@@ -86,21 +90,12 @@ def _check_digest(folder: Path) -> None:
         raise ArtifactError(f"{folder / RECORD} is not what {path} says", REPLACE)
 
 
-def _files(folder: Path) -> dict[str, FileRecord]:
-    beside = {folder / RECORD, folder / DIGEST, folder / SIGNATURE}
-    return {
-        path.relative_to(folder).as_posix(): FileRecord(sha256=digests.of_file(path), bytes=path.stat().st_size)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path not in beside
-    }
-
-
 def _wrong(folder: Path, expected: dict[str, FileRecord]) -> list[str]:
     """Return what is wrong with the files: links, missing, strange and changed ones."""
     links = [path for path in sorted(folder.rglob("*")) if path.is_symlink()]
     if links:
         return [f"{path} is a link: a bundle has none" for path in links]
-    there = _files(folder)
+    there = records(folder, BESIDE)
     wrong = [f"{folder / name} is missing" for name in expected if name not in there]
     wrong += [f"{folder / name} is no file of this bundle" for name in there if name not in expected]
     for name, record in expected.items():

@@ -69,10 +69,13 @@ def _before(context: Context) -> Bundle | None:
 
 def _trusted(before: Bundle | None, wanted: Deploy) -> Bundle | None:
     """Return the bundle before, unless nobody trusted signed it: its models must not come under a new signature."""
+    if before is None:
+        return None
     try:
-        return before and bundle.opened(before.folder, wanted.trusted_keys)
+        signing.verified(before.folder, before.folder / bundle.SIGNATURE, wanted.trusted_keys)
     except ArtifactError:
         return None
+    return before
 
 
 def _version(record: BundleRecord, before: Bundle | None) -> int:

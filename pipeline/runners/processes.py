@@ -31,7 +31,7 @@ def context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(["pipeline.measuring.preload"])
+    found.set_forkserver_preload(["pipeline.runners.preload"])
     return found
 
 

@@ -43,7 +43,11 @@ def check(model: onnx.ModelProto, what: str) -> None:
         for tensor in filter(is_large, model.graph.initializer):
             onnx.checker.check_tensor(tensor)
         onnx.checker.check_model(without_weights(model), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except (
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+        ValueError,
+    ) as error:  # ValueError: a type
         raise BuildError(f"{what}: the ONNX checker rejects the graph: {error}") from error
 
 

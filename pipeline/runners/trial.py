@@ -26,6 +26,9 @@ SAID = "said"
 LONGEST = 300
 """Characters of a library's own words that are shown."""
 
+Work = Callable[..., object]
+"""A function of a module."""
+
 _OUT_OF_MEMORY = ("MemoryError", "ResourceExhaustedError")
 
 
@@ -33,8 +36,8 @@ class Ended(PipelineError):  # noqa: N818  says what became of it
     """The process was ended, took too long, ran out of memory, or raised what is no error of the pipeline's."""
 
 
-def tried(work: Callable[..., object], *arguments: object, limit_s: float) -> None:
-    """Do `work`, a function of a module, in a process of its own; return when it is done.
+def tried(work: Work, *arguments: object, limit_s: float) -> None:
+    """Do `work` in a process of its own; return when it is done.
 
     It sees no GPU: what is tried is the file. What it returns, prints or leaves in temporary folders is lost.
 
@@ -43,7 +46,7 @@ def tried(work: Callable[..., object], *arguments: object, limit_s: float) -> No
         PipelineError: the work raised it.
     """
     environment.prepare_tensorflow()
-    with tempfile.TemporaryDirectory(prefix="trial-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix=f"trial-{os.getpid()}-", ignore_cleanup_errors=True) as folder:
         ours, theirs = multiprocessing.Pipe(duplex=False)
         process = processes.context().Process(target=_serve, args=(theirs, folder, work, arguments), daemon=True)
         try:
@@ -109,7 +112,7 @@ def _error(kind: str, message: str, hint: str) -> PipelineError:
     return found(message, hint) if known else Ended(message, hint)  # type: ignore[misc]  # as mypy does not see
 
 
-def _serve(pipe: Connection, folder: str, work: Callable[..., object], arguments: tuple[object, ...]) -> NoReturn:
+def _serve(pipe: Connection, folder: str, work: Work, arguments: tuple[object, ...]) -> NoReturn:
     """Do the work and tell how it went, as JSON: a pickle from a process that ran a stranger's file could run here."""
     interruption.leave_to_parent()
     environment.keep_temporary_files_in(folder)

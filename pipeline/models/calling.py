@@ -125,7 +125,8 @@ def saved_signature(path: Path, *, trust: bool) -> SavedSignature:
     if not trust and (reaching := programs.reaching_out(path)):
         raise ArtifactError(
             f"{path} is a program with operators that reach beyond the model: {', '.join(reaching)}; it was not run",
-            "If you trust where it comes from: model.trust=true. If not, run the stage that made it, with --force.",
+            "If you trust where it comes from: model.trust=true; or, of a bundle, its publisher's key in "
+            "deploy.trusted_keys. If not, run the stage that made it, with --force.",
         )
     try:
         loaded = tf.saved_model.load(str(path))

@@ -34,8 +34,8 @@ class Criteria:
     A sample's result must not depend on which of `batch_sizes` it came in; exported runners are fed the
     `timed_batch_sizes` as well.
 
-    `trial_s` is for a model from elsewhere: each exported runner of the CPU is first tried with a sample in a process of
-    its own, for so long at most, since its library may die of what the original's took.
+    `trial_s` is for a model from elsewhere: each exported runner of the CPU is first tried with a sample in a process
+    of its own, for so long at most, since its library may die of what the original's took.
     """
 
     samples: Split

@@ -79,18 +79,20 @@ def look(options: Model) -> Looked:
         DataError: it cannot be read, or takes what cannot be drawn at random.
     """
     path = Path(options.source)
+    environment.prepare_tensorflow()
+    with environment.native_log_hidden():
+        from pipeline.models import calling, sources
+        from pipeline.training import adoption, trying
+    if path.is_file():
+        trying.check(options, (), compiled=False)
     if options.kind == "onnx":
-        model = graphs.load(path) if path.is_file() else None
-        if model is None:
+        if not path.is_file():
             raise DataError(f"{path} does not exist", "Give an .onnx, .keras or .h5 file, or a SavedModel folder.")
+        model = graphs.load(path)
         signature = Signature(graphs.inputs(model), graphs.outputs(model))
         with backends.get("onnxruntime").load(path, LoadOptions("cpu", exact=True)) as session:
             outputs = {name: rows.copy() for name, rows in session.run(_feed(signature)).items()}
         return Looked(model.graph.name or path.stem, signature, choosing.unlabelled(outputs))
-    environment.prepare_tensorflow()
-    with environment.native_log_hidden():
-        from pipeline.models import calling, sources
-        from pipeline.training import adoption
     if options.kind == "saved_model":
         return Looked(path.name, adoption.declared_signature(path), {}, "A SavedModel is a program: it was not run.")
     found = sources.find(options, (), 0, compiled=False)

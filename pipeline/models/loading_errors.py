@@ -13,7 +13,7 @@ LIMIT = 400
 _WRAPPED = re.compile(
     r"(?:Exception|Error) encountered(?: during deserialization)?: |Exception encountered when calling [^ ]+ "
 )
-_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m|\{\{function_node [^}]*\}\} ")
 _MISSING = re.compile(
     r"Could not locate (?P<kind>\w+) '(?P<name>[^']+)'"
     r"|Unknown (?P<legacy>layer|\w+ function|optimizer|loss): '?(?P<old>\w+)"
@@ -51,7 +51,8 @@ def explain(path: Path, error: Exception) -> ArtifactError:
 
 def words(error: Exception) -> str:
     """Return an error's words in one line, without colours: those of the innermost, where Keras wraps some."""
-    text = " ".join(_ESCAPES.sub("", str(error.args[0] if error.args else error)).split())
+    said = str(error.args[0] if len(error.args) == 1 else error)  # Python quotes the one of a KeyError
+    text = " ".join(_ESCAPES.sub("", said).split())
     innermost = _WRAPPED.split(text)[-1].partition(" Arguments received by ")[0]
     return innermost.strip("' ") or type(error).__name__
 

@@ -78,7 +78,8 @@ def _answer(process: Any, pipe: Connection, folder: Path, limit_s: float) -> dic
         except (EOFError, OSError) as error:
             if late.is_set():
                 raise Ended(
-                    f"was not done after {limit_s:g} s in a process of its own", "Give it longer: model.trial_s."
+                    f"was not done after {limit_s:g} s in a process of its own",
+                    "It may never end; or give it longer: model.trial_s.",
                 ) from error
             process.join(processes.END_S)
             raise Ended(f"ended the process in which it was tried{_how(process.exitcode, folder)}") from error

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from small_models import FEATURES, Stage, classifier
 
-from pipeline import graphs
+from pipeline import graphs, project
 from pipeline.config import Model
 from pipeline.errors import DataError, PipelineError
 from pipeline.graphs import files
@@ -90,7 +90,7 @@ def units(count: int) -> dict[str, Any]:
         (lambda: packed(method=99), "That compression method is not supported"),
         (lambda: packed(b"[" * 200_000 + b"]" * 200_000), "maximum recursion depth exceeded"),
         (lambda: packed(b'{"a":' * 50_000 + b"1" + b"}" * 50_000), "maximum recursion depth exceeded"),
-        (lambda: packed(b"\xff\xfe{"), "cannot be loaded"),
+        (lambda: packed(b"\xff\xfe{"), "codec can't decode byte"),
         (lambda: packed(units(10**19)), "out-of-range integer"),
         (lambda: packed(of_layers(("TorchModuleWrapper", {"module": "x"}))), "needs the Python module 'torch'"),
         (
@@ -215,6 +215,15 @@ def test_bf16_is_no_type_of_samples(refused: Refused) -> None:
 def test_an_onnx_file_that_takes_more_memory_than_there_is(refused: Refused) -> None:
     onnx.save(sized(), "bad.onnx")
     assert "bad.onnx needs more memory than there is" in refused("bad.onnx").message
+
+
+def test_a_look_at_a_file_for_a_new_project_is_a_trial_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    onnx.save(endless(), "bad.onnx")
+    with pytest.raises(DataError, match=r"bad\.onnx was not done after 2 s"):
+        project.look(Model(source="bad.onnx", trial_s=LIMIT_S))
+    classifier().save("good.keras")
+    assert project.look(Model(source="good.keras")).tasks.keys() == {"p"}
 
 
 def flipped(content: bytes, seed: int) -> bytes:

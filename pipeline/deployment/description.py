@@ -4,6 +4,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
 
+from pipeline import texts
 from pipeline.artifacts.bundle import BundleRecord
 
 LABELS = "labels"
@@ -20,7 +21,8 @@ def write(record: BundleRecord, folder: Path) -> None:
         loader=PackageLoader("pipeline.deployment"),
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=False,  # noqa: S701  Markdown
+        autoescape=False,  # noqa: S701  Markdown, of which nothing is the record's
+        finalize=texts.markdown,
     )
     text = environment.get_template("README.md.j2").render(record=record, best=record.runners[0])
     (folder / "README.md").write_text(text, encoding="utf-8")

@@ -5,18 +5,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-import made_records
 import made_run
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_rare import BUNDLE
 from markdown_it import MarkdownIt
 from pydantic import ValidationError
 from rich.text import Text
 
 from pipeline import terminal, texts
 from pipeline.artifacts import PUBLISHED, Artifact, Manifest
-from pipeline.artifacts.bundle import BundledRunner, BundleInput, BundleOutput, BundleRecord
+from pipeline.artifacts.bundle import BundleRecord
 from pipeline.artifacts.model import ModelRecord
 from pipeline.artifacts.store import Store
 from pipeline.console import Console
@@ -90,25 +90,8 @@ def test_a_report_of_hostile_texts_has_no_html_and_no_link_of_theirs(run: runs.R
 
 
 def test_a_bundles_page_of_hostile_texts_has_no_html_and_no_link_of_theirs(tmp_path: Path) -> None:
-    signature = {"name": "x" + HOSTILE, "shape": (None, 2), "dtype": "float32"}
-    bundled = BundledRunner(
-        name=HOSTILE, runner=made_records.FP32, device="cpu", verdict="pass", reason=HOSTILE, measured=()
-    )
-    found = BundleRecord(
-        name=HOSTILE,
-        version=1,
-        created="2026-01-02T03:04:05Z",
-        pipeline=HOSTILE,
-        machine=made_records.MACHINE,
-        versions={HOSTILE: HOSTILE},
-        goal="latency",
-        judged_on={"name": HOSTILE, "split": "test", "samples": 1, "origin": HOSTILE, "substitute": HOSTILE},
-        inputs=(BundleInput(**signature, kind="numbers", white=None, words=HOSTILE),),
-        outputs=(BundleOutput(**signature, task=HOSTILE, form=HOSTILE, classes=(), words=HOSTILE),),
-        batch_sizes=(1,),
-        runners=(bundled,),
-        files={},
-    )
+    tree = json.loads(BUNDLE.to_json())
+    found = BundleRecord.model_validate(hostile(tree, BundleRecord, tree))
     description.write(found, tmp_path)
     page = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert page.count("evil") > 10

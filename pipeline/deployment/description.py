@@ -1,5 +1,6 @@
 """The bundle in words, for whoever finds it: README.md in it."""
 
+import re
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
@@ -8,11 +9,13 @@ from pipeline import texts
 from pipeline.artifacts.bundle import BundleRecord
 
 LABELS = "labels"
+LONGEST = 100
+"""Of the name of a file: most file systems take 255 bytes."""
 
 
 def labels_of(output: str) -> str:
     """Return the name of the file with the classes of an output."""
-    return f"{output.replace('/', '_')}.txt"
+    return re.sub(r"[^\w.-]", "_", output)[:LONGEST] + ".txt"
 
 
 def write(record: BundleRecord, folder: Path) -> None:
@@ -30,4 +33,4 @@ def write(record: BundleRecord, folder: Path) -> None:
         if one.classes:
             labels = folder / LABELS / labels_of(one.name)
             labels.parent.mkdir(exist_ok=True)
-            labels.write_text("".join(f"{name}\n" for name in one.classes), encoding="utf-8")
+            labels.write_text("".join(f"{texts.on_one_line(name)}\n" for name in one.classes), encoding="utf-8")

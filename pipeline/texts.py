@@ -9,8 +9,8 @@ from typing import Any
 SURROGATES = re.compile("[\ud800-\udfff]")
 """What Python reads a byte of a file's name as that is not UTF-8, and what JSON can say and no text has."""
 
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2028\u2029\u2066-\u2069]")
-"""What a terminal obeys, but for tabs and line breaks; and what turns the direction of reading."""
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2028\u2029\u2066-\u2069\ufffe\uffff]")
+"""What a terminal obeys, but for tabs and line breaks; what turns the direction of reading; what XML does not take."""
 
 MARKUP = re.compile(r"[\\`*\[\]<>&|~$]|(?<![^\W_])_|_(?![^\W_])|(?<=\w):(?=//)|(?<=www)\.|^[#+=-](?!\d)", re.IGNORECASE)
 """What Markdown has a meaning for in a line; an underscore inside a word, as in `saved_model`, has none."""

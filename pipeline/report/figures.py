@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import altair as alt
 
+from pipeline.report import drawing
 from pipeline.tables import Table
 
 WIDTH = 340
@@ -77,11 +78,9 @@ class Figure:
 
 def panel(title: str, chart: Any, marks: int, height: int = 220) -> Panel:
     """Draw a chart of one view, or of layers over one another."""
-    import vl_convert  # holds a JavaScript engine: half a second and 84 MB, for the page alone
-
     spec = chart.properties(width=WIDTH, height=height).to_json()
     version = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
-    svg = vl_convert.vegalite_to_svg(spec, vl_version=version, config=_THEME, allowed_base_urls=[])
+    svg = drawing.svg(spec, vl_version=version, config=_THEME, allowed_base_urls=[])
     # The page labels the drawing as one picture, with the table behind it; its hundreds of marks are not read out.
     return Panel(title, svg.replace("<svg ", '<svg aria-hidden="true" ', 1), marks)
 

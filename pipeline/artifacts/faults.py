@@ -11,6 +11,9 @@ from pipeline.errors import ArtifactError, PipelineError
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """What is wrong with the disk, wherever below it: temporary files may be on it, too."""
 
+NAMELESS = (errno.EIO, getattr(errno, "ESTALE", errno.EIO))
+"""What only a file system answers, where reading or writing an open file does not know its name."""
+
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
@@ -50,7 +53,7 @@ def _is_of(error: Exception, folder: Path) -> bool:
         return False
     names = [name for name in (error.filename, error.filename2) if isinstance(name, str | bytes | os.PathLike)]
     if not names:
-        return error.errno == errno.EIO  # of a write, which does not know the file's name
+        return error.errno in NAMELESS
     return any(_concerns(Path(os.fsdecode(name)).absolute(), folder.absolute()) for name in names)
 
 

@@ -20,11 +20,14 @@ TICK_S = 0.5
 
 
 class WorkerError(PipelineError):
-    """A process that raised what it should not have, or died while it loaded the model."""
+    """A process that raised what it should not have, or the last one, which died while it loaded the model."""
 
 
 def score(job: Job, pieces: Sequence[Piece], workers: int, shown: Shown) -> None:
     """Score pieces in processes of this machine. One that dies is replaced, and its piece is done anew.
+
+    One that dies while it loads the model is not: the memory that it lacked, its replacement would lack as well. The
+    others go on without it.
 
     Raises:
         PipelineError: the first that a process raises; what is written stays.
@@ -56,11 +59,12 @@ def _hear(worker: _Worker, turns: Turns, running: "_Workers", shown: Shown) -> N
         running.bury(worker)
         shown.advance(-worker.rows)
         if not worker.loaded:
-            raise WorkerError(
-                f"a process died while it loaded the model (exit code {worker.process.exitcode})",
-                "Signal 9 usually means that memory ran out: set score.workers to fewer.",
-            ) from None
-        if worker.piece is not None:
+            said = f"a process died while it loaded the model (exit code {worker.process.exitcode})"
+            hint = "Signal 9 usually means that memory ran out: set score.workers to fewer."
+            if turns and not running.busy:
+                raise WorkerError(said, hint) from None
+            shown.say(f"{said}; the others go on without it. {hint}")
+        elif worker.piece is not None:
             turns.back(worker.piece)
             running.start()
         return

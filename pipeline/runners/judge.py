@@ -34,8 +34,8 @@ class Criteria:
     A sample's result must not depend on which of `batch_sizes` it came in; exported runners are fed the
     `timed_batch_sizes` as well.
 
-    `trial_s` is for a model from elsewhere: each exported runner of the CPU is first tried with a sample in a process of
-    its own, for so long at most, since its library may die of what the original's took.
+    `trial_s` is for a model from elsewhere: each exported runner of the CPU is first tried with a sample in a process
+    of its own, for so long at most, since its library may die of what the original's took.
     """
 
     samples: Split
@@ -90,7 +90,7 @@ def judge(runners: Sequence[Runner], criteria: Criteria) -> Judgement:
 
 
 def _run(runner: Runner, criteria: Criteria) -> tuple[Outputs, BatchInvariance, str]:
-    """Return a runner's outputs, whether they depend on the batch, and where it ran; nothing of it stays in memory."""
+    """Return a runner's outputs, whether they depend on the batch, and where it ran; nothing stays in memory."""
     if criteria.trial_s and runner.record.role == "exported" and runner.device == "cpu":
         _try(runner, criteria.samples, criteria.trial_s)
     with runner.open() as session:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -102,7 +103,13 @@ def test_a_run_that_is_killed_and_interrupted_comes_to_its_end(bundle: Path, ima
     assert not list(target.glob("*.tmp"))
 
 
-def test_a_row_that_kills_its_process_is_given_up(bundle: Path, source: Path, tmp_path: Path) -> None:
+def test_a_row_that_kills_its_process_is_given_up(
+    bundle: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     asked, pieces = job(bundle, source, tmp_path / "out", rows_per_file=20, batch_size=8)
     with Shown(40, 0) as shown:
         local.score(replace(asked, source=deadly(asked.source)), pieces, 1, shown)
@@ -111,6 +118,7 @@ def test_a_row_that_kills_its_process_is_given_up(bundle: Path, source: Path, tm
     assert errors(table) == {DEADLY: GIVEN_UP}
     assert table["id"].to_pylist() == list(range(40))
     assert not list((tmp_path / "out/_tries").iterdir())
+    assert not list(temporary.iterdir()), "what a process leaves goes with it"
 
 
 def test_a_process_that_dies_while_it_loads_leaves_the_work_to_the_others(

@@ -12,10 +12,9 @@
     ├ BuildError         5   a graph or an engine that cannot be built, with the builder's own words
     ├ ParityError        6   accuracy outside its budget
     ├ RegressionError    7   slower than the results compared with (--fail-on-regression)
-    ├ LimitReached       9   memory, open files, threads, or room for temporary files ran out
     ├ Preempted          8   SIGTERM while training, after a checkpoint: the same command goes on from it
-    └ Interrupted      130   Ctrl-C; SIGTERM while an engine is built or a bundle scores; the message says what is kept
-                       143   SIGTERM elsewhere; 129 SIGHUP (a closed terminal), as pipeline.interruption says
+    ├ LimitReached       9   memory, open files, threads, or room for temporary files ran out
+    └ Interrupted      130   Ctrl-C; 143 SIGTERM, 129 SIGHUP (pipeline.interruption); the message says what is kept
 
 Anything else that is raised is a bug of the pipeline: traceback, exit 1.
 """

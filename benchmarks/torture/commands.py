@@ -49,8 +49,8 @@ COMMANDS = HEAVY | LIGHT
 
 NONE: Mapping[str, str | None] = MappingProxyType({})
 
-DOCUMENTED = (0, 1, 2, 3, 4, 5, 6, 7, 8)
-"""Exit codes of commands that no signal ended (pipeline.errors)."""
+DOCUMENTED = (0, 2, 3, 4, 5, 6, 7, 8, 9)
+"""Exit codes of commands that no signal ended (pipeline.errors), but for that of a bug."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ def score(folder: Path, source: Path, target: Path, config: Config, *, ray: str 
         DataError: the input cannot be read, or every row of it has an error.
         BackendUnavailable: no runner of the bundle runs here, or an extra is not installed.
         Interrupted: Ctrl-C or SIGTERM.
+        ConfigError: OUTPUT lies in INPUT, or a name is not UTF-8.
     """
     found = bundle.opened(folder, config.deploy.trusted_keys, trust=config.model.trust)
     try:
@@ -39,6 +40,17 @@ def score(folder: Path, source: Path, target: Path, config: Config, *, ray: str 
     from pipeline.scoring.preparing import Wanted
 
     source, target = source.resolve(), target.resolve()
+    for path in (source, target):
+        if not _is_text(path):
+            raise ConfigError(f"{path} has a name that is not UTF-8: Parquet's library takes none", "Rename it.")
     if target == source or source in target.parents:
         raise ConfigError(f"OUTPUT {target} lies in INPUT", "Name a folder beside it.")
     running.run(Wanted(found, source, target, config, ray))
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -209,6 +209,8 @@ def test_a_second_run_is_kept_out(bundle: Path, source: Path, tmp_path: Path) ->
 def test_what_cannot_be(bundle: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="lies in INPUT"):
         scoring.score(bundle, tmp_path, tmp_path / "out", ONE)
+    with pytest.raises(ConfigError, match="has a name that is not UTF-8"):
+        scoring.score(bundle, source, tmp_path / os.fsdecode(b"\xff"), ONE)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(BackendUnavailable) as caught:
         scoring.score(bundle, source, tmp_path / "out", ONE)

@@ -6,6 +6,7 @@ killed goes on by doing what is not there.
 
 from pathlib import Path
 
+from pipeline import texts
 from pipeline.config import Config
 from pipeline.deployment import bundle
 from pipeline.errors import BackendUnavailable, ConfigError
@@ -41,16 +42,8 @@ def score(folder: Path, source: Path, target: Path, config: Config, *, ray: str 
 
     source, target = source.resolve(), target.resolve()
     for path in (source, target):
-        if not _is_text(path):
+        if texts.SURROGATES.search(str(path)):
             raise ConfigError(f"{path} has a name that is not UTF-8: Parquet's library takes none", "Rename it.")
     if target == source or source in target.parents:
         raise ConfigError(f"OUTPUT {target} lies in INPUT", "Name a folder beside it.")
     running.run(Wanted(found, source, target, config, ray))
-
-
-def _is_text(path: Path) -> bool:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True

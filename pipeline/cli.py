@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline import __version__, hosts, interruption, terminal
+from pipeline import __version__, exhaustion, hosts, interruption, terminal
 from pipeline.errors import ConfigError, Interrupted, PipelineError
 from pipeline.stages import ON_DEMAND, STAGES
 from pipeline.workflow.stage import Stage
@@ -16,9 +16,8 @@ from pipeline.workflow.stage import Stage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rich.console import Console
-
     from pipeline.config import Config
+    from pipeline.console import Console
 
 app = typer.Typer(
     help="From a Keras model to a verified, timed TensorRT engine.",
@@ -67,7 +66,7 @@ def _run(
 
 
 def _console() -> "Console":
-    from rich.console import Console
+    from pipeline.console import Console
 
     # A log or CI has no width to ask for: wide enough for the tables.
     return Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
@@ -301,6 +300,7 @@ def main() -> None:
 def _ended() -> BaseException | None:
     """Run the command; return what ended it, or None where all went well."""
     try:
+        exhaustion.prepare()
         _temporary_folder()
         app()
     except SystemExit as end:  # typer's, of all that it has dealt with; of Ctrl-C it says nothing
@@ -308,6 +308,8 @@ def _ended() -> BaseException | None:
     except (PipelineError, KeyboardInterrupt) as error:
         return error
     except Exception as error:
+        if limit := exhaustion.told(error):
+            return limit
         if hosts.current() is None and not interruption.received():
             raise
         return error

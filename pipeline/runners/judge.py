@@ -90,7 +90,7 @@ def judge(runners: Sequence[Runner], criteria: Criteria) -> Judgement:
 
 
 def _run(runner: Runner, criteria: Criteria) -> tuple[Outputs, BatchInvariance, str]:
-    """Return a runner's outputs, whether they depend on the batch, and where it ran; nothing of it stays in memory."""
+    """Return a runner's outputs, whether they depend on the batch, and where it ran; nothing stays in memory."""
     if criteria.trial_s and runner.record.role == "exported" and runner.device == "cpu":
         _try(runner, criteria.samples, criteria.trial_s)
     with runner.open() as session:

@@ -148,8 +148,7 @@ def _prepare(options: Model, dataset: Dataset, output: Path, *, compiled: bool) 
         file, name, parameters, signature = adopted
         return Prepared(_record(options, file, name, parameters, "float32", signature), None)
     shape = next(iter(shapes), ())  # random inputs are drawn later
-    targets = dataset.targets
-    model = sources.find(options, shape, len(targets[0].classes) if targets else 0, compiled=compiled)
+    model = sources.find(options, shape, dataset.classes, compiled=compiled)
     model = calling.functional(model, calling.caller(model, options.inputs))
     signature = calling.signature(calling.caller(model))
     record = _record(options, "train/model.keras", model.name, model.count_params(), sources.policy(model), signature)

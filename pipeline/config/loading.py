@@ -10,6 +10,7 @@ from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from pipeline import texts
 from pipeline.config import ARTICLE_CNN, Config, sections
 from pipeline.errors import ConfigError
 
@@ -76,6 +77,11 @@ def _refuse_impossible_names(config: Config) -> None:
 
 
 def _refuse_impossible_name(key: str, name: str | Path) -> None:
+    if key in SOURCES and texts.whole(str(name)) != str(name):
+        raise ConfigError(
+            f"{key} = {texts.whole(str(name))!r} has bytes that are not UTF-8",
+            "Rename it: artifacts record it as text.",
+        )
     try:
         os.lstat(name)
     except (OSError, ValueError) as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline import __version__, hosts, interruption, terminal
+from pipeline import __version__, exhaustion, hosts, interruption, terminal
 from pipeline.errors import ConfigError, Interrupted, PipelineError
 from pipeline.stages import ON_DEMAND, STAGES
 from pipeline.workflow.stage import Stage
@@ -300,6 +300,7 @@ def main() -> None:
 def _ended() -> BaseException | None:
     """Run the command; return what ended it, or None where all went well."""
     try:
+        exhaustion.prepare()
         _temporary_folder()
         app()
     except SystemExit as end:  # typer's, of all that it has dealt with; of Ctrl-C it says nothing
@@ -307,6 +308,8 @@ def _ended() -> BaseException | None:
     except (PipelineError, KeyboardInterrupt) as error:
         return error
     except Exception as error:
+        if limit := exhaustion.told(error):
+            return limit
         if hosts.current() is None and not interruption.received():
             raise
         return error

@@ -6,14 +6,15 @@
     ├ InputError         2   a feed that does not fit the model: its names, shapes or types
     │ └ BatchOutsideProfile  2   a batch that an engine, or a graph with a fixed batch, was not built for
     ├ ArtifactError      3   missing, stale, changed since it was published, or could not be written
-    │ └ NotPublished     3   missing or stale: running its stage is all it takes
+    │ ├ NotPublished     3   missing or stale: running its stage is all it takes
+    │ └ NotWritable      3   a folder of artifacts that can be read at most
     ├ BackendUnavailable 4   asked for by name and not available on this machine
     ├ BuildError         5   a graph or an engine that cannot be built, with the builder's own words
     ├ ParityError        6   accuracy outside its budget
     ├ RegressionError    7   slower than the results compared with (--fail-on-regression)
     ├ Preempted          8   SIGTERM while training, after a checkpoint: the same command goes on from it
-    └ Interrupted      130   Ctrl-C; SIGTERM while an engine is built or a bundle scores; the message says what is kept
-                       143   SIGTERM elsewhere; 129 SIGHUP (a closed terminal), as pipeline.interruption says
+    ├ LimitReached       9   memory, open files, threads, or room for temporary files ran out
+    └ Interrupted      130   Ctrl-C; 143 SIGTERM, 129 SIGHUP (pipeline.interruption); the message says what is kept
 
 Anything else that is raised is a bug of the pipeline: traceback, exit 1.
 """
@@ -68,6 +69,10 @@ class NotPublished(ArtifactError):  # noqa: N818  says what is the matter
     """An artifact that its stage has not published yet, or not since what it is made from has changed."""
 
 
+class NotWritable(ArtifactError):  # noqa: N818  says what is the matter
+    """A folder of artifacts that can be read at most."""
+
+
 class BackendUnavailable(PipelineError):  # noqa: N818  reads better where it is caught
     """A way to run a model that this machine does not offer."""
 
@@ -96,6 +101,12 @@ class Preempted(PipelineError):  # noqa: N818  an interruption is no error of an
     """Stopped by SIGTERM, as a scheduler sends it, after a checkpoint: the same command goes on from it."""
 
     exit_code = 8
+
+
+class LimitReached(PipelineError):  # noqa: N818  says what is the matter
+    """What a process needs ran out: memory, open files, threads, or room for temporary files."""
+
+    exit_code = 9
 
 
 class Interrupted(PipelineError):  # noqa: N818  an interruption is no error of anything

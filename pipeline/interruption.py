@@ -10,6 +10,7 @@ What the process was started to ignore, as SIGHUP by `nohup`, stays ignored.
 import atexit
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +34,8 @@ class _Received:
 
     number: int | None = None
     at = 0.0
+    code: int | None = None
+    """The exit code, once the work is done."""
 
 
 _received = _Received()
@@ -65,7 +68,7 @@ def starting() -> None:
         os._exit(128 + number)
 
     _handle(end)
-    atexit.register(_ignore)  # while the interpreter is torn down, without handlers; the first to come is called last
+    atexit.register(_last)  # the first to come is called last
 
 
 def begin() -> None:
@@ -82,6 +85,7 @@ def begin() -> None:
 def done(code: int) -> None:
     """Leave the exit code as it is from now on: the work is done. A second signal ends a process that does not end."""
     pressed: list[float] = []
+    _received.code = code
 
     def ignore(number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
@@ -105,14 +109,27 @@ def deferred() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore(before)
     for number in waiting[:1]:
         handler = before[number]
         if callable(handler):
             handler(number, None)
         else:
             signal.raise_signal(number)
+
+
+@contextmanager
+def interrupting() -> Iterator[None]:
+    """Have SIGTERM do what Ctrl-C does where it would end the process: a program of a user's calls the package."""
+    ends = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if threading.current_thread() is not threading.main_thread() or not ends:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager
@@ -141,12 +158,29 @@ def handlers() -> dict[int, Any]:
     return {number: handler for number, handler in found.items() if handler is not signal.SIG_IGN}
 
 
+def restore(before: dict[int, Any]) -> None:
+    """Give signals back to those who handled them (see `handlers`)."""
+    if threading.current_thread() is threading.main_thread():  # which alone may take signals
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _handle(handler: Handler) -> None:
     if threading.current_thread() is threading.main_thread():  # which alone may take signals
         for number in handlers():
             signal.signal(number, handler)
 
 
-def _ignore() -> None:
+def _last() -> None:
+    """End what is left of an interrupted process here; let no signal cut the rest of another one short.
+
+    A KeyboardInterrupt that passed through code that a library ran by PyRun_String, as at TensorFlow's import, is noted
+    by the interpreter as unhandled, whatever came of it: it would end by SIGINT instead of with the exit code.
+    """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    if received() and _received.code is not None:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(_received.code)

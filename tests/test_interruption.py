@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import PYTHONPATH, started
+from commands import PYTHONPATH, run_pipeline, started
 
 SAID = "interrupted; what was published before is unchanged\n"
 
@@ -123,3 +123,40 @@ def test_sigterm_in_a_benchmark_keeps_what_is_measured_and_leaves_no_process(
     assert "interrupted" in errors
     assert "Traceback" not in errors
     assert not list(temporary.iterdir())
+
+
+IN_A_STRING = """
+import ctypes, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pipeline.config.writing":
+            run = ctypes.pythonapi.PyRun_String
+            run.restype, run.argtypes = ctypes.py_object, [ctypes.c_char_p, ctypes.c_int, *[ctypes.py_object] * 2]
+            run(b"import os, signal; os.kill(os.getpid(), signal.SIGHUP); sum(range(10**6))", 257, {}, {})
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+def test_a_signal_in_what_a_library_runs_as_a_string_has_its_own_exit_code(tmp_path: Path) -> None:
+    # The interpreter notes it as unhandled there, and `python -m` would end by SIGINT.
+    (tmp_path / "sitecustomize.py").write_text(IN_A_STRING, encoding="utf-8")
+    done = run_pipeline("config", cwd=tmp_path, PYTHONPATH=f"{tmp_path}{os.pathsep}{PYTHONPATH}")
+    assert (done.returncode, done.stdout, done.stderr) == (129, "", SAID)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
+def test_doctors_probes_end_with_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipeline", "doctor"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": PYTHONPATH}, stderr=subprocess.PIPE, text=True
+    ) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while len(probes := children.read_text(encoding="ascii").split()) < 3:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        process.terminate()
+        _, said = process.communicate(timeout=30)
+        assert (process.returncode, said) == (143, SAID)
+        assert not [one for one in probes if Path(f"/proc/{one}").exists()]

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,9 @@ from pipeline.errors import ArtifactError, PipelineError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """What is wrong with the disk, wherever below it: temporary files may be on it, too."""
+
+NAMELESS = (errno.EIO, getattr(errno, "ESTALE", errno.EIO))
+"""What only a file system answers, where reading or writing an open file does not know its name."""
 
 
 @contextmanager
@@ -26,8 +30,9 @@ def writing(folder: Path) -> Iterator[None]:
         if not _is_of(error, folder):
             raise
         room = "Make room" if _is_full(error) else "Mend that"
+        elsewhere = "" if _names(error) or not _is_full(error) else _or_temporary_files(folder)
         raise ArtifactError(
-            f"cannot write below {folder}: {_said(error)}",
+            f"cannot write below {folder}{elsewhere}: {_said(error)}",
             f"{room}, or set artifacts=DIR to another folder. What was published before is unchanged.",
         ) from error
 
@@ -48,10 +53,10 @@ def _is_of(error: Exception, folder: Path) -> bool:
         return True
     if not isinstance(error, OSError) or error.errno is None:
         return False
-    names = [name for name in (error.filename, error.filename2) if isinstance(name, str | bytes | os.PathLike)]
+    names = _names(error)
     if not names:
-        return error.errno == errno.EIO  # of a write, which does not know the file's name
-    return any(_concerns(Path(os.fsdecode(name)).absolute(), folder.absolute()) for name in names)
+        return error.errno in NAMELESS
+    return any(_concerns(name.absolute(), folder.absolute()) for name in names)
 
 
 def _concerns(path: Path, folder: Path) -> bool:
@@ -73,11 +78,23 @@ def _is_full(error: Exception) -> bool:
     return any(os.strerror(number) in text for number in FULL) or ("requested and" in text and "written" in text)
 
 
+def _or_temporary_files(folder: Path) -> str:
+    """Say where the other full disk may be, of an error that does not: on the way out, both have room again."""
+    temporary = Path(tempfile.gettempdir())
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return "" if temporary.stat().st_dev == there.stat().st_dev else f", or temporary files in {temporary}"
+
+
 def _said(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {os.fsdecode(error.filename)}" if _has_name(error) else error.strerror
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        # Of two files, as of a copy, the second is the one that was written.
+        return ": ".join([error.strerror, *map(str, _names(error)[-1:])])
+    text = (str(error).splitlines() or [type(error).__name__])[0]
+    # A library says it in the middle of much else, as TensorFlow with its own names of operations.
+    return next((os.strerror(number) for number in FULL if os.strerror(number) in text), text)
 
 
-def _has_name(error: OSError) -> bool:
-    return isinstance(error.filename, str | bytes | os.PathLike)
+def _names(error: Exception) -> list[Path]:
+    """Return the files that an error names."""
+    names = (error.filename, error.filename2) if isinstance(error, OSError) else ()
+    return [Path(os.fsdecode(name)) for name in names if isinstance(name, str | bytes | os.PathLike)]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.artifacts import system_calls
-from pipeline.errors import ArtifactError
+from pipeline.errors import ArtifactError, NotWritable
 
 FILE = ".lock"
 
@@ -17,14 +17,15 @@ def locked(root: Path) -> Iterator[None]:
     """Keep a second run out of a folder, which is made if need be.
 
     Raises:
-        ArtifactError: another run is using it, the folder cannot be written, or its file system cannot lock.
+        NotWritable: the folder cannot be written.
+        ArtifactError: another run is using it, or its file system cannot lock.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
         # Through no link, which may lead to a file of the user's.
         descriptor = os.open(root / FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     except OSError as error:
-        raise ArtifactError(f"{root} cannot be written: {error}", "Set artifacts=DIR to another.") from error
+        raise NotWritable(f"{root} cannot be written: {error}", "Set artifacts=DIR to another.") from error
     try:
         _lock(descriptor, root)
         yield

@@ -67,18 +67,20 @@ class Diagnosis(Findings):
 def examine(config: Config) -> Diagnosis:
     """Find out, without changing anything."""
     # TensorFlow takes seconds to import, and CUDA can end a process: each is asked in a process of its own.
-    tensorflow = processes.start("tensorflow")
-    exporters = processes.start("exporters")
-    onnxruntime = processes.start("onnxruntime", *(["gpu"] if environment.gpus() else []))
-    found = Findings(
-        machine=environment.machine(),
-        versions=environment.versions(backends.distributions()),
-        tensorrt={flavour: _flavour(flavour) for flavour in build.FLAVOURS},
-        backends={name: _backend(name) for name in backends.NAMES if backends.get(name).ROLE != "harness"},
-        tensorflow=processes.finish(tensorflow, TensorFlowFound),
-        onnxruntime=processes.finish(onnxruntime, OnnxRuntimeFound),
-        exporters=processes.finish(exporters, ExportersFound),
-    )
+    with (
+        processes.started("tensorflow") as tensorflow,
+        processes.started("exporters") as exporters,
+        processes.started("onnxruntime", *(["gpu"] if environment.gpus() else [])) as onnxruntime,
+    ):
+        found = Findings(
+            machine=environment.machine(),
+            versions=environment.versions(backends.distributions()),
+            tensorrt={flavour: _flavour(flavour) for flavour in build.FLAVOURS},
+            backends={name: _backend(name) for name in backends.NAMES if backends.get(name).ROLE != "harness"},
+            tensorflow=processes.finish(tensorflow, TensorFlowFound),
+            onnxruntime=processes.finish(onnxruntime, OnnxRuntimeFound),
+            exporters=processes.finish(exporters, ExportersFound),
+        )
     return Diagnosis(
         **dict(found),
         setup=setup(found),

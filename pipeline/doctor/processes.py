@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from pydantic import Field, ValidationError
 
-from pipeline import environment
+from pipeline import environment, interruption
 from pipeline.artifacts.record import Record
 
 TIMEOUT_S = 60
@@ -43,15 +45,24 @@ class ExportersFound(Record):
 Found = TypeVar("Found", TensorFlowFound, OnnxRuntimeFound, ExportersFound)
 
 
-def start(library: str, *arguments: str) -> "subprocess.Popen[str]":
-    """Start `pipeline.doctor.probe_<library>`."""
+@contextmanager
+def started(library: str, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
+    """Start `pipeline.doctor.probe_<library>`, which ends with the block at the latest."""
     environment.prepare_tensorflow()
-    return subprocess.Popen(
-        [sys.executable, "-m", f"pipeline.doctor.probe_{library}", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = None
+    try:
+        with interruption.deferred():
+            process = subprocess.Popen(
+                [sys.executable, "-m", f"pipeline.doctor.probe_{library}", *arguments],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        yield process
+    finally:
+        if process is not None:
+            process.kill()
+            process.communicate()
 
 
 def finish(process: "subprocess.Popen[str]", kind: type[Found]) -> Found:
@@ -59,8 +70,6 @@ def finish(process: "subprocess.Popen[str]", kind: type[Found]) -> Found:
     try:
         output, errors = process.communicate(timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
         return kind(error=f"no answer within {TIMEOUT_S} s")
     if process.returncode:
         lines = errors.strip().splitlines()

@@ -11,11 +11,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipeline import models, user_code
+from pipeline import memory, models, user_code
 from pipeline.artifacts.dataset import MOST_CLASSES
 from pipeline.config import ARTICLE_CNN, Model
 from pipeline.errors import ArtifactError, DataError
-from pipeline.models import bombs, loading_errors, memory
+from pipeline.models import bombs, loading_errors
 from pipeline.tensors import Outputs
 
 RETURN = "It must return a keras.Model, built or trained."

@@ -4,6 +4,7 @@ The charts are drawn when the report is written, not when it is read: the page n
 scripts are forbidden, prints, and can be searched. Their colours are variables of the page's style sheet.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import altair as alt
 
 from pipeline import texts
+from pipeline.report import drawing
 from pipeline.tables import Table
 
 WIDTH = 340
@@ -78,11 +80,9 @@ class Figure:
 
 def panel(title: str, chart: Any, marks: int, height: int = 220) -> Panel:
     """Draw a chart of one view, or of layers over one another."""
-    import vl_convert  # holds a JavaScript engine: half a second and 84 MB, for the page alone
-
     spec = _harmless(chart.properties(width=WIDTH, height=height).to_dict())
     version = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
-    svg = vl_convert.vegalite_to_svg(spec, vl_version=version, config=_THEME, allowed_base_urls=[])
+    svg = drawing.svg(json.dumps(spec), vl_version=version, config=_THEME, allowed_base_urls=[])
     # The page labels the drawing as one picture, with the table behind it; its hundreds of marks are not read out.
     return Panel(title, svg.replace("<svg ", '<svg aria-hidden="true" ', 1), marks)
 

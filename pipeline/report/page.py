@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from pipeline.artifacts.results import Speedup
 from pipeline.measuring import comparison
-from pipeline.report import accuracy, changed, findings, latency, layers, numbers, speed, trade_off, training
+from pipeline.report import accuracy, changed, drawing, findings, latency, layers, numbers, speed, trade_off, training
 from pipeline.report import run as runs
 from pipeline.report.figures import Figure
 from pipeline.report.run import Run
@@ -21,10 +21,12 @@ from pipeline.tables.traced import Traced
 
 def render(run: Run, others: Sequence[Run] = ()) -> str:
     """Return the page of a run as HTML, beside other runs where some are given."""
-    figures = (
-        *(accuracy.parity(run), trade_off.trade_off(run), latency.distributions(run)),
-        *(speed.throughput(run), speed.limits(run), training.curves(run)),
-    )
+    with drawing.process():
+        figures = (
+            *(accuracy.parity(run), trade_off.trade_off(run), latency.distributions(run)),
+            *(speed.throughput(run), speed.limits(run), training.curves(run)),
+        )
+        others_beside = beside(run, others) if others else None
     return (
         _environment()
         .get_template("page.html.j2")
@@ -46,7 +48,7 @@ def render(run: Run, others: Sequence[Run] = ()) -> str:
             figures={figure.key: figure for figure in figures},
             changed=changed.changed(run),
             layers=layers.layers(run),
-            comparison=beside(run, others) if others else None,
+            comparison=others_beside,
         )
     )
 

@@ -2,13 +2,14 @@
 
 import multiprocessing
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from pipeline import interruption
+from pipeline import environment, interruption
 from pipeline.errors import PipelineError
 from pipeline.scoring.jobs import Job
 from pipeline.scoring.plan import Piece
@@ -20,11 +21,14 @@ TICK_S = 0.5
 
 
 class WorkerError(PipelineError):
-    """A process that raised what it should not have, or died while it loaded the model."""
+    """A process that raised what it should not have, or the last one, which died while it loaded the model."""
 
 
 def score(job: Job, pieces: Sequence[Piece], workers: int, shown: Shown) -> None:
     """Score pieces in processes of this machine. One that dies is replaced, and its piece is done anew.
+
+    One that dies while it loads the model is not: the memory that it lacked, its replacement would lack as well. The
+    others go on without it.
 
     Raises:
         PipelineError: the first that a process raises; what is written stays.
@@ -42,8 +46,8 @@ def score(job: Job, pieces: Sequence[Piece], workers: int, shown: Shown) -> None
 class _Worker:
     """A process: the piece that it has, and how many of its rows are scored."""
 
-    def __init__(self, number: int, process: Any, pipe: Connection) -> None:
-        self.number, self.process, self.pipe = number, process, pipe
+    def __init__(self, number: int, process: Any, pipe: Connection, folder: "tempfile.TemporaryDirectory[str]") -> None:
+        self.number, self.process, self.pipe, self.folder = number, process, pipe, folder
         self.piece: Piece | None = None
         self.rows = 0
         self.loaded = False
@@ -56,11 +60,12 @@ def _hear(worker: _Worker, turns: Turns, running: "_Workers", shown: Shown) -> N
         running.bury(worker)
         shown.advance(-worker.rows)
         if not worker.loaded:
-            raise WorkerError(
-                f"a process died while it loaded the model (exit code {worker.process.exitcode})",
-                "Signal 9 usually means that memory ran out: set score.workers to fewer.",
-            ) from None
-        if worker.piece is not None:
+            said = f"a process died while it loaded the model (exit code {worker.process.exitcode})"
+            hint = "Signal 9 usually means that memory ran out: set score.workers to fewer."
+            if turns and not running.busy:
+                raise WorkerError(said, hint) from None
+            shown.say(f"{said}; the others go on without it. {hint}")
+        elif worker.piece is not None:
             turns.back(worker.piece)
             running.start()
         return
@@ -95,6 +100,7 @@ class _Workers:
             worker.process.kill()
         for worker in self.running.values():
             worker.process.join()
+            worker.folder.cleanup()
 
     @property
     def busy(self) -> bool:
@@ -109,10 +115,11 @@ class _Workers:
         """Start a process. None is forked: libraries that have threads may hang in one."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, self._job), daemon=True)
+        folder = tempfile.TemporaryDirectory(prefix="worker-", ignore_cleanup_errors=True)
+        process = context.Process(target=serve, args=(theirs, self._job, folder.name), daemon=True)
         with interruption.blocked():
             process.start()
-            self.running[ours] = _Worker(self._started, process, ours)
+            self.running[ours] = _Worker(self._started, process, ours, folder)
         self._started += 1
         theirs.close()
 
@@ -121,11 +128,16 @@ class _Workers:
         del self.running[worker.pipe]
         worker.process.join()
         worker.pipe.close()
+        worker.folder.cleanup()
 
 
-def serve(pipe: Connection, job: Job) -> None:
-    """Load the model, then score the pieces that come through the pipe until it ends. What is raised is answered."""
+def serve(pipe: Connection, job: Job, folder: str) -> None:
+    """Load the model, then score the pieces that come through the pipe until it ends. What is raised is answered.
+
+    `folder` is for temporary files.
+    """
     interruption.leave_to_parent()
+    environment.keep_temporary_files_in(folder)
     try:
         with job.open() as opened:
             pipe.send(0)

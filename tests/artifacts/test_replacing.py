@@ -225,7 +225,43 @@ def test_a_full_disk_in_a_librarys_words_is_a_full_disk(store: Store, error: Exc
         with store.publish("train"):
             raise error
 
-    refusal(full, str(error), "Make room")
+    said = refusal(full, "Make room", f"cannot write below {store.folder('train')}").message
+    known = os.strerror(errno.ENOSPC)
+    assert said.partition(": ")[2] == (known if known in str(error) else str(error))
+    assert content(store) == FILES
+
+
+TEMPORARY_FILES_FILL_THEIR_DISK = """
+import sys, tempfile
+from pathlib import Path
+from pipeline.artifacts.store import Store
+from pipeline.errors import PipelineError
+
+tempfile.tempdir = sys.argv[2]
+try:
+    with Store(Path(sys.argv[1])).publish("train"), tempfile.TemporaryFile() as file:
+        file.write(bytes(1_000_000))
+except PipelineError as error:
+    print(error.exit_code, error)
+"""
+
+
+def test_a_full_disk_of_temporary_files_is_named_beside_that_of_the_artifacts(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "temporary").mkdir()
+    mount = 'mount -t tmpfs -o size=64k none "$2" || exit 77; exec "$0" -c "$3" "$1" "$2"'
+    script = f"import sys; sys.path[:0] = [{str(Path(__file__).parents[2])!r}]\n{TEMPORARY_FILES_FILL_THEIR_DISK}"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", mount, sys.executable, str(store.root), str(tmp_path / "temporary"), script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip(f"nothing can be mounted here: {done.stderr}")
+    where = (
+        f"3 cannot write below {store.folder('train')}, or temporary files in {tmp_path / 'temporary'}: No space left"
+    )
+    assert done.stdout.startswith(where), done.stderr
     assert content(store) == FILES
 
 

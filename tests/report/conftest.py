@@ -1,10 +1,20 @@
 """Shared: a small run that was made and not measured."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import made_run
 import pytest
+
+from pipeline.report import drawing
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_process_that_draws() -> Iterator[None]:
+    """Spare each figure the start of a process of its own."""
+    with drawing.process():
+        yield
 
 
 @pytest.fixture(scope="session")

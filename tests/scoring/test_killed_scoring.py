@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from commands import run_pipeline, started
-from deadly_rows import DEADLY, deadly
+from deadly_rows import DEADLY, deadly, deadly_to_load
 from filelock import FileLock
 from numpy.typing import NDArray
 from scored_rows import errors, fixed, job, scored, write
@@ -80,7 +81,7 @@ def test_a_run_that_is_killed_and_interrupted_comes_to_its_end(bundle: Path, ima
             workers = _children(process.pid)
             os.kill(process.pid, number)
             _, said = process.communicate(timeout=60)
-            assert process.returncode == 130
+            assert process.returncode == 128 + number
             assert "what was scored stays" in said
             assert "The same command goes on from there." in said
             assert "Traceback" not in said
@@ -90,7 +91,7 @@ def test_a_run_that_is_killed_and_interrupted_comes_to_its_end(bundle: Path, ima
     there = {name: (target / name).stat().st_mtime_ns for name in _parts(target)}
     with started(*command, cwd=tmp_path, until="300 rows") as process:
         _wait_for_more(target, process)
-        os.kill(_children(process.pid)[0], signal.SIGKILL)
+        os.kill(_children(process.pid)[0], signal.SIGKILL)  # while it scores, or still loads
         out, said = process.communicate(timeout=120)
         assert process.returncode == 0, said
         assert "300 rows, each once, in 300 files; 0 with an error" in out
@@ -102,7 +103,13 @@ def test_a_run_that_is_killed_and_interrupted_comes_to_its_end(bundle: Path, ima
     assert not list(target.glob("*.tmp"))
 
 
-def test_a_row_that_kills_its_process_is_given_up(bundle: Path, source: Path, tmp_path: Path) -> None:
+def test_a_row_that_kills_its_process_is_given_up(
+    bundle: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     asked, pieces = job(bundle, source, tmp_path / "out", rows_per_file=20, batch_size=8)
     with Shown(40, 0) as shown:
         local.score(replace(asked, source=deadly(asked.source)), pieces, 1, shown)
@@ -111,6 +118,26 @@ def test_a_row_that_kills_its_process_is_given_up(bundle: Path, source: Path, tm
     assert errors(table) == {DEADLY: GIVEN_UP}
     assert table["id"].to_pylist() == list(range(40))
     assert not list((tmp_path / "out/_tries").iterdir())
+    assert not list(temporary.iterdir()), "what a process leaves goes with it"
+
+
+def test_a_process_that_dies_while_it_loads_leaves_the_work_to_the_others(
+    bundle: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked, pieces = job(bundle, source, tmp_path / "out", rows_per_file=10, batch_size=8)
+    with Shown(40, 0) as shown:
+        local.score(deadly_to_load(asked, tmp_path / "deaths", 1), pieces, 2, shown)
+    assert "a process died while it loaded the model (exit code -9); the others go on" in capsys.readouterr().out
+    assert pq.read_table(tmp_path / "out")["id"].to_pylist() == list(range(40))
+
+
+def test_it_is_an_error_where_no_process_loads(bundle: Path, source: Path, tmp_path: Path) -> None:
+    asked, pieces = job(bundle, source, tmp_path / "out", rows_per_file=10, batch_size=8)
+    with (
+        Shown(40, 0) as shown,
+        pytest.raises(local.WorkerError, match="a process died while it loaded the model"),
+    ):
+        local.score(deadly_to_load(asked, tmp_path / "deaths", 2), pieces, 2, shown)
 
 
 def test_a_run_says_what_it_did(
@@ -182,6 +209,8 @@ def test_a_second_run_is_kept_out(bundle: Path, source: Path, tmp_path: Path) ->
 def test_what_cannot_be(bundle: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="lies in INPUT"):
         scoring.score(bundle, tmp_path, tmp_path / "out", ONE)
+    with pytest.raises(ConfigError, match="has a name that is not UTF-8"):
+        scoring.score(bundle, source, tmp_path / os.fsdecode(b"\xff"), ONE)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(BackendUnavailable) as caught:
         scoring.score(bundle, source, tmp_path / "out", ONE)

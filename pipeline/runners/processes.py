@@ -6,11 +6,13 @@ What hangs is killed when its time is over; who waits for it then hears that it 
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from multiprocessing import forkserver
+from types import ModuleType
 from typing import Any
 
 from pipeline import interruption
@@ -31,7 +33,7 @@ def context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(["pipeline.measuring.preload"])
+    found.set_forkserver_preload(["pipeline.runners.preload"])
     return found
 
 
@@ -62,11 +64,25 @@ def start(process: Any) -> None:
     """
     with watched(START_S, _kill_server):
         try:
-            with interruption.deferred():
+            with interruption.deferred(), _main_module_left_out():
                 process.start()
         except (OSError, EOFError):
             _kill_server()  # it is about to end, if it has not
             raise
+
+
+@contextmanager
+def _main_module_left_out() -> Iterator[None]:
+    """Have a new process not import again what this one was started as: nothing of it is needed there.
+
+    It would take time, and a script of the user's that has no `if __name__ == "__main__"` would run again.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def kill(process: Any) -> None:

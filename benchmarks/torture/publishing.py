@@ -1,0 +1,90 @@
+"""System calls that fail, or kill, at every moment of a publication: by strace, which does it in the kernel's place."""
+
+import random
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.torture import checks, commands
+from benchmarks.torture.base import stages
+from benchmarks.torture.cases import Case, Place
+from benchmarks.torture.publisher import BEGUN
+
+CALLS = "mkdir,rename,renameat2,unlink,unlinkat,rmdir,openat,write,close,newfstatat,getdents64,flock,fcntl,lseek,read"
+OF_NAMES = ("EIO", "ENOSPC", "EROFS", "EBUSY", "EACCES", "EDQUOT", "ESTALE")
+OF_CONTENT = ("EIO", "ENOSPC", "EDQUOT", "ESTALE")
+ERRORS = dict.fromkeys(("write", "read", "close", "lseek", "getdents64"), OF_CONTENT) | {
+    "fcntl": ("EIO", "ENOLCK", "ENOSYS", "EAGAIN"),
+    "flock": ("EIO", "ENOLCK", "ENOSYS", "EAGAIN"),
+}
+"""What the kernel answers to a call, on a local disk or one behind a network; to those that are not here: OF_NAMES."""
+
+AGAIN = 3
+"""One in so many is followed by an undisturbed publication."""
+CODES = {"SIGKILL": (-9,), "SIGTERM": (143,), "SIGINT": (130,)}
+PUBLISHER = (sys.executable, "-m", "benchmarks.torture.publisher")
+CALL = re.compile(r"^(?:\d+ +)?(\w+)\(")
+
+
+def unavailable() -> str:
+    """Say why these cases cannot be run here, or nothing."""
+    return "" if shutil.which("strace") else "strace is not installed"
+
+
+def cases(base: Path, chance: random.Random) -> Iterator[Case]:
+    """Return the cases: each call of a publication, with each error and each signal."""
+    for call, number in _of_a_publication(base):
+        for error in ERRORS.get(call, OF_NAMES):
+            inject = f"{call}:error={error}:when={number}"
+            yield Case(
+                "publishing",
+                f"{call} {number}: {error}",
+                partial(_injected, inject, (0, 3), chance.randrange(AGAIN) == 0),
+            )
+        for signal, codes in CODES.items():
+            inject = f"{call}:signal={signal}:when={number}"
+            yield Case(
+                "publishing",
+                f"{call} {number}: {signal}",
+                partial(_injected, inject, codes, chance.randrange(AGAIN) == 0),
+            )
+
+
+def _of_a_publication(base: Path) -> list[tuple[str, int]]:
+    """Return each call that a publication makes, with its number among the process's calls of that name."""
+    # As deep as the cases: the number of calls before the publication depends on it.
+    with TemporaryDirectory(dir=base.parent, prefix="case-") as name:
+        place = Place(base, Path(name))
+        place.copied()
+        log = Path(name) / "log"
+        commands.run(
+            place, PUBLISHER, wrapped=lambda command: ["strace", "-o", str(log), "-e", f"trace={CALLS}", *command]
+        )
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    begun = [str(BEGUN) in line for line in lines]
+    counted: Counter[str] = Counter()
+    found = []
+    for number, line in enumerate(lines):
+        if match := CALL.match(line):
+            counted[match[1]] += 1
+            if begun.index(True) < number < len(lines) - 1 - begun[::-1].index(True):
+                found.append((match[1], counted[match[1]]))
+    return found
+
+
+def _injected(inject: str, codes: tuple[int, ...], again: bool, place: Place) -> None:
+    artifacts = place.copied()
+    call, killed = inject.partition(":")[0], -9 in codes
+    strace = ["strace", "--quiet=all", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={inject}"]
+    ended = commands.run(place, PUBLISHER, wrapped=lambda command: [*strace, *command], killed=killed)
+    commands.expect(ended, codes)
+    published = stages(place.base)
+    checks.whole(artifacts, published, interrupted=True)
+    if again:
+        commands.expect(commands.run(place, PUBLISHER), (0,))
+        checks.whole(artifacts, published)

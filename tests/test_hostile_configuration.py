@@ -73,6 +73,16 @@ def test_any_bytes_give_a_configuration_or_an_error(content: bytes, tmp_path_fac
     tried(file)
 
 
+@pytest.mark.parametrize("value", [r'"a\u0000b"', "x" * 5000, "é" * 200], ids=["NUL", "long", "long part"])
+@pytest.mark.parametrize(
+    "key", ["artifacts", "model.source", "data.source", "data.dir", "report.compare", "deploy.key", "serve.token_file"]
+)
+def test_a_name_that_no_file_can_have_is_refused(key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key} = ") as caught:
+        load(None, [f"{key}={value}"])
+    assert len(caught.value.message) < 1000
+
+
 @pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "\udcff"])
 def test_a_file_of_an_impossible_name_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="cannot read"):

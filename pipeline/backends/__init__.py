@@ -27,6 +27,7 @@ Role = Literal["original", "harness", "exported"]
 """What a backend is there for: running the original model, timing the harness itself, running what was exported."""
 
 NAMES = registry.names(__name__)
+SAME_VERSION = "Use the version of the pipeline that published it, or publish it again."
 SET_UP = "Run `make setup`, then `make doctor`."
 
 
@@ -148,6 +149,18 @@ def get(name: str) -> Backend:
         ConfigError: there is no such backend.
     """
     return cast("Backend", registry.load(__name__, name))
+
+
+def recorded(name: str, variant: str) -> Variant:
+    """Return what is known of a backend's variant that an artifact names.
+
+    Raises:
+        ArtifactError: this version has none of these names.
+    """
+    variants = get(name).VARIANTS if name in NAMES else {}
+    if variant not in variants:
+        raise ArtifactError(f"an artifact names the runner {name} {variant}, which this version has not", SAME_VERSION)
+    return variants[variant]
 
 
 def names(role: Role) -> tuple[str, ...]:

@@ -1,6 +1,8 @@
 """Reading the configuration: defaults, a TOML file, `--set section.key=value`, a command's options, in that order."""
 
 import difflib
+import errno
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,8 +10,15 @@ from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from pipeline import texts
 from pipeline.config import ARTICLE_CNN, Config, sections
 from pipeline.errors import ConfigError
+
+SOURCES = ("model.source", "data.source")
+"""What may be files, and may be import paths, too."""
+
+SHOWN = 100
+"""How many characters of an impossible name are shown."""
 
 NOT_TOML = (ValueError, RecursionError)
 """What tomllib raises: TOMLDecodeError; ValueError of an integer of thousands of digits; RecursionError of nesting."""
@@ -46,12 +55,40 @@ def load(
     for key, value in (options or {}).items():
         _put(tree, key.split("."), value, key)
     try:
-        return Config.model_validate(tree)
+        config = Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(
             "\n".join(_explain(detail) for detail in error.errors()),
             "`python -m pipeline config` lists every key with its meaning.",
         ) from error
+    _refuse_impossible_names(config)
+    return config
+
+
+def _refuse_impossible_names(config: Config) -> None:
+    """Raise ConfigError for a name that no file can have, so that nothing stumbles over it later."""
+    tree = config.model_dump(by_alias=True)
+    named: dict[str, Any] = {"artifacts": tree.pop("artifacts")}
+    named |= {f"{name}.{key}": value for name, section in tree.items() for key, value in section.items()}
+    for key, value in named.items():
+        for name in value if isinstance(value, tuple) else (value,):
+            if isinstance(name, Path) or (key in SOURCES and name):
+                _refuse_impossible_name(key, name)
+
+
+def _refuse_impossible_name(key: str, name: str | Path) -> None:
+    if key in SOURCES and texts.whole(str(name)) != str(name):
+        raise ConfigError(
+            f"{key} = {texts.whole(str(name))!r} has bytes that are not UTF-8",
+            "Rename it: artifacts record it as text.",
+        )
+    try:
+        os.lstat(name)
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
+            return  # it may be made yet, or whoever reads it will say more
+        why = error.strerror if isinstance(error, OSError) else error  # ValueError: it has a NUL in it
+        raise ConfigError(f"{key} = {str(name)[:SHOWN]!r} cannot be the name of a file: {why}") from error
 
 
 def _assign(tree: dict[str, Any], assignment: str) -> None:

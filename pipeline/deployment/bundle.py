@@ -38,7 +38,7 @@ class Bundle:
     def runner(self, one: BundledRunner) -> Runner:
         """Return how to run one of its runners, with the very file and options that were judged."""
         record = one.runner
-        device = backends.get(record.backend).VARIANTS[record.variant].device
+        device = backends.recorded(record.backend, record.variant).device
         module = f"{backends.__name__}.{record.backend}"
         return Runner(record, self.folder / record.file, device, module, trust=self.trust or bool(self.signer))
 

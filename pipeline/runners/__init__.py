@@ -15,7 +15,7 @@ from pipeline.artifacts.model import ModelRecord
 from pipeline.artifacts.runner import BatchRange, Role, RunnerOptions, RunnerRecord
 from pipeline.artifacts.store import Published
 from pipeline.backends import LoadOptions, Session
-from pipeline.errors import BackendUnavailable
+from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError
 from pipeline.graphs import files
 from pipeline.precisions import Precision
 from pipeline.runners import tuning_record
@@ -234,7 +234,10 @@ def _exported(
     )
     record = _record("exported", name, variant, precision.name, f"engine/{precision.name}/{file}", options)
     record = record.model_copy(
-        update={"sha256": published and published.sha256, "batches": _batches(engine) if takes_engine else None}
+        update={
+            "sha256": published and published.sha256,
+            "batches": _batches(engine) if takes_engine else None,
+        }
     )
     why = ""
     if not published:
@@ -247,15 +250,24 @@ def _exported(
 
 
 def configured(engine: EngineRecord) -> Precision:
-    """Return the precision of an engine record as it was configured when its graph was made."""
-    precision = precisions.get(engine.precision)
+    """Return the precision of an engine record as it was configured when its graph was made.
+
+    Raises:
+        ArtifactError: this version has no such precision.
+    """
+    try:
+        precision = precisions.get(engine.precision)
+    except ConfigError as error:
+        raise ArtifactError(f"an engine.json is of an {error.message}", backends.SAME_VERSION) from error
     if engine.remainder is None or engine.placement is None:
         return precision
     return precision.configured(engine.remainder, engine.placement)
 
 
-def _batches(engine: EngineRecord) -> BatchRange:
+def _batches(engine: EngineRecord) -> BatchRange | None:
     """Return the smallest and the largest batch of all profiles: between them each batch has one."""
+    if not engine.profiles:
+        return None
     smallest, largest = (one.min for one in engine.profiles), (one.max for one in engine.profiles)
     return BatchRange(smallest=min(smallest), largest=max(largest))
 
@@ -299,7 +311,7 @@ def _runner(record: RunnerRecord, published: Published, modules: Sequence[str] =
     folder = record.file.endswith("saved_model")
     path = published.at(record.file) if folder else published.path(record.file)
     sha256 = None if folder else published.sha256(record.file)
-    device = backends.get(record.backend).VARIANTS[record.variant].device
+    device = backends.recorded(record.backend, record.variant).device
     return Runner(
         record.model_copy(update={"sha256": sha256}),
         path,

@@ -10,15 +10,17 @@ import pytest
 from commands import run_here
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_rare import EVERY, TUNING
+from made_rare import BUNDLE, EVERY, TUNING
 from resealing import places, reseal, reseal_bundle
 
-from pipeline import checkup, compare, predict, scoring, serving
+from pipeline import checkup, compare, predict, runners, scoring, serving
 from pipeline.artifacts import PUBLISHED, Artifact
-from pipeline.artifacts.engine import TuningRecord
+from pipeline.artifacts.bundle import BundleRecord
+from pipeline.artifacts.engine import EngineRecord, TuningRecord
 from pipeline.artifacts.results import BenchmarkResults
 from pipeline.config.loading import load
 from pipeline.deployment import verify
+from pipeline.deployment.bundle import Bundle
 from pipeline.errors import ArtifactError
 
 DEPTH = 100_000
@@ -183,3 +185,18 @@ def test_a_result_of_numbers_beyond_64_bits_is_refused(run: Path, tmp_path: Path
     (tmp_path / "results.json").write_text(json.dumps(tree), encoding="utf-8")
     with pytest.raises(ArtifactError, match="more than 64 bits"):
         BenchmarkResults.read(tmp_path / "results.json")
+
+
+@pytest.mark.parametrize(("key", "value"), [("variant", "unknown"), ("backend", "unknown"), ("backend", "../x")])
+def test_a_bundle_of_an_unknown_runner_is_refused(key: str, value: str, tmp_path: Path) -> None:
+    tree = json.loads(BUNDLE.to_json())
+    tree["runners"][0]["runner"][key] = value
+    found = Bundle(tmp_path, BundleRecord.model_validate(tree), "")
+    with pytest.raises(ArtifactError, match="which this version has not"):
+        found.runner(found.record.runners[0])
+
+
+def test_an_engine_record_of_an_unknown_precision_is_refused(run: Path) -> None:
+    record = EngineRecord.read(run / "engine/fp16/engine.json").model_copy(update={"precision": "int3"})
+    with pytest.raises(ArtifactError, match="unknown precision 'int3'"):
+        runners.configured(record)

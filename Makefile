@@ -28,7 +28,7 @@ ARGS ?=
 
 .NOTPARALLEL:
 .PHONY: all $(STAGES) localise deploy verify serve examples bench-peers bench-train bench-modelopt bench-large bench-serving \
-	bench-score coverage-table setup doctor \
+	bench-score torture coverage-table setup doctor \
 	tensorboard predict pytorch-exporter modelopt triton triton-check test test-long test-pythons gpu-check \
 	browser browser-test check format lint types help
 
@@ -144,6 +144,10 @@ test-long: $(INSTALLED) ## the tests that `make test` leaves out: whole runs of 
 
 test-pythons: $(INSTALLED) ## a fast part of the tests on every other Python from 3.11 to 3.13 that is here, pyenv's too
 	@bash .ci/pythons
+
+torture: $(INSTALLED) ## thousands of faults, kills, damages and hostile files against a whole run (docs/reliability.md)
+	@$(PIP) show --quiet atheris 2>/dev/null || $(PIP) install --quiet --constraint constraints.txt --editable '.[torture]'
+	@$(BIN)/python -m benchmarks.torture $(ARGS)
 
 gpu-check: $(INSTALLED) ## all that a GPU has to show, within 20 minutes, and a page; without one it says what it skips
 	@$(BIN)/python -m benchmarks.gpu_check $(ARGS)

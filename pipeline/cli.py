@@ -16,9 +16,8 @@ from pipeline.workflow.stage import Stage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rich.console import Console
-
     from pipeline.config import Config
+    from pipeline.console import Console
 
 app = typer.Typer(
     help="From a Keras model to a verified, timed TensorRT engine.",
@@ -67,7 +66,7 @@ def _run(
 
 
 def _console() -> "Console":
-    from rich.console import Console
+    from pipeline.console import Console
 
     # A log or CI has no width to ask for: wide enough for the tables.
     return Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)

@@ -1,6 +1,7 @@
 """Digests by which files and code are recognised."""
 
 import hashlib
+import os
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def of_path(path: Path) -> str:
         return of_file(path)
     digest = hashlib.sha256()
     for file in sorted(one for one in path.rglob("*") if one.is_file()):
-        digest.update(f"{file.relative_to(path)} {of_file(file)}\n".encode())
+        digest.update(os.fsencode(f"{file.relative_to(path)} {of_file(file)}\n"))
     return digest.hexdigest()
 
 

@@ -109,14 +109,27 @@ def deferred() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore(before)
     for number in waiting[:1]:
         handler = before[number]
         if callable(handler):
             handler(number, None)
         else:
             signal.raise_signal(number)
+
+
+@contextmanager
+def interrupting() -> Iterator[None]:
+    """Have SIGTERM do what Ctrl-C does where it would end the process: a program of a user's calls the package."""
+    ends = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if threading.current_thread() is not threading.main_thread() or not ends:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager
@@ -143,6 +156,13 @@ def handlers() -> dict[int, Any]:
     """Return who handles each signal that is not ignored."""
     found = {number: signal.getsignal(number) for number in SIGNALS}
     return {number: handler for number, handler in found.items() if handler is not signal.SIG_IGN}
+
+
+def restore(before: dict[int, Any]) -> None:
+    """Give signals back to those who handled them (see `handlers`)."""
+    if threading.current_thread() is threading.main_thread():  # which alone may take signals
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _handle(handler: Handler) -> None:

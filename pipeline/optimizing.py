@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
 
 from pipeline.artifacts.parity import ParityReport
 from pipeline.artifacts.recommendation import Recommendation
 from pipeline.artifacts.store import Published, Store
 from pipeline.config import Config
 from pipeline.config.loading import load
+from pipeline.console import Console
 from pipeline.data import Split
 from pipeline.errors import ArtifactError, ConfigError, DataError, ParityError
 from pipeline.runners import inference, serving

@@ -8,6 +8,7 @@ import sys
 import unicodedata
 from typing import TextIO
 
+from pipeline import texts
 from pipeline.errors import ArtifactError
 
 PLAIN = {
@@ -65,7 +66,7 @@ def answer(text: str) -> None:
     Raises:
         ArtifactError: it could not be written; a reader that had enough of it is no error.
     """
-    print(text, flush=True)
+    print(texts.harmless(text), flush=True)
     reason = _kept[1].reason if 1 in _kept else None
     if reason is not None and not isinstance(reason, BrokenPipeError):
         raise ArtifactError(
@@ -75,6 +76,7 @@ def answer(text: str) -> None:
 
 def complain(message: str, hint: str = "") -> None:
     """Print an error on standard error, in red where that is a terminal and NO_COLOR is not set (no-color.org)."""
+    message, hint = texts.harmless(message), texts.harmless(hint)
     coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     print(f"\033[31m{message}\033[0m" if coloured else message, file=sys.stderr)
     if hint:

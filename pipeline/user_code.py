@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from pipeline import digests, environment
 from pipeline.errors import DataError, PipelineError
@@ -51,7 +51,7 @@ def running(said: str, hint: str = "") -> Iterator[None]:
     """
     process = os.getpid()
     try:
-        with _streams_kept():
+        with _streams_kept(), exits_told():
             yield
     except (PipelineError, KeyboardInterrupt, GeneratorExit):
         raise
@@ -60,6 +60,23 @@ def running(said: str, hint: str = "") -> Iterator[None]:
     finally:
         if os.getpid() != process:  # a process that it forked comes back: what follows is done once
             os._exit(1)
+
+
+@contextmanager
+def exits_told() -> Iterator[None]:
+    """Make `os._exit()` in the block what `sys.exit()` is: else it would end the command as if all were done."""
+    process, leave = os.getpid(), os._exit
+
+    def told_as_exit(status: int) -> NoReturn:
+        if os.getpid() != process:  # a process that was forked ends, as it means to
+            leave(status)
+        raise SystemExit(status)
+
+    os._exit = told_as_exit
+    try:
+        yield
+    finally:
+        os._exit = leave
 
 
 def call(function: Callable[..., Any], *arguments: Any, said: str, hint: str = "") -> Any:

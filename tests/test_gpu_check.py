@@ -467,6 +467,7 @@ def test_an_unknown_step_is_named_with_those_there_are(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_ctrl_c_and_a_schedulers_sigterm_keep_what_is_there(tmp_path: Path) -> None:
     path = without("tensorflow", "jax", folder=tmp_path / "site")  # they take long to import
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -69,6 +69,7 @@ def test_help_and_doctor_answer(command: Run) -> None:
     assert json.loads(command("doctor", "--json").stdout)["conflicts"] == []
 
 
+@pytest.mark.long
 def test_the_main_job_runs_from_another_folder(command: Run, tmp_path: Path) -> None:
     little = ("--set=train.epochs=1", "--set=engine.precisions=fp32", "--set=benchmark.batch_sizes=16")
     command("all", *QUICK, *little)

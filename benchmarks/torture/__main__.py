@@ -1,7 +1,6 @@
 """`make torture`: thousands of ways to lose something or to let somebody in (docs/reliability.md)."""
 
 import random
-import shutil
 import sys
 import time
 import traceback
@@ -48,7 +47,7 @@ def main(
     print(f"{len(chosen):,} cases, {len(chosen) - len(left):,} of them done before", flush=True)
     began = time.monotonic()
     with ThreadPoolExecutor(workers) as pool:
-        for number, outcome in enumerate(pool.map(lambda case: _tried(case, run, folder), left), 1):
+        for number, outcome in enumerate(pool.map(lambda case: tried(case, run, folder), left), 1):
             journal.add(outcome)
             if outcome.broke:
                 print(f"BROKE {outcome.part}: {outcome.name}\n  {outcome.broke}", flush=True)
@@ -74,18 +73,16 @@ def _chosen(run: Path, seed: int, parts: list[str], share: float) -> tuple[list[
     return chosen, skipped
 
 
-def _tried(case: Case, run: Path, folder: Path) -> Outcome:
-    began = time.monotonic()
-    name = TemporaryDirectory(dir=folder, prefix="case-", ignore_cleanup_errors=True)
-    broke = ""
-    with name as own:
+def tried(case: Case, run: Path, folder: Path) -> Outcome:
+    """Try a case in a folder of its own below `folder`."""
+    began, broke = time.monotonic(), ""
+    with TemporaryDirectory(dir=folder, prefix="case-", ignore_cleanup_errors=True) as own:
         try:
             case.run(Place(run, Path(own)))
         except Broken as found:
             broke = str(found)
         except Exception:  # out of the code under test
             broke = traceback.format_exc()
-        shutil.rmtree(own, ignore_errors=True)
     return Outcome(case.part, case.name, time.monotonic() - began, broke)
 
 

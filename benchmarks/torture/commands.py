@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +135,7 @@ def run(
     return ended
 
 
-def expect(ended: Ended, codes: Sequence[int]) -> None:
+def expect(ended: Ended, codes: Collection[int]) -> None:
     """Raise Broken where a command ended with another exit code."""
     if ended.code not in codes:
         raise Broken(f"exit code {ended.code}: {ended.said}")

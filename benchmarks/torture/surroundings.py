@@ -28,6 +28,19 @@ def _unwritable(name: str) -> Odd:
     return Odd(variables={name: "/dev/null/not-a-folder"})
 
 
+ODD_NAME = """
+name=$(printf 'a\\nb \\303\\274\\377 [x]')
+mkdir "$name"
+mv artifacts inputs pipeline.toml "$name"
+cd "$name"
+code=0
+"$@" || code=$?
+cd ..
+mv "$name"/* .
+rmdir "$name"
+exit $code
+"""
+
 ODD: dict[str, Odd] = {
     **{f"{number} file descriptors": _limited(f"-n {number}") for number in (12, 20, 32, 48, 64, 96, 128, 192)},
     **{f"{size} MB of memory": _limited(f"-v {size * 1000}") for size in (300, 700, 1200, 2000, 4000, 8000)},
@@ -57,6 +70,8 @@ ODD: dict[str, Odd] = {
     "a reader that leaves": Odd('"$@" | head -c 1 >/dev/null; exit "${PIPESTATUS[0]}"'),
     "a reader that is not there": Odd('"$@" | true; exit "${PIPESTATUS[0]}"'),
     "unwritable files": Odd('umask 777; exec "$@"'),
+    "a folder with an odd name": Odd(ODD_NAME),
+    "a folder that is gone": Odd('mkdir gone; cd gone; rmdir ../gone; exec "$@"'),
     "a nice process": Odd('exec nice -n 19 "$@"'),
     "one core": Odd('exec taskset -c 0 "$@"'),
     "optimised Python": Odd(variables={"PYTHONOPTIMIZE": "2"}),

@@ -9,6 +9,9 @@ from pipeline.artifacts.tensor import TensorRecord
 
 T = TypeVar("T")
 
+MOST_CLASSES = 1_000_000
+"""A number beyond that is no class: a model would need a weight for each of them."""
+
 
 class PerSplit(Record, Generic[T]):
     """Something of each split."""
@@ -29,7 +32,8 @@ class TargetRecord(TensorRecord):
     @property
     def classes(self) -> tuple[str, ...]:
         """The classes' names, their numbers where they have none; none where the target is no number of a class."""
-        return self.class_names or tuple(map(str, range((-1 if self.largest is None else self.largest) + 1)))
+        count = -1 if self.largest is None else self.largest
+        return self.class_names or tuple(map(str, range(count + 1 if count < MOST_CLASSES else 0)))
 
 
 class DatasetRecord(Artifact):

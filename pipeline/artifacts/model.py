@@ -32,8 +32,8 @@ class ModelRecord(Artifact):
     """By this pipeline; 0: it was adopted as it is."""
     policy: str
     """Keras's types in the published original, as `mixed_float16`; it is exported in FP32 whatever they are."""
-    inputs: tuple[TensorRecord, ...]
-    outputs: tuple[TensorRecord, ...]
+    inputs: tuple[TensorRecord, ...] = Field(min_length=1)
+    outputs: tuple[TensorRecord, ...] = Field(min_length=1)
     layers: tuple[str, ...]
     """Its Keras layers in the order of `model.summary()`, a nested model's with that model's name before.
 

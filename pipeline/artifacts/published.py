@@ -55,10 +55,17 @@ class Published:
         return self._verify.verified_file(name)
 
     def sha256(self, name: str) -> str:
-        """Return the digest that a file was published with."""
+        """Return the digest that a file was published with.
+
+        Raises:
+            NotPublished: its stage's manifest does not name it.
+        """
         self._check_declared(name)
         stage, _, file = name.partition("/")
-        return self._manifest(stage).outputs[file].sha256
+        record = self._manifest(stage).outputs.get(file)
+        if record is None:
+            raise NotPublished(f"{self.root / name} has not been published", f"Run `make {stage}`.")
+        return record.sha256
 
     def read(self, kind: type[A], name: str = "") -> A:
         """Return a JSON file's content; `name` where its kind has several."""

@@ -4,9 +4,13 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from pipeline import texts
 from pipeline.errors import ArtifactError
+
+LARGEST = 2**63 - 1
+"""No count, size or duration of ours is larger; what is would overflow where it is reckoned with."""
 
 
 class Record(BaseModel):
@@ -21,6 +25,11 @@ class Record(BaseModel):
         validate_by_alias=True,
         json_schema_serialization_defaults_required=True,  # every key is always written
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, tree: Any) -> Any:
+        return plain(tree)
 
 
 class Artifact(Record):
@@ -90,6 +99,23 @@ class Artifact(Record):
         """Return what publishes a file again."""
         stage = cls.PATH.partition("/")[0].replace("*", path.parent.name)
         return cls.REMEDY or f"Run `make {stage}` with this version of the pipeline."
+
+
+def plain(tree: Any) -> Any:
+    """Return a tree of JSON with text that every file, page and terminal takes (`texts.whole`).
+
+    Raises:
+        ValueError: a whole number has more than 64 bits.
+    """
+    if isinstance(tree, str):
+        return texts.whole(tree)
+    if isinstance(tree, dict):
+        return {plain(key): plain(value) for key, value in tree.items()}
+    if type(tree) in (list, tuple):  # no named tuple
+        return type(tree)(map(plain, tree))
+    if type(tree) is int and abs(tree) > LARGEST:
+        raise ValueError("a whole number of more than 64 bits")
+    return tree
 
 
 def dump_json(tree: Any) -> str:

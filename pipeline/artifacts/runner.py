@@ -1,10 +1,16 @@
 """One way to run a published model, as artifacts record it: the same record in every file that speaks of it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from pipeline.artifacts.record import Record
+
+MOST_STREAMS = 64
+"""Each has memory of its own; the engine stage tries up to three."""
+
+Threads = Annotated[int, Field(ge=1, le=8192)]
+"""As many processors as Linux knows at most: a library that is asked for a million threads hangs."""
 
 Role = Literal["original", "exact", "exported", "harness"]
 
@@ -13,11 +19,11 @@ class Step(Record):
     """How batches of `batch` samples and more are run, as the engine stage measured it to be fastest."""
 
     batch: int = Field(ge=1)
-    threads: int | None = Field(None, ge=1)
+    threads: Threads | None = None
     """Threads of one operator; null: the library's choice."""
     chunk: int | None = Field(None, ge=1)
     """Samples fed at a time; null: all."""
-    streams: int = Field(1, ge=1)
+    streams: int = Field(1, ge=1, le=MOST_STREAMS)
     """CUDA streams that the chunks go over."""
 
 
@@ -28,7 +34,7 @@ class RunnerOptions(Record):
     """Whether FP32 matrix products may run in TF32 on a GPU."""
     exact: bool = False
     """Whether everything that may change the arithmetic, as graph optimizations, is off."""
-    threads: int | None = None
+    threads: Threads | None = None
     """CPU threads; null: the library's choice."""
     steps: tuple[Step, ...] = ()
     """How batches are run, by their size; empty: as the library does by itself."""

@@ -1,9 +1,23 @@
 """An input or output of a model, or of a data set, as artifacts record it."""
 
+from typing import Annotated
+
+import ml_dtypes  # noqa: F401  whose types NumPy knows from then on
 import numpy as np
+from pydantic import AfterValidator
 
 from pipeline.artifacts.record import Record
 from pipeline.tensors import TensorSpec
+
+
+def _known(dtype: str) -> str:
+    try:
+        known = np.dtype(dtype).name == dtype
+    except (TypeError, ValueError, SyntaxError):
+        known = False
+    if not known:
+        raise ValueError(f"{dtype!r} is not the name of a type of NumPy's")
+    return dtype
 
 
 class TensorRecord(Record):
@@ -12,7 +26,7 @@ class TensorRecord(Record):
     name: str
     shape: tuple[int | None, ...]
     """Null where a dimension is dynamic: the first, the batch, and others."""
-    dtype: str
+    dtype: Annotated[str, AfterValidator(_known)]
     """NumPy's name of the type of an element."""
 
     @classmethod

@@ -76,6 +76,9 @@ class Model(Section):
     )
     trust: bool = Field(False, description="whether a SavedModel, which is a program, may be run")
     imports: Names = Field((), description="modules that register the model's own layers, as package.module")
+    trial_s: Seconds = Field(
+        300.0, description="for how long a file may take to load and run a sample, in a process of its own"
+    )
 
     @property
     def modules(self) -> tuple[str, ...]:

@@ -31,11 +31,12 @@ def load(
     tree: dict[str, Any] = {}
     if file is not None:
         try:
-            tree = tomllib.loads(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(
-                f"cannot read {file}: {error.strerror}", "Give --config an existing TOML file."
-            ) from error
+            content = file.read_bytes()
+        except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"cannot read {file}: {reason}", "Give --config an existing TOML file.") from error
+        try:
+            tree = tomllib.loads(content.decode())
         except NOT_TOML as error:
             raise ConfigError(
                 f"{file} is not TOML: {error}", "`python -m pipeline config` prints one that is."

@@ -127,6 +127,13 @@ class Dataset:
             for name, rows in self.test.targets.items()
         )
 
+    @property
+    def classes(self) -> int:
+        """How many classes the first target has, for a model that is made to fit; 0: it is no number of a class."""
+        for first in self.targets[:1]:
+            return len(first.class_names) or (0 if first.largest is None else max(first.largest + 1, 0))
+        return 0
+
     def record(self) -> DatasetRecord:
         """Return what later stages and readers need to know, to recognise the same data again too. Errors as `seen`."""
         return DatasetRecord(

@@ -24,25 +24,32 @@ REPLACE = "Take a whole copy again from where it was published, or run `make dep
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose every byte was checked. `signer` says who signed it; empty where nobody did."""
+    """A bundle whose every byte was checked. `signer` says who signed it; empty where nobody did.
+
+    A SavedModel of it whose graph reaches beyond the model runs where somebody trusted has signed it, or where the user
+    says so: `trust`.
+    """
 
     folder: Path
     record: BundleRecord
     signer: str
+    trust: bool = False
 
     def runner(self, one: BundledRunner) -> Runner:
         """Return how to run one of its runners, with the very file and options that were judged."""
         record = one.runner
         device = backends.get(record.backend).VARIANTS[record.variant].device
-        return Runner(record, self.folder / record.file, device, f"{backends.__name__}.{record.backend}")
+        module = f"{backends.__name__}.{record.backend}"
+        return Runner(record, self.folder / record.file, device, module, trust=self.trust or bool(self.signer))
 
 
-def opened(folder: Path, trusted_keys: Sequence[Path] = ()) -> Bundle:
+def opened(folder: Path, trusted_keys: Sequence[Path] = (), *, trust: bool = False) -> Bundle:
     """Check all of a bundle and return it. Nothing of it is loaded or run.
 
     Args:
         folder: the bundle; or what holds it: the stage's folder, or the artifacts.
         trusted_keys: PEM files, `deploy.trusted_keys`. Where there are any, one of them must have signed it.
+        trust: `model.trust`, which is for a bundle that no key has signed.
 
     Raises:
         ArtifactError: there is no bundle, a file is missing, changed or strange to it, or the signature does not hold.
@@ -60,7 +67,7 @@ def opened(folder: Path, trusted_keys: Sequence[Path] = ()) -> Bundle:
     signer = signing.verified(folder, folder / SIGNATURE, trusted_keys)
     if (folder / RECORD).read_bytes() != said:
         raise ArtifactError(f"{folder / RECORD} was changed while it was checked", REPLACE)
-    return Bundle(folder, record, signer)
+    return Bundle(folder, record, signer, trust)
 
 
 def found(folder: Path) -> Path:

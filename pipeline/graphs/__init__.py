@@ -43,24 +43,35 @@ def check(model: onnx.ModelProto, what: str) -> None:
         for tensor in filter(is_large, model.graph.initializer):
             onnx.checker.check_tensor(tensor)
         onnx.checker.check_model(without_weights(model), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except (
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+        ValueError,
+    ) as error:  # ValueError: a type
         raise BuildError(f"{what}: the ONNX checker rejects the graph: {error}") from error
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
-    tensor = value.type.tensor_type
+    tensor, kind = value.type.tensor_type, value.type.WhichOneof("value")
+    if kind != "tensor_type" or tensor.elem_type not in helper.get_all_tensor_dtypes():
+        named = f"a {(kind or 'nothing').removesuffix('_type')}" if kind != "tensor_type" else "of no type of ONNX's"
+        raise BuildError(f"the graph's {value.name!r} is {named}, and not a tensor of numbers", "Export it anew.")
     shape = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
     return TensorSpec(value.name, shape, np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type)))
 
 
 def inputs(model: onnx.ModelProto) -> tuple[TensorSpec, ...]:
-    """Return the graph's inputs, without initializers that older exporters list among them."""
+    """Return the graph's inputs, without initializers that older exporters list among them.
+
+    Raises:
+        BuildError: one is no tensor of a type of ONNX's, as a sequence.
+    """
     initializers = {tensor.name for tensor in model.graph.initializer}
     return tuple(_spec(value) for value in model.graph.input if value.name not in initializers)
 
 
 def outputs(model: onnx.ModelProto) -> tuple[TensorSpec, ...]:
-    """Return the graph's outputs."""
+    """Return the graph's outputs; errors as `inputs`."""
     return tuple(_spec(value) for value in model.graph.output)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO, NamedTuple
 
-from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.message import DecodeError, EncodeError, Message
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from pipeline import digests
@@ -182,7 +182,21 @@ def parse(content: bytes, path: Path) -> ModelProto:
         model.ParseFromString(content)
     except DecodeError as error:
         raise ArtifactError(f"{path} is not a readable ONNX model: {error}", AGAIN) from error
+    if wrong := next(_not_text(model), None):
+        raise ArtifactError(f"{path} is not a readable ONNX model: the name {wrong[:40]!r} in it is not UTF-8", AGAIN)
     return model
+
+
+def _not_text(message: Message) -> Iterator[bytes]:
+    """Yield what is to be text in a message and is not UTF-8: protobuf gives bytes for it, which no library expects."""
+    for field, value in message.ListFields():
+        for one in value if field.is_repeated else [value]:
+            if field.message_type is not None:
+                yield from _not_text(one)
+            elif field.type == field.TYPE_STRING and isinstance(one, bytes):
+                yield one
+            elif field.type != field.TYPE_STRING:
+                break  # of numbers there may be millions
 
 
 def _files(content: bytes, path: Path) -> list[tuple[str, str | None]]:

@@ -20,10 +20,11 @@ from pipeline import environment, exhaustion, interruption
 from pipeline.artifacts.results import Mode, WarmUp
 from pipeline.backends import Bound, Session
 from pipeline.errors import BackendUnavailable, BatchOutsideProfile, PipelineError
-from pipeline.measuring import clock, processes
+from pipeline.measuring import clock
 from pipeline.measuring.cells import Timed
 from pipeline.measuring.clock import Clock
 from pipeline.measuring.statistics import Samples
+from pipeline.runners import processes
 from pipeline.tensors import Array, Device, Feed, Outputs
 
 

@@ -5,6 +5,9 @@ import keras
 INPUT, OUTPUT = "image", "probabilities"
 """What the article's network calls its input, uint8 [batch, height, width, channels], and output [batch, classes]."""
 
+SMALLEST = 4
+"""The least height and width of an image that its convolution and its pooling leave something of."""
+
 
 def article_cnn(image_shape: tuple[int, int, int], classes: int) -> keras.Model:
     """Return the article's network on raw pixels.

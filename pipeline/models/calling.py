@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipeline.errors import ArtifactError, DataError, InputError
+from pipeline.errors import ArtifactError, DataError, InputError, PipelineError
 from pipeline.models import declaring, loading_errors, programs
 from pipeline.tensors import Feed, Signature, TensorSpec
 
@@ -24,14 +24,18 @@ Structure = Any
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Turn what TensorFlow raises of samples that a model cannot take into an InputError.
+    """Turn what is raised by a model that is given samples which it cannot take into an InputError.
+
+    TensorFlow raises errors of its own and ValueErrors; a layer, whatever its author did not think of.
 
     Raises:
         InputError: in TensorFlow's words, as of a number of a class or a word beyond an Embedding's.
     """
     try:
         yield
-    except (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError, ValueError) as error:
+    except (PipelineError, MemoryError, tf.errors.ResourceExhaustedError):
+        raise
+    except Exception as error:
         raise InputError(f"TensorFlow cannot run these samples: {loading_errors.words(error)}") from error
 
 
@@ -121,7 +125,8 @@ def saved_signature(path: Path, *, trust: bool) -> SavedSignature:
     if not trust and (reaching := programs.reaching_out(path)):
         raise ArtifactError(
             f"{path} is a program with operators that reach beyond the model: {', '.join(reaching)}; it was not run",
-            "If you trust where it comes from: model.trust=true. If not, run the stage that made it, with --force.",
+            "If you trust where it comes from: model.trust=true; or, of a bundle, its publisher's key in "
+            "deploy.trusted_keys. If not, run the stage that made it, with --force.",
         )
     try:
         loaded = tf.saved_model.load(str(path))

@@ -1,5 +1,6 @@
 """What `model.inputs` says of a model's inputs, and whether a model takes and returns what a pipeline can carry."""
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -7,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.errors import DataError
+from pipeline.models import bombs
 from pipeline.tensors import Signature, TensorSpec
 
 DECLARE = "Say so with model.inputs, as --set 'model.inputs.image=\"uint8[?, 28, 28, 1]\"': ? is a dynamic axis."
@@ -14,6 +16,9 @@ DECLARE = "Say so with model.inputs, as --set 'model.inputs.image=\"uint8[?, 28,
 _DECLARED = re.compile(r"\s*(\w+)\s*\[([^\]]*)\]\s*")
 NUMBERS = "biufV"
 """NumPy's kinds of the types that a pipeline carries; it calls bfloat16's kind V."""
+
+AXES = 64
+"""NumPy has no arrays of more."""
 
 _DYNAMIC = ("?", "None")
 
@@ -44,7 +49,7 @@ def check(inputs: Mapping[str, str], signature: Signature) -> None:
 
     Raises:
         DataError: `model.inputs` names an input that the model does not have, or has otherwise; there is no input or no
-            output; or one is of strings, say, or has no axis.
+            output; or one is of strings, say, has no axis, or has more numbers than there is memory.
     """
     known, taken = {spec.name: spec for spec in signature.inputs}, ", ".join(map(str, signature.inputs)) or "nothing"
     for name, text in inputs.items():
@@ -70,6 +75,13 @@ def check(inputs: Mapping[str, str], signature: Signature) -> None:
             if not spec.shape:
                 raise DataError(
                     f"the model's {what} {spec} is a single number", "Its first axis must be the batch, of any size."
+                )
+            sizes = [size for size in spec.shape if isinstance(size, int)]
+            room = bombs.memory_bytes() // spec.dtype.itemsize
+            if len(spec.shape) > AXES or min(sizes, default=1) < 1 or math.prod(sizes) > room:
+                raise DataError(
+                    f"the model's {what} {str(spec)[:200]} is of a shape that no array here can have",
+                    f"Give a model of at most {AXES} axes, each of 1 or more, and no more numbers than memory holds.",
                 )
 
 

@@ -19,6 +19,7 @@ _MISSING = re.compile(
     r"|Unknown (?P<legacy>layer|\w+ function|optimizer|loss): '?(?P<old>\w+)"
 )
 _MODULE = re.compile(r"'module': '(?P<module>[^']+)', 'class_name': '(?P<name>[^']+)'")
+_LIBRARY = re.compile(r"No module named '(?P<name>[\w.]+)")
 _REGISTERED = re.compile(r"'registered_name': '(?P<name>[^']*)'")
 
 
@@ -34,6 +35,11 @@ def explain(path: Path, error: Exception) -> ArtifactError:
     if missing := _MISSING.search(whole):
         return _unknown(
             path, whole[missing.start() :], missing["kind"] or missing["legacy"], missing["name"] or missing["old"]
+        )
+    if library := _LIBRARY.search(whole):
+        return ArtifactError(
+            f"{path} needs the Python module {library['name']!r}, which is not installed",
+            "Install it, or take the layer that needs it out of the model and save it again.",
         )
     if "Unable to revive" in str(error):
         return ArtifactError(

@@ -11,10 +11,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipeline import models, user_code
+from pipeline import memory, models, user_code
+from pipeline.artifacts.dataset import MOST_CLASSES
 from pipeline.config import ARTICLE_CNN, Model
 from pipeline.errors import ArtifactError, DataError
-from pipeline.models import bombs, loading_errors, memory
+from pipeline.models import bombs, loading_errors
 from pipeline.tensors import Outputs
 
 RETURN = "It must return a keras.Model, built or trained."
@@ -38,16 +39,18 @@ def find(options: Model, image_shape: Sequence[int | None], classes: int, *, com
         compiled: whether a file's optimizer and loss are wanted too, to train on.
 
     Raises:
-        DataError: there is no such function or file, or what it gives is no model.
+        DataError: there is no such function or file, what it gives is no model, or the data have more classes than any
+            model that is made for them.
     """
     if options.source == ARTICLE_CNN:
         height, width, channels = (*image_shape, 0, 0, 0)[:3]
-        if len(image_shape) != 3 or not (height and width and channels):
+        if len(image_shape) != 3 or not (height and width and channels) or min(height, width) < models.SMALLEST:
             raise DataError(
-                f"the article's network takes images, and a sample of the data has the shape {list(image_shape)}",
+                f"the article's network takes images of {models.SMALLEST}×{models.SMALLEST} pixels and more, and a "
+                f"sample of the data has the shape {list(image_shape)}",
                 "Name a model of your own with model.source.",
             )
-        return models.article_cnn((height, width, channels), classes)
+        return models.article_cnn((height, width, channels), _sane(classes))
     if user_code.is_import_path(options.source):
         return _returned(options.source, image_shape, classes)
     try:
@@ -83,6 +86,16 @@ def check(options: Model) -> None:
         raise DataError(f"model.source = {source!r} is a file of a kind that cannot be read", TAKES)
 
 
+def _sane(classes: int) -> int:
+    if classes > MOST_CLASSES:
+        raise DataError(
+            f"the data have the label {classes - 1:,}: a model would need {classes:,} classes, and {MOST_CLASSES:,} "
+            "are the limit",
+            "Number the classes from 0. Give numbers that are no classes as floats, or a model that is made for them.",
+        )
+    return classes
+
+
 def _returned(source: str, image_shape: Sequence[int | None], classes: int) -> keras.Model:
     function = user_code.import_function(source, "model.source")
     takes = _positional(function)
@@ -91,7 +104,7 @@ def _returned(source: str, image_shape: Sequence[int | None], classes: int) -> k
             f"model.source {source} takes {takes} arguments",
             "It takes none, or the shape of a sample and the number of classes.",
         )
-    given = (tuple(image_shape), classes)[:takes]
+    given = (tuple(image_shape), _sane(classes)) if takes else ()
     model = user_code.call(function, *given, said=f"model.source {source} raised", hint=RETURN)
     if model is None:
         raise DataError(f"model.source {source} returned nothing", RETURN)

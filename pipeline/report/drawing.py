@@ -12,7 +12,7 @@ from typing import IO
 
 from pipeline import exhaustion
 from pipeline.errors import LimitReached
-from pipeline.measuring import processes
+from pipeline.runners import processes
 
 LIMIT_S = 120.0
 """For how long a drawing may take; it takes a tenth of a second."""

@@ -4,12 +4,14 @@ The charts are drawn when the report is written, not when it is read: the page n
 scripts are forbidden, prints, and can be searched. Their colours are variables of the page's style sheet.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import altair as alt
 
+from pipeline import texts
 from pipeline.report import drawing
 from pipeline.tables import Table
 
@@ -78,11 +80,20 @@ class Figure:
 
 def panel(title: str, chart: Any, marks: int, height: int = 220) -> Panel:
     """Draw a chart of one view, or of layers over one another."""
-    spec = chart.properties(width=WIDTH, height=height).to_json()
+    spec = _harmless(chart.properties(width=WIDTH, height=height).to_dict())
     version = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
-    svg = drawing.svg(spec, vl_version=version, config=_THEME, allowed_base_urls=[])
+    svg = drawing.svg(json.dumps(spec), vl_version=version, config=_THEME, allowed_base_urls=[])
     # The page labels the drawing as one picture, with the table behind it; its hundreds of marks are not read out.
     return Panel(title, svg.replace("<svg ", '<svg aria-hidden="true" ', 1), marks)
+
+
+def _harmless(tree: Any) -> Any:
+    """Return a chart's tree with harmless texts: what XML does not take ends the whole process in vl-convert."""
+    if isinstance(tree, dict):
+        return {key: _harmless(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_harmless(value) for value in tree]
+    return texts.harmless(tree) if isinstance(tree, str) else tree
 
 
 def base(points: Sequence[NamedTuple]) -> Any:

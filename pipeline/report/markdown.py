@@ -1,4 +1,7 @@
-"""The report as text, for terminals and pull requests: `report.md`."""
+"""The report as text, for terminals and pull requests: `report.md`.
+
+What artifacts say goes into it by `filled` or in tables: so nothing of it is markup.
+"""
 
 from collections.abc import Iterator
 
@@ -7,9 +10,11 @@ from pipeline.artifacts.results import BenchmarkResults
 from pipeline.measuring import conditions
 from pipeline.report import findings
 from pipeline.report.run import Run
-from pipeline.tables import Table, accuracy, engines, markdown, recommendation, speed
+from pipeline.tables import Table, accuracy, engines, recommendation, speed
+from pipeline.tables import markdown as drawn
 from pipeline.tables.judged import budgets, intervals, tested
 from pipeline.tables.numbers import written
+from pipeline.texts import filled, markdown
 
 
 def render(run: Run) -> str:
@@ -20,19 +25,19 @@ def render(run: Run) -> str:
         *_accuracy(run),
         *_speed(run),
         "## Engines",
-        markdown(engines.engines(run.engines)),
+        drawn(engines.engines(run.engines)),
         *_choice(run),
         "## What did not run, and why",
         _table(findings.table(run)) or "Everything ran.",
         "## Versions",
-        ", ".join(f"{name} {version}" for name, version in run.last.versions.items()),
+        markdown(", ".join(f"{name} {version}" for name, version in run.last.versions.items())),
     ]
     return "\n\n".join(sections) + "\n"
 
 
 def _table(table: Table) -> str:
     """Return a table, or nothing where it has no rows."""
-    return markdown(table) if table.rows else ""
+    return drawn(table) if table.rows else ""
 
 
 def _head(run: Run) -> Iterator[str]:
@@ -41,16 +46,18 @@ def _head(run: Run) -> Iterator[str]:
     if dataset.random:
         yield "> **No data.** Inputs are random numbers: nothing here says how good the model is on real ones."
     if dataset.substitute:
-        yield f"> **Not MNIST.** {dataset.substitute}. Every figure here is of {dataset.origin}."
+        yield filled("> **Not MNIST.** {}. Every figure here is of {}.", dataset.substitute, dataset.origin)
     lines = [
-        f"- Data: {dataset.name} ({dataset.origin}): {samples.train:,} training, {samples.validation:,} validation and "
-        f"{samples.test:,} test samples.",
-        f"- {_training(history)}; {_tested(history)}.",
-        f"- Export: {run.export.plain.sentence}",
+        filled(
+            "- Data: {} ({}): {:,} training, {:,} validation and {:,} test samples.",
+            *(dataset.name, dataset.origin, samples.train, samples.validation, samples.test),
+        ),
+        filled("- {}; {}.", _training(history), _tested(history)),
+        filled("- Export: {}", run.export.plain.sentence),
     ]
     lines += [
-        f"- {stage}: {manifest.created:%Y-%m-%d %H:%M} UTC, {manifest.seconds:.1f} s, on {manifest.machine}."
-        for stage, manifest in run.manifests.items()
+        filled("- {}: {:%Y-%m-%d %H:%M} UTC, {:.1f} s, on {}.", stage, one.created, one.seconds, one.machine)
+        for stage, one in run.manifests.items()
     ]
     yield "\n".join(lines)
 
@@ -77,7 +84,7 @@ def _recommendation(run: Run) -> Iterator[str]:
     yield _table(recommendation.choices(run.recommendation)) or "No runner that passed was timed."
     if run.recommendation.plain.excluded:
         yield "Runners that cannot be recommended:"
-        yield markdown(recommendation.excluded(run.recommendation))
+        yield drawn(recommendation.excluded(run.recommendation))
 
 
 def _choice(run: Run) -> Iterator[str]:
@@ -85,32 +92,34 @@ def _choice(run: Run) -> Iterator[str]:
         return
     selection = run.selection.plain
     dataset = selection.dataset
-    yield f"## Chosen precision: {selection.chosen or 'none'}"
-    yield (
-        f"On the {dataset.samples:,} {dataset.split} samples of {dataset.name}, budget "
-        f"{budgets(selection.outputs)}. Cost: {selection.basis}."
+    yield filled("## Chosen precision: {}", selection.chosen or "none")
+    yield filled(
+        "On the {:,} {} samples of {}, budget {}. Cost: {}.",
+        *(dataset.samples, dataset.split, dataset.name, budgets(selection.outputs), selection.basis),
     )
-    yield markdown(engines.candidates(run.selection))
+    yield drawn(engines.candidates(run.selection))
 
 
 def _accuracy(run: Run) -> Iterator[str]:
     parity = run.parity.plain
     dataset = parity.dataset
-    yield f"## Accuracy: {parity.verdict}"
-    yield (
-        f"On the {dataset.samples:,} {dataset.split} samples of {dataset.name}. Budget: {budgets(parity.outputs)}. "
-        f"Interval: {intervals(parity.outputs)}."
+    yield filled("## Accuracy: {}", parity.verdict)
+    yield filled(
+        "On the {:,} {} samples of {}. Budget: {}. Interval: {}.",
+        *(dataset.samples, dataset.split, dataset.name, budgets(parity.outputs), intervals(parity.outputs)),
     )
     if any(not (one.task == "classification" and one.labels) for one in parity.outputs):
         yield "\n".join(
-            f"- {one.output or 'all outputs'}: {one.task} ({one.why}), judged by {one.measured}; budget "
-            f"{one.budget:.4g} {one.unit}: {one.budget_why}."
+            filled(
+                "- {}: {} ({}), judged by {}; budget {:.4g} {}: {}.",
+                *(one.output or "all outputs", one.task, one.why, one.measured, one.budget, one.unit, one.budget_why),
+            )
             for one in parity.outputs
         )
     yield "### Every runner against the original model"
-    yield markdown(accuracy.runners(run.parity))
+    yield drawn(accuracy.runners(run.parity))
     yield "### Hop by hop, from the Keras model to what is served"
-    yield markdown(accuracy.hops(run.parity))
+    yield drawn(accuracy.hops(run.parity))
 
 
 def _speed(run: Run) -> Iterator[str]:
@@ -120,18 +129,19 @@ def _speed(run: Run) -> Iterator[str]:
         return
     results = run.results.plain
     rounds = max((len(cell.timing.round_p50_us) for cell in results.cells if cell.timing), default=0)
-    yield (
-        f"{results.environment.machine}. {results.environment.threads} threads, one process per row, {rounds} rounds "
-        "in which every row is timed in turn. p50 is the median of the rounds' medians; intervals are 95 %, by "
-        "bootstrap over rounds. A percentile that the number of calls cannot support is `n/a`. The limit is the least "
-        "time this machine could take, by the best it was measured to do; the share is how near the row comes."
+    yield filled(
+        "{}. {} threads, one process per row, {} rounds in which every row is timed in turn. p50 is the median of the "
+        "rounds' medians; intervals are 95 %, by bootstrap over rounds. A percentile that the number of calls cannot "
+        "support is `n/a`. The limit is the least time this machine could take, by the best it was measured to do; the "
+        "share is how near the row comes.",
+        *(results.environment.machine, results.environment.threads, rounds),
     )
     if results.interrupted:
         yield "**Interrupted**: what was measured until then is below."
     for mode in speed.MODES:
         if (table := speed.latency(run.results, mode)).rows:
-            yield f"### {table.title}"
-            yield markdown(table)
+            yield filled("### {}", table.title)
+            yield drawn(table)
     yield "### Noise"
     yield _table(speed.noise(run.results)) or "No runner was timed a second time."
     yield from _beneath(results)
@@ -151,4 +161,4 @@ def _beneath(results: BenchmarkResults) -> Iterator[str]:
         if cell.timing and cell.conditions.start and cell.conditions.end:
             remarks += conditions.gpu_changes(cell.conditions.start, cell.conditions.end)
     for remark in dict.fromkeys(remarks):
-        yield f"**{remark[0].upper()}{remark[1:]}.**"
+        yield filled("**{}{}.**", remark[0].upper(), remark[1:])

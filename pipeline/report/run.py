@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from pipeline import texts
 from pipeline.artifacts import Artifact, Manifest
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.disagreements import Disagreements
@@ -111,7 +112,7 @@ def read(root: Path, manifests: dict[str, Manifest], missing: Mapping[str, Artif
 
     def load(kind: type[A], path: str = "") -> Traced[A]:
         path = path or kind.PATH
-        return Traced(published.read(kind, path), f"{root}/{path}" if name else path)
+        return Traced(published.read(kind, path), texts.on_one_line(f"{root}/{path}") if name else path)
 
     parity = load(ParityReport)
     if "benchmark" in missing and parity.plain.verdict != FAIL:
@@ -146,7 +147,7 @@ def read_others(folders: Sequence[Path]) -> list[Run]:
     sizes = (size for size in range(1, longest) if len({one[-size:] for one in parts}) == len(parts))
     size = next(sizes, longest)
     return [
-        read_folder(folder, str(Path(*one[-size:])) if one else str(folder))
+        read_folder(folder, texts.on_one_line(Path(*one[-size:]) if one else folder))
         for folder, one in zip(folders, parts, strict=True)
     ]
 

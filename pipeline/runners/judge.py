@@ -17,8 +17,8 @@ from pipeline.judging.choosing import Choosing, class_names
 from pipeline.judging.comparing import compare, worst
 from pipeline.judging.differing import differing
 from pipeline.judging.yardstick import Yardstick
-from pipeline.runners import Runner, inference
-from pipeline.tensors import Outputs
+from pipeline.runners import Runner, inference, trial
+from pipeline.tensors import Feed, Outputs
 
 BATCH_SAMPLES = 128
 """Samples, the first of the split, whose results are compared between batch sizes."""
@@ -33,6 +33,9 @@ class Criteria:
 
     A sample's result must not depend on which of `batch_sizes` it came in; exported runners are fed the
     `timed_batch_sizes` as well.
+
+    `trial_s` is for a model from elsewhere: each exported runner of the CPU is first tried with a sample in a process
+    of its own, for so long at most, since its library may die of what the original's took.
     """
 
     samples: Split
@@ -40,6 +43,7 @@ class Criteria:
     batch_sizes: tuple[int, ...]
     timed_batch_sizes: tuple[int, ...]
     choosing: Choosing
+    trial_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def judge(runners: Sequence[Runner], criteria: Criteria) -> Judgement:
         record, reference = runner.record, before(runner.record, steps)
         try:
             outputs[record.name], invariance, device = _run(runner, criteria)
-        except (BackendUnavailable, BatchOutsideProfile) as error:
+        except (BackendUnavailable, BatchOutsideProfile, trial.Ended) as error:
             judged.append(_skipped(record, error.message))
             if reference:
                 hops.append(_skipped_hop(record, reference, error.message))
@@ -86,10 +90,27 @@ def judge(runners: Sequence[Runner], criteria: Criteria) -> Judgement:
 
 
 def _run(runner: Runner, criteria: Criteria) -> tuple[Outputs, BatchInvariance, str]:
-    """Return a runner's outputs, whether they depend on the batch, and where it ran; nothing of it stays in memory."""
+    """Return a runner's outputs, whether they depend on the batch, and where it ran; nothing stays in memory."""
+    if criteria.trial_s and runner.record.role == "exported" and runner.device == "cpu":
+        _try(runner, criteria.samples, criteria.trial_s)
     with runner.open() as session:
         found = inference.infer(session, criteria.samples, criteria.batch_size, inference.limits(runner.record))
         return found, _batch_invariance(session, runner.record, criteria), session.device
+
+
+def _try(runner: Runner, samples: Split, limit_s: float) -> None:
+    try:
+        trial.tried(run_once, runner, samples.feed(slice(0, 1)), limit_s=limit_s)
+    except trial.Ended as error:
+        raise trial.Ended(f"{runner.record.name} {error.message}", error.hint) from error
+
+
+def run_once(runner: Runner, sample: Feed) -> None:
+    """Open a runner and run it on one sample, or a batch of the size that it takes."""
+    if runner.unavailable:
+        return
+    with runner.open() as session:
+        session.run(inference.filled(sample, inference.limits(runner.record, session)[0]))
 
 
 def _differing(

@@ -19,7 +19,7 @@ def score(folder: Path, source: Path, target: Path, config: Config, *, ray: str 
         source: INPUT: a Parquet file or a folder of them, a folder with a picture or array for each sample, an .npy of
             rows, or an .npz with one for each input.
         target: OUTPUT, a folder; one of an earlier run of the same is gone on with.
-        config: `deploy.trusted_keys` and the section `score`.
+        config: `deploy.trusted_keys`, `model.trust` and the section `score`.
         ray: the address of a Ray cluster, or `local`; None: processes on this machine.
 
     Raises:
@@ -28,7 +28,7 @@ def score(folder: Path, source: Path, target: Path, config: Config, *, ray: str 
         BackendUnavailable: no runner of the bundle runs here, or an extra is not installed.
         Interrupted: Ctrl-C or SIGTERM.
     """
-    found = bundle.opened(folder, config.deploy.trusted_keys)
+    found = bundle.opened(folder, config.deploy.trusted_keys, trust=config.model.trust)
     try:
         import pyarrow  # noqa: F401
     except ImportError as error:

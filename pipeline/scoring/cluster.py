@@ -64,7 +64,7 @@ class Actor:
 
 def _load(job: Job, sha256: str, trusted_keys: tuple[Path, ...], stack: ExitStack) -> Opened:
     found = jobs.again(job.bundle.folder, trusted_keys, sha256)
-    return stack.enter_context(replace(job, bundle=found).open())
+    return stack.enter_context(replace(job, bundle=replace(found, trust=job.bundle.trust)).open())
 
 
 @contextmanager

@@ -2,8 +2,6 @@
 
 import hashlib
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from pipeline import interruption
 from pipeline.errors import ArtifactError, DataError, Interrupted
 from pipeline.scoring import local, plan, preparing, sources, summary
 from pipeline.scoring.jobs import Job
@@ -27,7 +26,7 @@ LOCK = "_lock"
 
 def run(wanted: Wanted) -> None:
     """Score what is not scored yet, count the output and write the summary. Raises as `scoring.score` says."""
-    with _stoppable(), _locked(wanted.target):
+    with interruption.interrupting(), _locked(wanted.target):
         try:
             _run(wanted)
         except KeyboardInterrupt:
@@ -78,8 +77,9 @@ def _score(wanted: Wanted, job: Job, left: Sequence[Piece], workers: int, shown:
             return workers
         from pipeline.scoring import cluster
 
+        handlers = interruption.handlers()
         with cluster.joined(wanted.ray, wanted.config.score.workers) as joined:
-            _obey()  # Ray has taken SIGTERM
+            interruption.restore(handlers)  # Ray has taken SIGTERM
             cluster.score(job, left, joined, wanted.config.deploy.trusted_keys, shown)
             return joined
     except BaseException:
@@ -127,22 +127,3 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Have SIGTERM do what Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():  # which alone may take signals
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    _obey()
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _obey() -> None:
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)

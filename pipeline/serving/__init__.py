@@ -28,4 +28,4 @@ def serve(folder: Path, config: Config) -> None:
             f"a library that serving needs is missing: {first_line(error)}",
             "Install the extra: pip install 'keras-tensorrt-pipeline[serve]'.",
         ) from error
-    server.run(bundle.opened(folder, config.deploy.trusted_keys), config)
+    server.run(bundle.opened(folder, config.deploy.trusted_keys, trust=config.model.trust), config)

@@ -140,7 +140,7 @@ class Repository:
         raise Refused(Why.NOT_FOUND, f"unknown model {name[:100]!r}; there are {known}")
 
     async def _load(self, name: str) -> None:
-        found = await asyncio.to_thread(bundles.opened, self.bundle.folder, self._trusted)
+        found = await asyncio.to_thread(bundles.opened, self.bundle.folder, self._trusted, trust=self.bundle.trust)
         if name == self.bundle.record.name:
             await self._swap(found)
             return

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from tritonclient.grpc import service_pb2_grpc
 
+from pipeline import texts
 from pipeline.config import Config
 from pipeline.deployment import verify
 from pipeline.deployment.bundle import Bundle
@@ -125,7 +126,7 @@ def _say(bundle: Bundle, model: Model, repository: Repository, tls: bool, where:
         f"  REST       http{'s' if tls else ''}://{shown}:{port}",
         f"  gRPC       grpc{'s' if tls else ''}://{shown}:{grpc_port}",
     ]
-    print("\n".join(lines), flush=True)
+    print(texts.harmless("\n".join(lines)), flush=True)
 
 
 def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":

@@ -20,7 +20,7 @@ from pipeline.graphs import files, keras_layers
 from pipeline.judging.choosing import Choosing
 from pipeline.models import calling, declaring, sources
 from pipeline.tensors import Signature, fixed_batch
-from pipeline.training import adoption, callbacks, compiling, fitting, precision, recipes, testing, together
+from pipeline.training import adoption, callbacks, compiling, fitting, precision, recipes, testing, together, trying
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.devices import Devices, chosen
 from pipeline.training.fitting import Fitted
@@ -134,6 +134,8 @@ def _history(
 def _prepare(options: Model, dataset: Dataset, output: Path, *, compiled: bool) -> Prepared:
     """Find the configured model; what is no Keras model is published as it is."""
     kind = options.kind
+    shapes = [rows.shape[1:] for rows in dataset.test.inputs.values()]
+    trying.check(options, shapes, compiled=compiled and kind == "keras")
     for module in options.imports:
         user_code.import_module(module, "model.imports")
     if kind in ("saved_model", "onnx"):
@@ -145,9 +147,8 @@ def _prepare(options: Model, dataset: Dataset, output: Path, *, compiled: bool) 
         adopted = (adoption.saved_model if kind == "saved_model" else adoption.onnx_file)(options, output)
         file, name, parameters, signature = adopted
         return Prepared(_record(options, file, name, parameters, "float32", signature), None)
-    shape = next((rows.shape[1:] for rows in dataset.test.inputs.values()), ())  # random inputs are drawn later
-    targets = dataset.targets
-    model = sources.find(options, shape, len(targets[0].classes) if targets else 0, compiled=compiled)
+    shape = next(iter(shapes), ())  # random inputs are drawn later
+    model = sources.find(options, shape, dataset.classes, compiled=compiled)
     model = calling.functional(model, calling.caller(model, options.inputs))
     signature = calling.signature(calling.caller(model))
     record = _record(options, "train/model.keras", model.name, model.count_params(), sources.policy(model), signature)

@@ -28,6 +28,7 @@ def run(context: Context) -> Outcome:
         batch_sizes=config.validate_.batch_sizes,
         timed_batch_sizes=config.benchmark.batch_sizes,
         choosing=Choosing(record, config.validate_.task, config.validate_.budget),
+        trial_s=config.model.trial_s if published.read(ModelRecord).kind == "onnx" else None,
     )
     every = runners(
         published, "judge", modules=config.model.modules, trust=config.model.trust, threads=config.benchmark.threads

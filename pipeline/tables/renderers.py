@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import rich.table
 from rich.text import Text
 
+from pipeline import texts
 from pipeline.tables.table import BAD, DOUBTFUL, GOOD, VERDICT, Table
 
 STYLES = dict.fromkeys(GOOD, "green") | dict.fromkeys(DOUBTFUL, "yellow") | dict.fromkeys(BAD, "bold red")
@@ -21,8 +22,8 @@ def terminal(table: Table) -> rich.table.Table:
     for index in shown:
         column = table.columns[index]
         drawn.add_column(Text(column.name), justify="right" if column.numeric else "left", overflow="fold")
-    for texts in table.texts():
-        drawn.add_row(*(_styled(texts[index], table.columns[index].kind) for index in shown))
+    for row in table.texts():
+        drawn.add_row(*(_styled(texts.harmless(row[index]), table.columns[index].kind) for index in shown))
     return drawn
 
 
@@ -33,21 +34,19 @@ def _styled(text: str, kind: str) -> Text:
 def markdown(table: Table) -> str:
     """Return a table as Markdown with all its columns; its title is for a heading above it, and not in it."""
     lines = [
-        _line(column.name for column in table.columns),
+        _line(texts.markdown(column.name) for column in table.columns),
         _line("---:" if column.numeric else "---" for column in table.columns),
     ]
-    for texts in table.texts():
-        pairs = zip(texts, table.columns, strict=True)
-        lines.append(_line(_bold(text) if column.kind == VERDICT else text for text, column in pairs))
+    for row in table.texts():
+        pairs = zip(row, table.columns, strict=True)
+        lines.append(_line(_bold(text) if column.kind == VERDICT else texts.markdown(text) for text, column in pairs))
     return "\n".join(lines)
 
 
 def _line(cells: Iterable[str]) -> str:
-    # A line break would end the row, and a bar the cell.
-    safe = (" ".join(cell.split()).replace("|", "\\|") for cell in cells)
-    return f"| {' | '.join(safe)} |"
+    return f"| {' | '.join(cells)} |"
 
 
 def _bold(text: str) -> str:
-    verdict, colon, why = text.partition(":")
+    verdict, colon, why = texts.markdown(text).partition(":")
     return f"**{verdict}**{colon}{why}" if verdict else ""

@@ -13,9 +13,9 @@ import tensorflow as tf
 from pipeline import backends, graphs
 from pipeline.backends import LoadOptions
 from pipeline.config import Model
-from pipeline.errors import ArtifactError, BackendUnavailable, BuildError, DataError
+from pipeline.errors import ArtifactError, BackendUnavailable, BuildError, DataError, PipelineError
 from pipeline.graphs import external, files
-from pipeline.models import calling, programs
+from pipeline.models import calling, declaring, programs
 from pipeline.tensors import Signature, TensorSpec
 
 OTHER_OPERATORS = "Export it anew, with operators and an operator set of ONNX's own that ONNX Runtime has."
@@ -200,29 +200,34 @@ def onnx_file(options: Model, output: Path) -> Adopted:
     """Publish an ONNX file, with the weights that it has in other files.
 
     Raises:
-        DataError: it is none, its weights lie outside its folder, it is in 16 bits, or ONNX Runtime, which runs the
-            original, does not know an operator.
+        DataError: it is none, its weights lie outside its folder, it is in 16 bits, takes or returns what is no numbers
+            or larger than any memory, or ONNX Runtime, which runs the original, does not know an operator.
     """
     path, published = Path(options.source), output / "model.onnx"
     try:
         model = graphs.load(path)
         graphs.check(model, f"model.source {path}")
+        signature = Signature(graphs.inputs(model), graphs.outputs(model))
+        declaring.check({}, signature)
+        narrow = graphs.narrowed_by(model)
         files.save(model, published)
-        with backends.get("onnxruntime").load(published, LoadOptions("cpu", exact=True)):
-            pass
+        with backends.get("onnxruntime").load(published, LoadOptions("cpu", exact=True)) as session:
+            declaring.check({}, Signature(session.inputs, session.outputs))  # it may know more of the sizes
     except ArtifactError as error:
         hint = error.hint if error.hint == external.INSIDE else "Give a file that an ONNX exporter wrote."
         raise DataError(f"model.source {error.message}", hint) from error
-    except BuildError as error:
-        raise DataError(" ".join(error.message.split()), OTHER_OPERATORS) from error
-    except BackendUnavailable as error:
-        raise DataError(f"model.source {path}: {' '.join(error.message.split())}", OTHER_OPERATORS) from error
-    narrow = graphs.narrowed_by(model)
+    except (BuildError, BackendUnavailable) as error:
+        raise DataError(_named(path, error), OTHER_OPERATORS) from error
     if narrow and "DequantizeLinear" not in narrow:
         raise DataError(
             f"model.source {path} is not in FP32: it has {', '.join(narrow)}",
             "Give the FP32 model: the precisions are made from it. One with Q/DQ would be taken as it is.",
         )
-    signature = Signature(graphs.inputs(model), graphs.outputs(model))
     parameters = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
     return Adopted("train/model.onnx", model.graph.name or path.stem, parameters, signature)
+
+
+def _named(path: Path, error: PipelineError) -> str:
+    """Return what is said of a model file, with its name."""
+    words = " ".join(error.message.split())
+    return words if words.startswith("model.source") else f"model.source {path}: {words}"

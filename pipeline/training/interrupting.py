@@ -39,13 +39,11 @@ def listening() -> Iterator[Asked]:
     def note(number: int, frame: FrameType | None) -> None:
         interruption.record(number)
         asked.number, asked.at = number, time.monotonic()
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        interruption.restore(before)
 
     for number in before:
         signal.signal(number, note)
     try:
         yield asked
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        interruption.restore(before)

@@ -148,11 +148,12 @@ def _conducted(stage: Stage, context: Context) -> Outcome:
     """Run a stage's function. It ends by returning or raising; that something in it exits is no success.
 
     Raises:
-        DataError: `sys.exit()` in a layer, a library, or whatever else the user's model or data call.
+        DataError: `sys.exit()`, or `os._exit()`, in a layer, a library, or whatever else the user's model or data call.
         PipelineError: the stage's own.
     """
     try:
-        return _entry(stage)(context)
+        with user_code.exits_told():
+            return _entry(stage)(context)
     except SystemExit as error:
         hint = "Nothing was published. What a model, its layers or data call may raise an error, not exit."
         raise user_code.told(f"{stage.name} was ended by", error, hint) from error

@@ -8,98 +8,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jsonschema
-import made_records
 import pytest
 from commands import ROOT
+from made_rare import MADE
 from pydantic import ValidationError
 
 from pipeline.artifacts import PUBLISHED, Artifact, documentation
-from pipeline.artifacts.engine import EngineLayer, EngineLayers
-from pipeline.artifacts.loadgen import Expected, LoadgenAccuracy, LoadgenResult, Metric
+from pipeline.artifacts.engine import EngineLayers
+from pipeline.artifacts.loadgen import LoadgenResult
 from pipeline.artifacts.results import BenchmarkResults
-from pipeline.artifacts.selection import CandidatePrecision, SelectedOn, Selection
-from pipeline.artifacts.sensitivity import LayerGroup, LayerSensitivity, TensorDifference, Trial
 from pipeline.errors import ArtifactError
-
-TRIAL = Trial(verdict="pass", error=0.01, loss={"probabilities": 0.1}, non_finite=0, reason="within the budget")
-
-MADE: dict[str, Artifact] = {
-    "engine/fp16/layers.json": EngineLayers(
-        layers=(
-            EngineLayer(
-                profile=0, name="conv", kind="Conv", reads="FLOAT16", writes="", details={"Tactic": ["a", None]}
-            ),
-        )
-    ),
-    "engine/selection.json": Selection(
-        chosen=None,
-        basis="type",
-        pareto=(),
-        candidates=(
-            CandidatePrecision(
-                precision="int8",
-                cost=None,
-                mean_bits=8.0,
-                onnx_bytes=10,
-                engine_bytes=None,
-                comparison=made_records.comparison(),
-                rejected="no parser",
-            ),
-        ),
-        dataset=SelectedOn(name="digits", split="validation", samples=180),
-        outputs=(made_records.JUDGED,),
-    ),
-    "localise/fp16.json": LayerSensitivity(
-        model_sha256="0" * 64,
-        precision="fp16",
-        samples=180,
-        outputs=(made_records.JUDGED,),
-        baseline=TRIAL,
-        tensors=(TensorDifference(name="x:0", layer="conv", max_abs=0.1, relative_error=None, non_finite=0),),
-        groups=(
-            LayerGroup(
-                layers=("conv",), nodes=("m/conv",), overflows=False, error_alone=None, won_back=0.0, verdict="skipped"
-            ),
-        ),
-        keep_fp32=None,
-        result=TRIAL,
-    ),
-    "loadgen/offline-accuracy/result.json": LoadgenResult(
-        scenario="offline",
-        mode="accuracy",
-        unofficial=("not submitted",),
-        statement="Result not verified by MLCommons Association.",
-        valid=True,
-        loadgen_result=None,
-        reasons=(),
-        metric=Metric(name="samples", value=None, unit="per second"),
-        metrics={"samples_per_second": 1.5, "met": True},
-        accuracy=(
-            LoadgenAccuracy(
-                output="probabilities",
-                metric="accuracy",
-                value=0.9,
-                samples=10,
-                validated_runner="typed fp32",
-                validated=None,
-                fp32=0.9,
-                of_fp32=1.0,
-                meets_99=True,
-                meets_99_9=True,
-            ),
-        ),
-        runner=made_records.FP32,
-        device="cuda:0",
-        session={"threads": 2},
-        largest_batch=16,
-        expected=Expected(seconds=1.0, queries=1, samples_per_query=10, samples_per_s=10.0),
-        seconds_asked=None,
-        settings={"min_duration_ms": 500},
-        dataset="digits",
-        loadgen_version="6.0.17",
-    ),
-}
-"""What the main job does not write: for lack of a GPU, or because it was not asked for."""
 
 
 class File(NamedTuple):

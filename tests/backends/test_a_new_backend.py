@@ -92,7 +92,7 @@ def python(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_backend_that_is_one_file_arrives_everywhere(house: Path) -> None:
     only_fp32 = (*QUICK, "--set=engine.precisions=fp32", "--set=engine.tune=true", "--set=benchmark.batch_sizes=16")
     python(house, "-c", STAGES, *only_fp32)

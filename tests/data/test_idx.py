@@ -2,10 +2,13 @@
 
 import gzip
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sample_sets import SPLITS, idx, sample_set, write
 
 from pipeline import data
@@ -64,3 +67,34 @@ def test_a_packed_file_that_says_more_than_it_can_hold_is_not_unpacked(tmp_path:
     (tmp_path / "bomb.gz").write_bytes(gzip.compress(header + os.urandom(100)))
     with pytest.raises(DataError, match="is truncated"):
         reading.read(tmp_path / "bomb.gz")
+
+
+HEADER = bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4])
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    raw=st.sampled_from((HEADER + bytes(24), gzip.compress(HEADER + bytes(24)), HEADER[:4] + b"\xff" * 12)),
+    changes=st.lists(st.tuples(st.integers(0), st.integers(0, 255)), max_size=5),
+    cut=st.integers(0),
+    more=st.binary(max_size=9),
+)
+def test_damaged_bytes_become_numbers_or_are_refused(
+    raw: bytes, changes: list[tuple[int, int]], cut: int, more: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    content = bytearray(raw)
+    for place, byte in changes:
+        content[place % len(raw)] = byte
+    path = tmp_path_factory.getbasetemp() / "damaged-idx3-ubyte"
+    path.write_bytes(bytes(content[: len(raw) - cut % len(raw)]) + more)
+    with suppress(DataError):  # and nothing else
+        found = reading.read(path)
+        assert found.nbytes <= 1 << 20
+
+
+@given(content=st.binary(max_size=64))
+def test_any_bytes_become_numbers_or_are_refused(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "any-idx3-ubyte"
+    path.write_bytes(content)
+    with suppress(DataError):
+        reading.read(path)

@@ -1,15 +1,19 @@
 """Data that a function of the user's own returns."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 from sample_sets import GOOD, OwnData, hashes, images_of, labels_of, model
 
 from pipeline import data
-from pipeline.config import Data
+from pipeline.artifacts.dataset import DatasetRecord
+from pipeline.config import Data, Model
 from pipeline.data import streams
 from pipeline.data.splits import THE_ONLY
 from pipeline.errors import DataError
+from pipeline.models import sources
 
 
 def test_own_data_are_split_and_named_by_their_source(own: OwnData) -> None:
@@ -244,3 +248,78 @@ def test_a_stream_is_on_the_disk_and_not_in_memory() -> None:
     rows = streams.stored(Batches()).inputs[THE_ONLY]
     assert isinstance(rows, np.memmap)
     np.testing.assert_array_equal(rows[:, 0], [0, 0, 1, 1, 2, 2])
+
+
+SET = """
+from pipeline.data import Dataset, Split
+def load():
+    split = Split({"": np.zeros((5, 8, 8, 1), np.uint8)}, {"": np.arange(5) % 2})
+    return Dataset(name="theirs", train=split, validation=split, test=split, **{"origin": "a camera", GIVEN})
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ('"class_names": None', "class_names"),
+        ('"class_names": {"": "ab"}', "class_names"),
+        ('"class_names": {"": (0, 1)}', "class_names"),
+        ('"origin": 7', "origin is 7"),
+        ('"substitute": None', "substitute is None"),
+    ],
+)
+def test_what_describes_an_own_dataset_is_looked_at(own: OwnData, given: str, said: str) -> None:
+    source = own(SET.replace("GIVEN", given))
+    with pytest.raises(DataError, match=said) as caught:
+        data.load(Data(source=source))
+    assert f"data.source {source}" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("a\0b", "c\nd"), ("", ""), ("a", "a"), ("\ud800", "a\udcff"), ("x" * 10**7, "y")],
+    ids=["control characters", "empty", "twice", "not UTF-8", "long"],
+)
+def test_odd_names_of_classes_are_written_and_read_back(own: OwnData, names: tuple[str, str], tmp_path: Path) -> None:
+    source = own(SET.replace("GIVEN", f'"class_names": {{"": {names!r}}}'))
+    record = data.load(Data(source=source)).record()
+    record.write(tmp_path / "dataset.json")
+    assert DatasetRecord.read(tmp_path / "dataset.json") == record
+    assert len(record.targets[0].classes) == 2
+
+
+READING = """
+from pipeline.data import Dataset, Split
+class Rows:
+    shape, dtype = (5, 8, 8, 1), np.dtype(np.uint8)
+    def __len__(self): return 5
+    def __getitem__(self, which): {does}
+def load():
+    split = Split({{"": Rows()}}, {{"": np.arange(5) % 2}})
+    return Dataset("theirs", "a database", split, split, split)
+"""
+
+
+@pytest.mark.parametrize("does", ["raise ConnectionError('down')", "import sys; sys.exit()", "import os; os._exit(0)"])
+def test_rows_of_an_own_class_that_raise_name_their_source(own: OwnData, does: str) -> None:
+    source = own(READING.format(does=does))
+    with pytest.raises(DataError, match="reading it raised") as caught:
+        data.load(Data(source=source)).record()
+    assert f"data.source {source}" in caught.value.message
+    assert "in __getitem__" in caught.value.message
+
+
+@pytest.mark.parametrize("label", [9_999_999, 2**62])
+def test_a_label_that_no_model_has_a_class_for_is_named(own: OwnData, label: int) -> None:
+    source = own(f"def load(): return np.zeros((40, 28, 28, 1), np.uint8), np.r_[np.arange(39) % 2, {label}]")
+    dataset = data.load(Data(source=source))
+    assert dataset.targets[0].classes == ()
+    with pytest.raises(DataError, match=f"label {label:,}"):
+        sources.find(Model(), (28, 28, 1), dataset.classes, compiled=False)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (0, 0, 1), (3, 28, 1), (28, 28)])
+def test_an_image_too_small_for_the_articles_network_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError, match="images of 4×4 pixels and more"):
+        sources.find(Model(), shape, 10, compiled=False)
+    sources.find(Model(), (4, 4, 1), 10, compiled=False)

@@ -4,11 +4,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import MAIN_JOB, Run
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from made_program import bundle_with_a_program
 
 from pipeline.artifacts.bundle import BundleRecord
 from pipeline.artifacts.recommendation import Recommendation
@@ -16,6 +18,7 @@ from pipeline.deployment import bundle as bundles
 from pipeline.deployment import signing
 from pipeline.errors import ArtifactError, ConfigError
 from pipeline.runners import inference
+from pipeline.tensors import Array
 
 
 @pytest.fixture
@@ -128,6 +131,28 @@ def test_a_signature_holds_for_the_key_that_signed_and_no_other(
     assert bundles.opened(Path("bundle"), [public]).signer, "from a path relative to the working directory"
     with pytest.raises(ArtifactError, match="signed by nobody trusted"):
         bundles.opened(whole, [another])
+
+
+def _answers(found: bundles.Bundle) -> Array:
+    with found.runner(found.record.runners[-1]).open() as session:
+        return session.run({"image": np.zeros((2, 28, 28, 1), np.uint8)})["probabilities"].copy()
+
+
+def test_a_program_in_a_bundle_runs_where_somebody_trusted_has_signed_it_or_the_user_says_so(
+    bundle: Path, tmp_path: Path
+) -> None:
+    program = tmp_path / "program"
+    bundle_with_a_program(bundle, program)
+    with pytest.raises(ArtifactError, match="ReadFile; it was not run") as caught:
+        _answers(bundles.opened(program))
+    assert "model.trust=true" in caught.value.hint
+    assert "deploy.trusted_keys" in caught.value.hint
+    assert (_answers(bundles.opened(program, trust=True)) == 4).all()
+    secret, public = _key(tmp_path, "ours")
+    _sign(program, secret)
+    assert (_answers(bundles.opened(program, [public])) == 4).all()
+    with pytest.raises(ArtifactError, match="ReadFile"):
+        _answers(bundles.opened(program))  # nobody was asked about who signed it
 
 
 def test_files_made_to_fit_their_digests_again_are_still_not_those_signed(whole: Path, tmp_path: Path) -> None:

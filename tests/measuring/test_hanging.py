@@ -11,10 +11,11 @@ import made_backend
 import pytest
 from commands import ROOT
 
-from pipeline.measuring import harness, processes
+from pipeline.measuring import harness
 from pipeline.measuring.cells import Schedule, Timed
 from pipeline.measuring.loadgen.process import Fail, Tell, isolated
 from pipeline.measuring.worker import Worker
+from pipeline.runners import processes
 from pipeline.tensors import Outputs
 
 IMPATIENT = Schedule(seconds=0.01, min_samples=2, rounds=2, warmup_s=0.01, patience_s=6.0)
@@ -47,8 +48,9 @@ import os, signal, sys, time
 from multiprocessing import forkserver
 from pathlib import Path
 import made_backend
-from pipeline.measuring import harness, processes
+from pipeline.measuring import harness
 from pipeline.measuring.cells import Schedule
+from pipeline.runners import processes
 
 processes.context().set_forkserver_preload([])  # what takes seconds, and is not needed here
 processes.START_S = 8.0

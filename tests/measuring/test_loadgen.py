@@ -233,6 +233,7 @@ def scenario(folder: Path, name: str, *arguments: str) -> "subprocess.CompletedP
     return run_pipeline("benchmark", "--scenario", name, *QUICK, "--set=benchmark.seconds=0.5", *arguments, cwd=folder)
 
 
+@pytest.mark.long
 def test_scenarios_are_published_with_loadgens_logs_and_labelled_unofficial(copy: Path) -> None:
     recommendation = Recommendation.read(copy / "artifacts" / Recommendation.PATH)
     for name in SCENARIOS:
@@ -310,6 +311,7 @@ def test_where_no_best_class_is_judged_all_outputs_are_the_answer(scenario: Any,
     np.testing.assert_array_equal(answers["scores"], session.run({"image": IMAGES})["scores"])
 
 
+@pytest.mark.long
 def test_what_a_cpu_only_emulates_is_judged_but_not_timed(copy: Path) -> None:
     half = "--set=loadgen.precision=fp16"
     refused = scenario(copy, "singlestream", half)
@@ -323,6 +325,7 @@ def test_what_a_cpu_only_emulates_is_judged_but_not_timed(copy: Path) -> None:
     assert (runner.name, runner.emulated, runner.options.exact) == ("typed fp16", True, True)
 
 
+@pytest.mark.long
 def test_the_keras_model_can_be_driven_and_unknown_backends_not(copy: Path) -> None:
     assert scenario(copy, "offline", "--accuracy", "--set=loadgen.backend=tensorflow").returncode == 0
     found = result(copy, "offline-accuracy")
@@ -334,6 +337,7 @@ def test_the_keras_model_can_be_driven_and_unknown_backends_not(copy: Path) -> N
     assert "unknown backend 'cuda'" in unknown.stderr
 
 
+@pytest.mark.long
 def test_a_model_that_failed_validation_is_not_driven(copy: Path) -> None:
     strict = ("--set=validate.budget=0", "--set=validate.batch_size=64")
     path = copy / "artifacts/validate/parity.json"
@@ -380,6 +384,7 @@ def test_ctrl_c_ends_loadgen_and_leaves_what_was_published(copy: Path, moment: s
     assert "up to date" in scenario(copy, "offline").stdout
 
 
+@pytest.mark.long
 def test_loadgen_ends_with_the_process_that_started_it(copy: Path) -> None:
     with long_run(copy, "samples/s expected") as process:
         time.sleep(0.5)

@@ -8,9 +8,9 @@ from pathlib import Path
 import h5py
 import pytest
 
-from pipeline import environment
+from pipeline import environment, memory
 from pipeline.errors import ArtifactError
-from pipeline.models import bombs, memory
+from pipeline.models import bombs
 
 environment.prepare_tensorflow()
 with environment.native_log_hidden():

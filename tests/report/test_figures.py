@@ -2,6 +2,8 @@
 
 import re
 from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
 
 import made_records
 import numpy as np
@@ -107,3 +109,19 @@ def test_the_parity_figure_shows_hops_and_totals(made: Path) -> None:
 def test_training_shows_the_users_own_measures(main_job: Path) -> None:
     curves = training.curves(read(main_job / "artifacts"))
     assert [panel.title for panel in curves.panels] == ["accuracy", "loss", "throughput", "learning rate"]
+
+
+class Named(NamedTuple):
+    """A point of a chart."""
+
+    name: str
+    value: float
+
+
+def test_names_that_xml_does_not_take_are_drawn_as_they_are_shown() -> None:
+    """Else vl-convert ends the process."""
+    points = [Named(f"a\x1b[2J\x00\ufffe\ud800{number}<b>&", number) for number in range(2)]
+    marks = figures.base(points).mark_point()
+    chart = marks.encode(x="value:Q", y=figures.named_rows([one.name for one in points]))
+    drawn = figures.panel("made", chart, len(points)).svg
+    assert "a\\x1b[2J\\x00\\ufffe\\ud8000<b>&" in "".join(ElementTree.fromstring(drawn).itertext())

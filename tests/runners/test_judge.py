@@ -1,5 +1,6 @@
 """Judging: with real ONNX Runtime and small graphs, some of which compute something else than they stand for."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,16 @@ def test_every_runner_is_held_against_keras_and_the_step_before(tmp_path: Path) 
     served = verdict(found)
     assert served.total is not None
     assert (served.device, served.total.samples, served.total.outputs[0].candidate) == ("cpu", SAMPLES, 1.0)
+
+
+def test_a_library_that_dies_of_a_model_from_elsewhere_is_left_out_and_the_others_are_judged(tmp_path: Path) -> None:
+    path = saved(tmp_path / "served.onnx")
+    deadly = replace(runner(path, "openvino cpu fp32"), module="made_deadly")
+    found = judged(*chain(tmp_path), deadly, runner(path), trial_s=60.0)
+    row = verdict(found, "openvino cpu fp32")
+    assert row.verdict == "skipped"
+    assert row.reason == "openvino cpu fp32 ended the process in which it was tried, by SIGSEGV"
+    assert verdict(found).verdict == "pass"
 
 
 def test_a_runner_whose_arithmetic_is_wrong_fails(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_a_run_that_is_killed_and_interrupted_comes_to_its_end(bundle: Path, ima
             workers = _children(process.pid)
             os.kill(process.pid, number)
             _, said = process.communicate(timeout=60)
-            assert process.returncode == 130
+            assert process.returncode == 128 + number
             assert "what was scored stays" in said
             assert "The same command goes on from there." in said
             assert "Traceback" not in said

@@ -12,6 +12,7 @@ import pytest
 from commands import PYTHONPATH, Run
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from made_program import bundle_with_a_program
 from servers import NAME, Server, rows, serving
 
 from pipeline import backends
@@ -116,3 +117,14 @@ def test_a_missing_library_names_the_extra(bundle: Path, missing: str) -> None:
         timeout=60,
     )
     assert (run.returncode, "keras-tensorrt-pipeline[serve]" in run.stderr) == (4, True), run.stderr
+
+
+@pytest.mark.long  # two servers
+@pytest.mark.parametrize(("settings", "status"), [((), 503), (("model.trust=true",), 200)])
+def test_a_program_in_a_bundle_is_served_where_the_user_trusts_it(
+    settings: tuple[str, ...], status: int, bundle: Path, tmp_path: Path
+) -> None:
+    name = bundle_with_a_program(bundle, tmp_path / "program")
+    with serving(tmp_path / "program", tmp_path / "log", *settings) as server:
+        found, _, body = server.ask("POST", f"/v2/repository/models/{name}/load")
+    assert (found, b"ReadFile" in body) == (status, status == 503)

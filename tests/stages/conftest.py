@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,21 @@ from pipeline.stages import STAGES
 from pipeline.workflow import run
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file of a model that is the same for all tests."""
+    path = tmp_path_factory.mktemp("trained") / "m.keras"
+    classifier().save(path)
+    return path
+
+
 @pytest.fixture
-def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: Path) -> Stage:
     """Return a function that runs a stage in a folder of the test's own, with `d.npz` and `m.keras` in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     np.savez("d.npz", x=samples(), y=labels())
-    classifier().save("m.keras")
+    shutil.copyfile(trained, "m.keras")
 
     def go(name: str, options: dict[str, object] | None = None) -> str:
         console = Console(file=io.StringIO(), width=200)

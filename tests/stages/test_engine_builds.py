@@ -56,7 +56,7 @@ def test_an_interrupted_build_ends_at_once_and_publishes_nothing(
         os.kill(found[0], signal.SIGSTOP)  # a build that takes for ever
         (os.killpg if whole_group else os.kill)(process.pid, number)
         output, errors = process.communicate(timeout=60)
-        assert process.returncode == 130, output + errors
+        assert process.returncode == 128 + number, output + errors
         assert not Path(f"/proc/{found[0]}").exists()
     assert "interrupted; what was published before is unchanged" in errors
     assert "Traceback" not in errors

@@ -23,7 +23,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "tests")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("here")
 def test_a_model_that_fp16_ruins_is_refused_and_repaired(pipeline: Run, tmp_path: Path) -> None:
     own = ("--set=model.source=own_models:overflowing", "--set=train.epochs=2", *QUICK, ONE_BATCH)

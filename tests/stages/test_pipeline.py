@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import MAIN_JOB, PYTHONPATH, QUICK, ROOT, Run, read, run_pipeline, started
+from commands import MAIN_JOB, PYTHONPATH, QUICK, ROOT, Run, read, run_here, run_pipeline, started
 from pages import list_anew
 
 from pipeline import environment, precisions
@@ -221,10 +221,10 @@ def test_the_harness_own_cost_is_published_beside_the_results(main_job: Path) ->
     assert "The harness itself" in (main_job / "artifacts/report/report.md").read_text(encoding="utf-8")
 
 
-def test_a_regression_is_told_and_fails_only_where_asked(copy: Path) -> None:
+def test_a_regression_is_told_and_fails_only_where_asked(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copy)
     timed = (*QUICK, "--set=benchmark.rounds=6", "--set=benchmark.batch_sizes=16")
-    done = run_pipeline("benchmark", *timed, cwd=copy)
-    assert done.returncode == 0, done.stderr
+    run_here("benchmark", *timed)
     results = read(copy, "benchmark/results.json")
     timing = next(cell["timing"] for cell in ok(results) if cell["runner"]["backend"] == "onnxruntime")
     timing["round_p50_us"] = [value / 20 for value in timing["round_p50_us"]]  # beyond any noise
@@ -272,13 +272,13 @@ if "multiprocessing.forkserver" in pathlib.Path("/proc/self/cmdline").read_text(
 def test_a_benchmark_all_of_whose_cells_failed_fails_and_leaves_the_good_one(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(NO_SAMPLES, encoding="utf-8")
     path = os.pathsep.join([str(tmp_path), PYTHONPATH])
-    before = (copy / "artifacts/benchmark/results.json").read_bytes()
-    for _ in range(2):  # it is not up to date by that
-        done = run_pipeline("benchmark", *QUICK, "--set=benchmark.batch_sizes=16", cwd=copy, PYTHONPATH=path)
-        assert done.returncode == 4, done.stdout + done.stderr
-        assert "nothing was timed" in done.stderr
-        assert "onnxruntime cpu fp32, batch 16: failed: OSError: the disk is gone" in done.stderr
-        assert (copy / "artifacts/benchmark/results.json").read_bytes() == before
+    published = [copy / "artifacts/benchmark" / name for name in ("results.json", "manifest.json")]
+    before = [path.read_bytes() for path in published]
+    done = run_pipeline("benchmark", *QUICK, "--set=benchmark.batch_sizes=16", cwd=copy, PYTHONPATH=path)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "nothing was timed" in done.stderr
+    assert "onnxruntime cpu fp32, batch 16: failed: OSError: the disk is gone" in done.stderr
+    assert [path.read_bytes() for path in published] == before, "so it is not up to date by that"
 
 
 def test_a_validation_in_which_nothing_ran_fails_and_leaves_the_good_one(copy: Path) -> None:
@@ -313,11 +313,10 @@ def test_each_epoch_of_the_training_is_timed(main_job: Path) -> None:
     assert history["seconds"] == pytest.approx(whole, abs=0.01)
 
 
-def test_the_images_that_changed_are_kept_with_both_answers(copy: Path) -> None:
-    done = run_pipeline("engine", *QUICK, "--set=engine.precisions=fp32,fp8", "--set=engine.tune=false", cwd=copy)
-    assert done.returncode == 0, done.stderr
-    done = run_pipeline("validate", *QUICK, cwd=copy)
-    assert done.returncode == 0, done.stderr
+def test_the_images_that_changed_are_kept_with_both_answers(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copy)
+    run_here("engine", *QUICK, "--set=engine.precisions=fp32,fp8", "--set=engine.tune=false")
+    run_here("validate", *QUICK)
     found = read(copy, "validate/disagreements.json")
     parity = read(copy, "validate/parity.json")
     judged = {row["runner"]["name"]: row["total"] for row in parity["runners"]}
@@ -464,9 +463,9 @@ def test_an_engine_that_cannot_be_built_is_recorded_in_the_builders_words(copy: 
     assert "FP32 GEMM is not supported" in hops["tensorrt tensorrt-rtx fp32"]["reason"]
 
 
-def test_auto_builds_every_precision_and_chooses_one_with_reasons(copy: Path) -> None:
-    done = run_pipeline("engine", *QUICK, "--set=engine.precisions=auto", cwd=copy)
-    assert done.returncode == 0, done.stderr
+def test_auto_builds_every_precision_and_chooses_one_with_reasons(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copy)
+    run_here("engine", *QUICK, "--set=engine.precisions=auto")
     selection = read(copy, "engine/selection.json")
     assert {row["precision"] for row in selection["candidates"]} == set(precisions.NAMES)
     assert selection["dataset"]["split"] == "validation"
@@ -498,7 +497,7 @@ def test_auto_builds_every_precision_and_chooses_one_with_reasons(copy: Path) ->
     assert calibration["validation_error"][calibration["method"]] == min(calibration["validation_error"].values())
     assert all(each["amax"] > 0 for each in calibration["activations"].values())
 
-    assert run_pipeline("validate", *QUICK, cwd=copy).returncode == 0
+    run_here("validate", *QUICK)
     runners = {row["runner"]["name"]: row for row in read(copy, "validate/parity.json")["runners"]}
     assert all(runners[f"typed {name}"]["verdict"] != "skipped" for name in precisions.NAMES)
     emulated = {name for name in precisions.NAMES if runners[f"typed {name}"]["runner"]["emulated"]}

@@ -223,6 +223,10 @@ class OnnxRuntimeSession(Closable):
 
 
 def _spec(value: Any) -> TensorSpec:
+    if value.type not in _TYPES:
+        raise BackendUnavailable(
+            f"ONNX Runtime's {value.name} is a {value.type}, for which there are no arrays of NumPy's"
+        )
     shape = tuple(size if isinstance(size, int) else None for size in value.shape)
     return TensorSpec(value.name, shape, np.dtype(_TYPES[value.type]))
 

@@ -10,15 +10,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, NoReturn
 
 from pydantic import TypeAdapter
 
-from pipeline import errors
+from pipeline import errors, interruption
 from pipeline.artifacts.engine import TimingCacheUse
 from pipeline.artifacts.record import Record
 from pipeline.backends.tensorrt.build import BuildOptions
@@ -97,7 +95,7 @@ def build(
     request = Request(model=model, engine=engine, options=options, layers=dict(layers or {}))
     packages = os.pathsep.join(filter(None, (str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH"))))
     phase = ""
-    with tempfile.TemporaryFile() as said, _terminable():
+    with tempfile.TemporaryFile() as said, interruption.interrupting():
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "pipeline.backends.tensorrt.child"],
             env=os.environ | {"PYTHONPATH": packages},
@@ -128,19 +126,6 @@ def build(
             with suppress(BrokenPipeError):
                 process.stdin.close()
         _crashed(model, process.returncode, phase, said)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Have SIGTERM do what Ctrl-C does: what is to be ended and removed is, on the way out."""
-    if threading.current_thread() is not threading.main_thread():  # which alone may take signals
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _crashed(model: Path, code: int, phase: str, said: IO[bytes]) -> NoReturn:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
 
+from pipeline import texts
 from pipeline.artifacts.bundle import BundleRecord, PlanProfile, PlanRecord
 from pipeline.artifacts.engine import EngineRecord
 from pipeline.backends.tensorrt import dynamic_axes
@@ -73,15 +74,17 @@ def _why(engine: EngineRecord, carried: str | None, file: str | None) -> str:
 def write(wanted: PlanRecord, folder: Path) -> None:
     """Write `tensorrt.json`, and the same as a page and as a script, into the folder `triton/`."""
     wanted.write(folder / RECORD)
-    templates = Environment(
-        loader=PackageLoader("pipeline.deployment"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701  a shell script and Markdown
-    )
     said = {"plan": wanted, "arguments": shlex.join(arguments(wanted)), "model": shlex.quote(wanted.model)}
-    for name in (SCRIPT, PAGE):
+    # A line break in a name would end a comment of the script.
+    for name, escaped in ((SCRIPT, texts.on_one_line), (PAGE, texts.markdown)):
+        templates = Environment(
+            loader=PackageLoader("pipeline.deployment"),
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            autoescape=False,  # noqa: S701  a shell script and Markdown
+            finalize=escaped,
+        )
         (folder / name).write_text(templates.get_template(f"{name}.j2").render(said), encoding="utf-8")
     (folder / SCRIPT).chmod(0o755)
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from pipeline import environment, interruption
 from pipeline.errors import PipelineError
-from pipeline.measuring import processes
+from pipeline.runners import processes
 
 Tell = Callable[[Any], None]
 """Sends something, which is not None, to the process that waits."""

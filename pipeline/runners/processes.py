@@ -7,11 +7,13 @@ import atexit
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from multiprocessing import forkserver
+from types import ModuleType
 from typing import Any
 
 from pipeline import interruption
@@ -33,7 +35,7 @@ def context() -> Any:
         return multiprocessing.get_context("spawn")
     atexit.register(_kill_server)  # by itself it takes seconds to end, with what it has imported, after this process
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(["pipeline.measuring.preload"])
+    found.set_forkserver_preload(["pipeline.runners.preload"])
     return found
 
 
@@ -64,11 +66,25 @@ def start(process: Any) -> None:
     """
     with watched(START_S, _kill_server):
         try:
-            with interruption.deferred():
+            with interruption.deferred(), _main_module_left_out():
                 process.start()
         except (OSError, EOFError):
             _kill_server()  # it is about to end, if it has not
             raise
+
+
+@contextmanager
+def _main_module_left_out() -> Iterator[None]:
+    """Have a new process not import again what this one was started as: nothing of it is needed there.
+
+    It would take time, and a script of the user's that has no `if __name__ == "__main__"` would run again.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def kill(process: Any) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline import environment
@@ -20,14 +20,35 @@ def limited() -> Iterator[None]:
         return
     import resource
 
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    bound()
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def bound() -> None:
+    """Let this process take no more memory from now on than the machine has free now, as `limited`."""
+    if sys.platform != "linux":
+        return
+    import resource
+
     before, most = resource.getrlimit(resource.RLIMIT_DATA)
     limit = _bytes("/proc/self/status", "VmData") + _bytes("/proc/meminfo", "MemAvailable")
     allowed = [one for one in (before, most, limit) if one != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min(allowed), most))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (before, most))
+
+
+def expendable() -> None:
+    """Have the kernel end this process, and not another, where memory runs out; it leaves no image of its memory."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
 def _bytes(file: str, key: str) -> int:

@@ -29,7 +29,7 @@ ARGS ?=
 .NOTPARALLEL:
 .PHONY: all $(STAGES) localise deploy verify serve examples bench-peers bench-train bench-modelopt bench-large bench-serving \
 	bench-score torture coverage-table setup doctor \
-	tensorboard predict pytorch-exporter modelopt triton triton-check test test-long gpu-check \
+	tensorboard predict pytorch-exporter modelopt triton triton-check test test-long test-pythons gpu-check \
 	browser browser-test check format lint types help
 
 all: $(STAGES) ## everything, from training to the report
@@ -141,6 +141,9 @@ test: $(INSTALLED) ## all tests; PIPELINE_DATA_DIR names a folder with MNIST for
 
 test-long: $(INSTALLED) ## the tests that `make test` leaves out: whole runs of tools, of several processes, of kills
 	$(BIN)/python -m pytest -m long $(ARGS)
+
+test-pythons: $(INSTALLED) ## a fast part of the tests on every other Python from 3.11 to 3.13 that is here, pyenv's too
+	@bash .ci/pythons
 
 torture: $(INSTALLED) ## thousands of faults, kills, damages and hostile files against a whole run (docs/reliability.md)
 	@$(PIP) show --quiet atheris 2>/dev/null || $(PIP) install --quiet --constraint constraints.txt --editable '.[torture]'

@@ -7,15 +7,23 @@ to end without a word is refused before it is begun.
 import errno
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from pipeline import environment
 from pipeline.errors import LimitReached
 
 GIB = 2**30
 
 FRAMEWORKS_GIB = 4
 """Address space without which TensorFlow ends the process: its libraries alone take half of that, its threads more."""
+
+THREADS, THREADS_PER_CORE = 24, 8
+"""What TensorFlow starts in a training; it aborts where it cannot."""
+
+STACK_BYTES = 256 * 1024
+"""Of a thread that only waits."""
 
 OPEN_FILES = 1024
 """What Linux allows a process by itself, and what is asked for where less is allowed and more may be."""
@@ -115,10 +123,10 @@ def prepare() -> None:
 
 
 def check(what: str) -> None:
-    """Refuse to begin what would end the process for want of address space.
+    """Refuse to begin what would end the process for want of address space or threads.
 
     Raises:
-        LimitReached: `ulimit -v` allows too little.
+        LimitReached: `ulimit -v` allows too little, or `ulimit -u` or the container's pids.max too few.
     """
     allowed = _limit(KINDS[0])
     if allowed is not None and allowed < FRAMEWORKS_GIB * GIB:
@@ -127,6 +135,28 @@ def check(what: str) -> None:
             f"and `ulimit -v` allows {allowed / GIB:.1f} GiB",
             "Allow more: `ulimit -v unlimited`.",
         )
+    wanted = THREADS + THREADS_PER_CORE * environment.cpu_count()
+    if (found := _startable(wanted)) < wanted:
+        raise LimitReached(f"{what} needs some {wanted} threads, and {found} could be started", KINDS[2].hint)
+
+
+def _startable(wanted: int) -> int:
+    """Return how many threads can be started, up to a number: no limit tells, as there are several."""
+    done, size = threading.Event(), threading.stack_size(STACK_BYTES)
+    started: list[threading.Thread] = []
+    try:
+        for _ in range(wanted):
+            thread = threading.Thread(target=done.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError:  # can't start new thread
+        pass
+    finally:
+        done.set()
+        threading.stack_size(size)
+    for thread in started:
+        thread.join()
+    return len(started)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

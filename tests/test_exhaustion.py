@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -78,7 +79,7 @@ try:
     while True:
         last = os.open(os.devnull, os.O_RDONLY)
 except OSError:
-    os.closerange(last - 7, last + 1)
+    os.closerange(last - 4, last + 1)
 sys.argv[1:] = ["report", "--force"]
 cli.main()
 """
@@ -94,6 +95,27 @@ def test_a_command_that_lacks_open_files_says_which_limit(reported: Path) -> Non
         timeout=120,
     )
     refused(found, reported, "open files ran out", "`ulimit -n` allows 256")
+
+
+FEW_THREADS = """
+import resource, sys, threading
+from pipeline import exhaustion
+exhaustion.STACK_BYTES = 2**30  # so that a limit of memory is one of threads
+exhaustion.FRAMEWORKS_GIB = 0
+resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30, 6 * 2**30))
+try:
+    exhaustion.check("train")
+except exhaustion.LimitReached as error:
+    print(error.exit_code, error.message, threading.stack_size(), threading.active_count())
+"""
+
+
+def test_a_training_that_may_start_few_threads_is_refused_before_it_ends_the_process(tmp_path: Path) -> None:
+    """As with pids.max in a container: TensorFlow aborts at the first thread that it cannot start."""
+    variables = os.environ | {"PYTHONPATH": PYTHONPATH}
+    command = [sys.executable, "-c", FEW_THREADS]
+    found = subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert re.fullmatch(r"9 train needs some \d+ threads, and [1-5] could be started 0 1\n", found.stdout), found
 
 
 def test_next_to_no_open_files_are_said_at_once(tmp_path: Path) -> None:

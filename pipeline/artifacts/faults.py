@@ -89,9 +89,9 @@ def _said(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         # Of two files, as of a copy, the second is the one that was written.
         return ": ".join([error.strerror, *map(str, _names(error)[-1:])])
-    text = (str(error).splitlines() or [type(error).__name__])[0]
     # A library says it in the middle of much else, as TensorFlow with its own names of operations.
-    return next((os.strerror(number) for number in FULL if os.strerror(number) in text), text)
+    known = (os.strerror(number) for number in FULL if os.strerror(number) in str(error))
+    return next(known, (str(error).splitlines() or [type(error).__name__])[0])
 
 
 def _names(error: Exception) -> list[Path]:

@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from pipeline import environment, interruption
+from pipeline import environment, exhaustion, interruption
 from pipeline.artifacts.results import Mode, WarmUp
 from pipeline.backends import Bound, Session
 from pipeline.errors import BackendUnavailable, BatchOutsideProfile, PipelineError
@@ -192,8 +192,10 @@ def serve(pipe: Connection, timed: Timed, samples: Path, batch: int, folder: str
     except PipelineError as error:
         pipe.send(error)
     except Exception as error:  # of a library, which may be anything, or a bug: this cell fails, the others go on
-        traceback.print_exc()
-        pipe.send(WorkerError(f"{type(error).__name__}: {error}"))
+        limit = exhaustion.told(error)
+        if not limit:
+            traceback.print_exc()
+        pipe.send(limit or WorkerError(f"{type(error).__name__}: {error}"))
 
 
 class _Cell:

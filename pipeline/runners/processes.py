@@ -3,6 +3,7 @@
 What hangs is killed when its time is over; who waits for it then hears that it has ended.
 """
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -32,6 +33,7 @@ def context() -> Any:
     """Return how processes are started here: forked from a server that has the frameworks imported, or from scratch."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
+    atexit.register(_kill_server)  # by itself it takes seconds to end, with what it has imported, after this process
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(["pipeline.runners.preload"])
     return found

@@ -9,7 +9,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from pipeline import environment, interruption
+from pipeline import environment, exhaustion, interruption
 from pipeline.errors import PipelineError
 from pipeline.scoring.jobs import Job
 from pipeline.scoring.plan import Piece
@@ -149,5 +149,7 @@ def serve(pipe: Connection, job: Job, folder: str) -> None:
     except PipelineError as error:
         pipe.send(error)
     except Exception as error:  # of a library, or a bug
-        traceback.print_exc()
-        pipe.send(WorkerError(f"{type(error).__name__}: {error}"))
+        limit = exhaustion.told(error)
+        if not limit:
+            traceback.print_exc()
+        pipe.send(limit or WorkerError(f"{type(error).__name__}: {error}"))

@@ -217,6 +217,7 @@ def test_what_cannot_be_cleaned_up_after_publishing_is_left_for_the_next_time(st
     [
         OSError("Can't synchronously write data (errno = 28, error message = 'No space left on device')"),
         RuntimeError("RESOURCE_EXHAUSTED: /tmp/x; No space left on device"),
+        RuntimeError("the process ended with exit code 1:\nTraceback\nOSError: [Errno 28] No space left on device"),
         OSError("1000 requested and 0 written"),
     ],
 )

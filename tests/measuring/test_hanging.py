@@ -104,6 +104,34 @@ def test_a_signal_to_a_worker_or_to_the_server_they_are_forked_from(
     assert not [path.name for path in tmp_path.glob("worker-*")]
 
 
+ENDED = """
+import sys
+from multiprocessing import forkserver
+from pathlib import Path
+import made_backend
+from pipeline.measuring import processes
+from pipeline.measuring.worker import Worker
+
+processes.context().set_forkserver_preload(["slow_to_end"])
+folder = Path(sys.argv[1])
+with Worker(made_backend.timed(folder), made_backend.samples(folder), 2) as worker:
+    assert worker.status == "ok", worker.reason
+print(forkserver._forkserver._forkserver_pid)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes by /proc")
+def test_the_server_of_workers_ends_with_the_command(tmp_path: Path) -> None:
+    """With TensorFlow imported it takes seconds by itself."""
+    (tmp_path / "slow_to_end.py").write_text("import atexit, time; atexit.register(time.sleep, 30)", encoding="utf-8")
+    variables = environment(tmp_path)
+    variables["PYTHONPATH"] += os.pathsep + str(tmp_path)
+    command = [sys.executable, "-c", ENDED, tmp_path]
+    done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+    status = Path(f"/proc/{int(done.stdout)}/status")
+    assert not status.exists() or "zombie" in status.read_text(encoding="utf-8")
+
+
 def environment(folder: Path) -> dict[str, str]:
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     return os.environ | {"PYTHONPATH": paths, "TMPDIR": str(folder)}

@@ -1,5 +1,6 @@
 """Rows of which one ends the process that decodes it, as a flaw of a decoder would; and models that end it."""
 
+import errno
 import os
 import signal
 import tempfile
@@ -26,6 +27,20 @@ class DeadlyRows(ParquetRows):
         if DEADLY in table["id"].to_pylist():
             os.kill(os.getpid(), signal.SIGKILL)
         return super().samples(table)
+
+
+@dataclass
+class RowsOfAFullDisk(ParquetRows):
+    """Parquet rows for which there is no room."""
+
+    def samples(self, table: Any) -> Samples:
+        """See Source."""
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def of_a_full_disk(rows: Any) -> RowsOfAFullDisk:
+    """Return the same rows, for which there is no room."""
+    return RowsOfAFullDisk(**{one.name: getattr(rows, one.name) for one in fields(rows) if one.init})
 
 
 def deadly(rows: Any) -> DeadlyRows:

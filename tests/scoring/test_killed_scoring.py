@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from commands import run_pipeline, started
-from deadly_rows import DEADLY, deadly, deadly_to_load
+from deadly_rows import DEADLY, deadly, deadly_to_load, of_a_full_disk
 from filelock import FileLock
 from numpy.typing import NDArray
 from scored_rows import errors, fixed, job, scored, write
@@ -23,7 +23,7 @@ from pipeline import scoring
 from pipeline.config import Config
 from pipeline.config.deploying import Score
 from pipeline.deployment import bundle as bundles
-from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError, DataError
+from pipeline.errors import ArtifactError, BackendUnavailable, ConfigError, DataError, LimitReached
 from pipeline.scoring import local
 from pipeline.scoring.jobs import GIVEN_UP
 from pipeline.scoring.progress import Shown
@@ -138,6 +138,15 @@ def test_it_is_an_error_where_no_process_loads(bundle: Path, source: Path, tmp_p
         pytest.raises(local.WorkerError, match="a process died while it loaded the model"),
     ):
         local.score(deadly_to_load(asked, tmp_path / "deaths", 2), pieces, 2, shown)
+
+
+def test_a_disk_that_is_full_is_said_by_the_process_that_finds_it_so(
+    bundle: Path, source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked, pieces = job(bundle, source, tmp_path / "out", rows_per_file=20, batch_size=8)
+    with Shown(40, 0) as shown, pytest.raises(LimitReached, match=r"room on a disk ran out: .*No space left on device"):
+        local.score(replace(asked, source=of_a_full_disk(asked.source)), pieces, 1, shown)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_run_says_what_it_did(

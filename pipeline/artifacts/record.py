@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pipeline import texts
 from pipeline.errors import ArtifactError
 
-LARGEST = 2**63 - 1
+LARGEST = 2**64 - 1  # LoadGen has unsigned seeds
 """No count, size or duration of ours is larger; what is would overflow where it is reckoned with."""
 
 

@@ -109,7 +109,7 @@ import sys
 from multiprocessing import forkserver
 from pathlib import Path
 import made_backend
-from pipeline.measuring import processes
+from pipeline.runners import processes
 from pipeline.measuring.worker import Worker
 
 processes.context().set_forkserver_preload(["slow_to_end"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline import __version__, exhaustion, hosts, interruption, terminal
+from pipeline import __version__, exhaustion, hosts, interruption, temporary, terminal
 from pipeline.errors import ConfigError, Interrupted, PipelineError
 from pipeline.stages import ON_DEMAND, STAGES
 from pipeline.workflow.stage import Stage
@@ -61,6 +61,8 @@ def _run(
     from pipeline.workflow import run
 
     loaded = _load(config, assignments, options)
+    with interruption.deferred():
+        temporary.keep_apart()
     run.run(stage, loaded, _console(), force=force)
     return loaded
 

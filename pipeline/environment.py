@@ -170,15 +170,6 @@ def prepare_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if gpus() else "3")
 
 
-def keep_temporary_files_in(folder: str) -> None:
-    """Have this process, and those it starts, make temporary files in a folder; who made it removes it with them.
-
-    A worker process ends without a word to its libraries: TensorFlow would leave a file for each function it converts.
-    """
-    os.environ["TMPDIR"] = folder
-    tempfile.tempdir = folder
-
-
 @contextmanager
 def native_log_hidden() -> Iterator[None]:
     """Keep what libraries write straight to the process's standard error, unless the block raises.

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import NamedTuple, NoReturn
 
-from pipeline import environment
+from pipeline import environment, temporary
 from pipeline.errors import BackendUnavailable, ConfigError
 
 STARTED_BY = ("OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -81,4 +81,5 @@ def end(code: int) -> NoReturn:
         sys.exit(code)
     sys.stdout.flush()
     sys.stderr.flush()
+    temporary.remove()
     os._exit(code)

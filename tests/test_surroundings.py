@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from commands import PYTHONPATH, Run
+
+from pipeline import temporary
 
 TRAIN = ("train", "--set=data.name=digits", "--set=train.epochs=1")
 
@@ -86,3 +89,35 @@ def test_a_process_whose_keras_runs_on_another_backend_is_told(tmp_path: Path) -
     )
     assert "ConfigError: Keras runs on numpy in this process" in found.stderr
     assert not list(tmp_path.iterdir())
+
+
+LEAVING = """
+import tempfile
+
+def load():
+    tempfile.NamedTemporaryFile(delete=False).close()
+    print("in", tempfile.gettempdir())
+    raise OSError("the disk is gone")
+"""
+
+
+def test_what_is_left_by_what_fails_goes_with_the_process(tmp_path: Path) -> None:
+    (tmp_path / "leaving.py").write_text(LEAVING, encoding="utf-8")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        found = bare("train", "--set=data.source=leaving:load", cwd=tmp_path, TMPDIR=folder)
+        assert found.returncode == 2, found.stderr
+        assert "the disk is gone" in found.stderr
+        assert f"in {folder}/pipeline-" in found.stdout
+        assert not list(Path(folder).iterdir())
+
+
+def test_a_long_name_leaves_sockets_their_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / ("t" * temporary.LONGEST)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    temporary.keep_apart()
+    try:
+        assert tempfile.gettempdir() == str(folder)
+    finally:
+        temporary.remove()
+    assert not list(folder.iterdir())

@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from pipeline import environment, exhaustion, interruption
+from pipeline import environment, exhaustion, interruption, temporary
 from pipeline.artifacts.results import Mode, WarmUp
 from pipeline.backends import Bound, Session
 from pipeline.errors import BackendUnavailable, BatchOutsideProfile, PipelineError
@@ -176,7 +176,7 @@ def serve(pipe: Connection, timed: Timed, samples: Path, batch: int, folder: str
     `folder` is for temporary files.
     """
     interruption.leave_to_parent()
-    environment.keep_temporary_files_in(folder)
+    temporary.keep_in(folder)
     try:
         with timed.runner.open() as session:
             with np.load(samples, allow_pickle=False) as file:

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline import environment, errors, interruption, memory
+from pipeline import environment, errors, interruption, memory, temporary
 from pipeline.errors import PipelineError
 from pipeline.runners import processes
 
@@ -116,7 +116,7 @@ def _error(kind: str, message: str, hint: str) -> PipelineError:
 def _serve(pipe: Connection, folder: str, work: Work, arguments: tuple[object, ...]) -> NoReturn:
     """Do the work and tell how it went, as JSON: a pickle from a process that ran a stranger's file could run here."""
     interruption.leave_to_parent()
-    environment.keep_temporary_files_in(folder)
+    temporary.keep_in(folder)
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     _listen(Path(folder) / SAID)
     memory.expendable()

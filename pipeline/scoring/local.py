@@ -9,7 +9,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from pipeline import environment, exhaustion, interruption
+from pipeline import exhaustion, interruption, temporary
 from pipeline.errors import PipelineError
 from pipeline.scoring.jobs import Job
 from pipeline.scoring.plan import Piece
@@ -137,7 +137,7 @@ def serve(pipe: Connection, job: Job, folder: str) -> None:
     `folder` is for temporary files.
     """
     interruption.leave_to_parent()
-    environment.keep_temporary_files_in(folder)
+    temporary.keep_in(folder)
     try:
         with job.open() as opened:
             pipe.send(0)

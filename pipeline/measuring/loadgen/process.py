@@ -11,7 +11,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
-from pipeline import environment, interruption
+from pipeline import interruption, temporary
 from pipeline.errors import PipelineError
 from pipeline.runners import processes
 
@@ -69,7 +69,7 @@ def isolated(work: Work, *arguments: object) -> Iterator[Receive]:
 
 
 def _serve(pipe: Connection, folder: str, work: Work, arguments: tuple[object, ...]) -> None:
-    environment.keep_temporary_files_in(folder)
+    temporary.keep_in(folder)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def fail(error: BaseException) -> NoReturn:

@@ -83,7 +83,12 @@ def test_an_error_keeps_its_exit_code_though_nobody_hears_it(tmp_path: Path, red
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("redirected", "variables"),
-    [(">/dev/full 2>/dev/full", {}), ("<&- >&- 2>&-", {}), ("| head -c 1", {}), ("", MINIMAL)],
+    [
+        pytest.param(">/dev/full 2>/dev/full", {}, marks=pytest.mark.long),
+        ("<&- >&- 2>&-", {}),
+        pytest.param("| head -c 1", {}, marks=pytest.mark.long),
+        ("", MINIMAL),
+    ],
     ids=["full", "closed", "left", "C"],
 )
 def test_a_stage_publishes_though_nobody_can_hear_of_it(

@@ -108,7 +108,7 @@ def test_a_backend_that_is_one_file_arrives_everywhere(house: Path) -> None:
         assert "plain cpu fp32" in (house / "artifacts/report" / page).read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_is_known_to_predict_to_doctor_and_to_loadgen(house: Path) -> None:
     np.save(house / "image.npy", np.zeros((28, 28, 1), np.uint8))
     assert run(house, "predict", "image.npy", "--backend=plain").startswith("plain cpu fp32 on cpu")

@@ -244,6 +244,7 @@ def test_a_module_that_cannot_be_imported(code: str, refused: Refused) -> None:
         assert f"model.source = '{source}' cannot be imported" in error.message
 
 
+@pytest.mark.long
 def test_what_a_function_prints_does_no_harm(stage: Stage, pipeline: Run, tmp_path: Path) -> None:
     Path("own_printing.py").write_text(FUNCTIONS + "\nprint('hello from the module')\n")
     options = ("--set=model.source=own_printing:prints", "--set=data.source=d.npz", "--set=train.epochs=0")

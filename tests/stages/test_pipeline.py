@@ -555,6 +555,7 @@ def test_predict_tells_what_pictures_and_arrays_show(
         assert f"{name}: {digits.target[8]} (" in done.stdout
 
 
+@pytest.mark.long
 def test_a_gpu_without_its_libraries_is_no_reason_to_fail(main_job: Path, pipeline: Run, tmp_path: Path) -> None:
     if environment.gpus():
         pytest.skip("this machine has a GPU")

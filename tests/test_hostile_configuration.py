@@ -39,6 +39,8 @@ def tried(file: Path | None, assignments: Sequence[str] = ()) -> Config | None:
 @given(st.lists(st.tuples(st.one_of(st.sampled_from(KEYS), st.text(max_size=12)), VALUES), min_size=1, max_size=3))
 @example([("train.epochs", "9" * 5000)])
 @example([("data.source", "'\udcff'")])
+@example([("\udcff", "1")])
+@example([("train.\udcff", "1")])
 def test_whatever_is_set_gives_a_configuration_or_an_error(pairs: list[tuple[str, str]]) -> None:
     found = tried(None, [f"{key}={value}" for key, value in pairs])
     if found is not None:

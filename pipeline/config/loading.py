@@ -125,6 +125,8 @@ def _explain(detail: Any) -> str:
         close = difflib.get_close_matches(loc[-1], allowed, n=1)
         meant = f" (did you mean {close[0]!r}?)" if close else ""
         return f"unknown key {'.'.join(loc)!r}{meant}; allowed: {', '.join(allowed)}"
+    if detail["type"] == "string_unicode":
+        return f"{'.'.join(loc) or 'a key'}: {detail['input']!r} is not UTF-8"
     if detail["type"] == "string_pattern_mismatch":
         built_in = f"'{ARTICLE_CNN}' or " if loc[0] == "model" else ""
         return f"{'.'.join(loc)} = {detail['input']!r}: must be {built_in}an import path like package.module:function"

@@ -5,6 +5,8 @@ import os
 from functools import cache
 from pathlib import Path
 
+from pipeline import listing
+
 
 def of_file(path: Path) -> str:
     """Return a file's SHA-256 as hexadecimal digits."""
@@ -13,11 +15,15 @@ def of_file(path: Path) -> str:
 
 
 def of_path(path: Path) -> str:
-    """Return a file's SHA-256, or of a folder that of its files' names and contents."""
+    """Return a file's SHA-256, or of a folder that of its files' names and contents.
+
+    Raises:
+        OSError: something of it cannot be read.
+    """
     if path.is_file():
         return of_file(path)
     digest = hashlib.sha256()
-    for file in sorted(one for one in path.rglob("*") if one.is_file()):
+    for file in listing.files(path):
         digest.update(os.fsencode(f"{file.relative_to(path)} {of_file(file)}\n"))
     return digest.hexdigest()
 

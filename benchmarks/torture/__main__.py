@@ -1,6 +1,7 @@
 """`make torture`: thousands of ways to lose something or to let somebody in (docs/reliability.md)."""
 
 import random
+import signal
 import sys
 import time
 import traceback
@@ -15,7 +16,7 @@ from benchmarks.torture import base, damage, disks, fuzzing, publishing, shapes,
 from benchmarks.torture.cases import Broken, Case, Place
 from benchmarks.torture.journal import Journal, Outcome
 from benchmarks.torture.table import table
-from pipeline import environment
+from pipeline import environment, interruption
 
 PARTS = {
     "damage": damage,
@@ -39,6 +40,7 @@ def main(
     ),
 ) -> None:
     """Try all cases that were not tried yet; print what was tried and what broke. Exit code 1 where something did."""
+    _obey()
     folder = folder.resolve()
     run = base.made(folder)
     journal = Journal(folder / f"seed-{seed}.jsonl")
@@ -56,6 +58,13 @@ def main(
     found = [journal.outcomes[case.part, case.name] for case in chosen]
     print(table(found, skipped, seed, environment.machine()))
     sys.exit(any(one.broke for one in found))
+
+
+def _obey() -> None:
+    """Have commands obey the signals that this process may have been started to ignore, as behind `nohup` or `&`."""
+    for number in interruption.SIGNALS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _chosen(run: Path, seed: int, parts: list[str], share: float) -> tuple[list[Case], dict[str, str]]:

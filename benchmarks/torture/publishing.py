@@ -18,7 +18,9 @@ from benchmarks.torture.publisher import BEGUN
 CALLS = "mkdir,rename,renameat2,unlink,unlinkat,rmdir,openat,write,close,newfstatat,getdents64,flock,fcntl,lseek,read"
 OF_NAMES = ("EIO", "ENOSPC", "EROFS", "EBUSY", "EACCES", "EDQUOT", "ESTALE")
 OF_CONTENT = ("EIO", "ENOSPC", "EDQUOT", "ESTALE")
+OF_LOOKS = ("EIO", "EACCES")
 ERRORS = dict.fromkeys(("write", "read", "close", "lseek", "getdents64"), OF_CONTENT) | {
+    "newfstatat": OF_LOOKS,
     "fcntl": ("EIO", "ENOLCK", "ENOSYS", "EAGAIN"),
     "flock": ("EIO", "ENOLCK", "ENOSYS", "EAGAIN"),
 }

@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.artifacts import system_calls
@@ -30,7 +30,8 @@ def locked(root: Path) -> Iterator[None]:
         _lock(descriptor, root)
         yield
     finally:
-        os.close(descriptor)  # which unlocks it; the file stays, for others that wait to lock the same one
+        with suppress(OSError):  # a network's file system says so late what of an empty file does not matter
+            os.close(descriptor)  # which unlocks it; the file stays, for others that wait to lock the same one
 
 
 def _lock(descriptor: int, root: Path) -> None:

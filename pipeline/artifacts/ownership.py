@@ -1,9 +1,9 @@
 """What in a stage's folder is the pipeline's own, which publishing replaces; the user's own is not touched."""
 
 import json
-import os
 from pathlib import Path
 
+from pipeline import listing
 from pipeline.errors import ArtifactError
 
 MANIFEST = "manifest.json"
@@ -43,16 +43,8 @@ def check(folder: Path, stage: str) -> None:
 
 
 def _contents(folder: Path) -> list[str]:
-    """Return everything below a folder but folders, by POSIX path."""
-
-    def fail(error: OSError) -> None:
-        raise error  # what cannot be listed may be the user's
-
-    found = []
-    for where, folders, files in os.walk(folder, onerror=fail):
-        links = [name for name in folders if (Path(where) / name).is_symlink()]
-        found += [(Path(where) / name).relative_to(folder).as_posix() for name in [*links, *files]]
-    return sorted(found)
+    """Return everything below a folder but folders, by POSIX path: what cannot be listed may be the user's."""
+    return sorted(path.relative_to(folder).as_posix() for path in listing.entries(folder))
 
 
 def _named(path: Path, stage: str) -> set[str] | None:

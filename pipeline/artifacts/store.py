@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
+from pipeline import listing
 from pipeline.artifacts import locking, ownership, replacing
 from pipeline.artifacts.faults import reading, writing
 from pipeline.artifacts.manifest import FileRecord, Manifest
@@ -19,10 +20,14 @@ LOOKS = 3
 
 
 def records(folder: Path, but: Collection[str] = (MANIFEST,)) -> dict[str, FileRecord]:
-    """Return every file below a folder, by POSIX path, `but` those that lie in it by these names: its manifest."""
+    """Return every file below a folder, by POSIX path, `but` those that lie in it by these names: its manifest.
+
+    Raises:
+        OSError: something below it cannot be read.
+    """
     beside = {folder / name for name in but}
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path not in beside)
-    return {path.relative_to(folder).as_posix(): FileRecord.of(path) for path in files}
+    found = (path for path in listing.files(folder) if path not in beside)
+    return {path.relative_to(folder).as_posix(): FileRecord.of(path) for path in found}
 
 
 class Store:

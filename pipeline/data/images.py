@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline import listing
 from pipeline.data import pictures
 from pipeline.data.assembling import WHOLE, assemble
 from pipeline.data.pictures import MODES, SUFFIXES, Unreadable
@@ -108,7 +109,7 @@ def load(source: str) -> Dataset:
         raise DataError(f"data.source {source} has the folders train and test, and beside them {others}", LAYOUT)
     roots = {WHOLE: root} if whole else given
     classes = tuple(folder.name for folder in _folders(roots[WHOLE if whole else "train"]))
-    left_out = sum(1 for path in root.rglob("*") if path.is_file() and not _is_image(path) and path.name[0] != ".")
+    left_out = sum(1 for path in listing.files(root) if not _is_image(path) and path.name[0] != ".")
     origin = "a folder of images" + (f" ({left_out} other files left out)" if left_out else "")
     parts = {name: _split(source, folder, classes) for name, folder in roots.items()}
     return assemble(source, origin, parts, classes)
@@ -121,7 +122,7 @@ def _split(source: str, folder: Path, classes: Sequence[str]) -> Split:
         raise DataError(f"data.source {source}: {direct[0]} lies beside the folders {', '.join(classes)}", LAYOUT)
     if strangers := sorted(set(found) - set(classes)):
         raise DataError(f"data.source {source}: {folder} has the classes {strangers}, which train has not", LAYOUT)
-    by_class = {name: [path for path in sorted((folder / name).rglob("*")) if _is_image(path)] for name in found}
+    by_class = {name: [path for path in listing.files(folder / name) if _is_image(path)] for name in found}
     files = direct if not classes else [path for paths in by_class.values() for path in paths]
     if not files:
         raise DataError(f"data.source {source}: {folder} has no images ({', '.join(SUFFIXES)})", LAYOUT)

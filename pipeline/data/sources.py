@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from pipeline import config, digests, user_code
+from pipeline import config, digests, listing, user_code
 from pipeline.data import idx, images, npz, own, random_inputs
 from pipeline.data.splits import Dataset, RandomInputs
 from pipeline.errors import DataError
@@ -38,7 +38,7 @@ def load(source: str, options: config.Data) -> Dataset:
         try:
             return idx.load(source) if idx.files(path) else images.load(source)
         except OSError as error:
-            raise DataError(f"data.source {source} cannot be read: {error}", "Check who may read it.") from error
+            raise _unreadable(source, error) from error
     if path.suffix == ".npz" and path.is_dir():
         raise DataError(f"data.source = {source!r} is a folder, where an .npz file belongs", KINDS)
     if path.exists():
@@ -47,18 +47,29 @@ def load(source: str, options: config.Data) -> Dataset:
 
 
 def identify(source: str, options: config.Data) -> str:
-    """Identify what `load` would read: by its content, or, above `READ_BYTES`, by names, sizes and times."""
+    """Identify what `load` would read: by its content, or, above `READ_BYTES`, by names, sizes and times.
+
+    Raises:
+        DataError: something of it cannot be read.
+    """
     if source == random_inputs.SOURCE:
         return f"{source} {_limits(options)}"
     path = Path(source)
     if user_code.is_import_path(source) or not path.exists():
         return f"{source} {user_code.source_digest(source)}"
-    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
-    stats = [(one, one.stat()) for one in files]
-    if sum(stat.st_size for _, stat in stats) <= READ_BYTES:
-        return f"{source} {digests.of_path(path)[:16]}"
+    try:
+        files = [path] if path.is_file() else listing.files(path)
+        stats = [(one, one.stat()) for one in files]
+        if sum(stat.st_size for _, stat in stats) <= READ_BYTES:
+            return f"{source} {digests.of_path(path)[:16]}"
+    except OSError as error:
+        raise _unreadable(source, error) from error
     named = "\n".join(f"{one.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}" for one, stat in stats)
     return f"{source} {hashlib.sha256(named.encode()).hexdigest()[:16]}"
+
+
+def _unreadable(source: str, error: OSError) -> DataError:
+    return DataError(f"data.source {source} cannot be read: {error}", "Check who may read it.")
 
 
 def _limits(options: config.Data) -> RandomInputs:

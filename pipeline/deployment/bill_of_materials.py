@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from pipeline import digests
+from pipeline import digests, listing
 from pipeline.artifacts.bundle import BundledRunner, BundleRecord
 from pipeline.artifacts.dataset import DatasetRecord
 from pipeline.artifacts.model import ModelRecord
@@ -84,8 +84,7 @@ def _model(file: str, one: BundledRunner, folder: Path) -> dict[str, Any]:
                 "name": part.relative_to(folder).as_posix(),
                 "hashes": [{"alg": "SHA-256", "content": digests.of_file(part)}],
             }
-            for part in sorted(path.rglob("*"))
-            if part.is_file()
+            for part in listing.files(path)
         ]
     }
 

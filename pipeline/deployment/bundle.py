@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pipeline import backends, digests
+from pipeline import backends, digests, listing
 from pipeline.artifacts.bundle import BundledRunner, BundleRecord
+from pipeline.artifacts.faults import reading
 from pipeline.artifacts.manifest import FileRecord
 from pipeline.artifacts.store import records
 from pipeline.deployment import signing
@@ -55,18 +56,19 @@ def opened(folder: Path, trusted_keys: Sequence[Path] = (), *, trust: bool = Fal
         ArtifactError: there is no bundle, a file is missing, changed or strange to it, or the signature does not hold.
         ConfigError: a trusted key cannot be read.
     """
-    folder = found(folder)
-    said = (folder / RECORD).read_bytes()
-    _check_digest(folder)
-    record = BundleRecord.read(folder / RECORD)
-    if wrong := _wrong(folder, record.files):
-        raise ArtifactError("\n".join(wrong), REPLACE)
-    for one in record.runners:
-        if not _inside(one.runner.file):
-            raise ArtifactError(f"{folder / RECORD} names a file outside the bundle: {one.runner.file}", REPLACE)
-    signer = signing.verified(folder, folder / SIGNATURE, trusted_keys)
-    if (folder / RECORD).read_bytes() != said:
-        raise ArtifactError(f"{folder / RECORD} was changed while it was checked", REPLACE)
+    with reading(folder):
+        folder = found(folder)
+        said = (folder / RECORD).read_bytes()
+        _check_digest(folder)
+        record = BundleRecord.read(folder / RECORD)
+        if wrong := _wrong(folder, record.files):
+            raise ArtifactError("\n".join(wrong), REPLACE)
+        for one in record.runners:
+            if not _inside(one.runner.file):
+                raise ArtifactError(f"{folder / RECORD} names a file outside the bundle: {one.runner.file}", REPLACE)
+        signer = signing.verified(folder, folder / SIGNATURE, trusted_keys)
+        if (folder / RECORD).read_bytes() != said:
+            raise ArtifactError(f"{folder / RECORD} was changed while it was checked", REPLACE)
     return Bundle(folder, record, signer, trust)
 
 
@@ -99,7 +101,7 @@ def _check_digest(folder: Path) -> None:
 
 def _wrong(folder: Path, expected: dict[str, FileRecord]) -> list[str]:
     """Return what is wrong with the files: links, missing, strange and changed ones."""
-    links = [path for path in sorted(folder.rglob("*")) if path.is_symlink()]
+    links = sorted(path for path in listing.entries(folder) if path.is_symlink())
     if links:
         return [f"{path} is a link: a bundle has none" for path in links]
     there = records(folder, BESIDE)

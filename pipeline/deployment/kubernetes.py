@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from pipeline import listing
 from pipeline.artifacts.bundle import BundleRecord, ContainerRecord
 from pipeline.config.deploying import Deploy
 from pipeline.deployment.triton import releases
@@ -69,7 +70,7 @@ def _claim(name: str) -> str:
 
 def _memory(folder: Path) -> str:
     """Return a request of memory: 1 GiB for Triton, and four times the largest model."""
-    largest = max(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    largest = max(path.stat().st_size for path in listing.files(folder))
     return f"{1024 + 4 * largest // 2**20}Mi"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import listing
 from pipeline.artifacts.bundle import BundleInput
 from pipeline.errors import DataError
 from pipeline.scoring import columns, feeds, ids
@@ -133,10 +134,17 @@ class Reader:
 
 
 def files(source: Path) -> tuple[str, ...]:
-    """Return the names, below `source`, of the Parquet files in a folder, in order; of a file the empty name."""
+    """Return the names, below `source`, of the Parquet files in a folder, in order; of a file the empty name.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
     if source.is_file():
         return ("",)
-    found = (path.relative_to(source) for path in source.rglob(f"*{SUFFIX}") if path.is_file())
+    try:
+        found = [path.relative_to(source) for path in listing.files(source) if path.suffix == SUFFIX]
+    except OSError as error:
+        raise _unreadable(source, error) from error
     return tuple(sorted(path.as_posix() for path in found if not any(part[0] in "._" for part in path.parts)))
 
 

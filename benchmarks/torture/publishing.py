@@ -5,7 +5,7 @@ import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -64,9 +64,7 @@ def _of_a_publication(base: Path) -> list[tuple[str, int]]:
         place = Place(base, Path(name))
         place.copied()
         log = Path(name) / "log"
-        commands.run(
-            place, PUBLISHER, wrapped=lambda command: ["strace", "-o", str(log), "-e", f"trace={CALLS}", *command]
-        )
+        _publish(place, ["strace", "-o", str(log), "-e", f"trace={CALLS}"])
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     begun = [str(BEGUN) in line for line in lines]
     counted: Counter[str] = Counter()
@@ -83,10 +81,18 @@ def _injected(inject: str, codes: tuple[int, ...], again: bool, place: Place) ->
     artifacts = place.copied()
     call, killed = inject.partition(":")[0], -9 in codes
     strace = ["strace", "--quiet=all", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={inject}"]
-    ended = commands.run(place, PUBLISHER, wrapped=lambda command: [*strace, *command], killed=killed)
-    commands.expect(ended, codes)
+    commands.expect(_publish(place, strace, killed=killed), codes)
     published = stages(place.base)
     checks.whole(artifacts, published, interrupted=True)
     if again:
-        commands.expect(commands.run(place, PUBLISHER), (0,))
+        commands.expect(_publish(place), (0,))
         checks.whole(artifacts, published)
+
+
+def _publish(place: Place, strace: Sequence[str] = (), *, killed: bool = False) -> commands.Ended:
+    """Run the publisher under strace, with the same calls each time: a set's order depends on the seed of hashes."""
+
+    def wrapped(command: list[str]) -> list[str]:
+        return [*strace, *command]
+
+    return commands.run(place, PUBLISHER, variables={"PYTHONHASHSEED": "0"}, wrapped=wrapped, killed=killed)

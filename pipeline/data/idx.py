@@ -3,6 +3,7 @@
 import gzip
 import math
 import re
+import sys
 import zlib
 from pathlib import Path
 from typing import IO, cast
@@ -23,6 +24,9 @@ DEFLATE_AT_MOST = 1032
 """So many bytes one compressed byte can hold (zlib's technical details)."""
 
 AGAIN = "Download the file again."
+
+MOST_AXES = 64
+"""What NumPy takes."""
 
 
 def files(folder: Path) -> dict[tuple[str, str], Path]:
@@ -83,6 +87,10 @@ def read(path: Path, magic: int | None = None) -> Array:
             if len(sizes) < 4 * rank:
                 raise DataError(f"{path} is truncated: {4 + len(sizes)} bytes, the header alone has {header}", AGAIN)
             shape = tuple(int.from_bytes(sizes[at : at + 4], "big") for at in range(0, 4 * rank, 4))
+            # NumPy multiplies the other sizes also where one is 0.
+            beside = math.prod(size or 1 for size in shape) * dtype.itemsize
+            if rank > MOST_AXES or (0 in shape and beside > sys.maxsize):
+                raise DataError(f"{path} is damaged: no array is as large as its header {shape} says", AGAIN)
             expected = header + math.prod(shape) * dtype.itemsize
             there = path.stat().st_size
             if there * DEFLATE_AT_MOST < expected if packed else there < expected:

@@ -98,3 +98,15 @@ def test_any_bytes_become_numbers_or_are_refused(content: bytes, tmp_path_factor
     path.write_bytes(content)
     with suppress(DataError):
         reading.read(path)
+
+
+@pytest.mark.parametrize(
+    ("rank", "sizes"),
+    [(7, [0, 0, 0, 64, 2**32 - 1, 2**32 - 1, 2**32 - 1]), (65, [0] * 65), (255, [1] * 255)],
+    ids=["too large beside a 0", "too many axes", "the most axes"],
+)
+def test_a_header_of_what_no_array_is_is_refused(rank: int, sizes: list[int], tmp_path: Path) -> None:
+    path = tmp_path / "t10k-images-idx3-ubyte"
+    path.write_bytes(bytes([0, 0, 0x0C, rank]) + b"".join(size.to_bytes(4, "big") for size in sizes) + bytes(4))
+    with pytest.raises(DataError, match="no array is as large as its header"):
+        reading.read(path)

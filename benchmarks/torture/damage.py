@@ -11,10 +11,10 @@ from pipeline.artifacts.store import MANIFEST, Store
 from pipeline.deployment import bundle
 from pipeline.errors import ArtifactError
 
-MANIFEST_FLIPS = 150
+MANIFEST_FLIPS = 200
 """Flipped bits for each manifest."""
 
-FLIPS = 8
+FLIPS = 12
 """Flipped bits for each other file."""
 
 Damage = Callable[[Path, random.Random], None]

@@ -11,7 +11,7 @@ from benchmarks.torture.base import stages
 from benchmarks.torture.cases import Case, Place
 
 PUBLISHING = ("report", "deploy", "train", "export", "engine", "validate", "benchmark", "localise")
-SIZES = 4
+SIZES = 2
 FULL = """
 set -e
 mount -t tmpfs -o size={size}k tmpfs "$1"

@@ -10,8 +10,8 @@ from pathlib import Path
 from benchmarks.torture import commands
 from benchmarks.torture.cases import Broken, Case, Place
 
-SEEDS = 3
-RUNS = 5000
+SEEDS = 2
+RUNS = 6000
 """Inputs that each case makes."""
 
 FUZZ = (sys.executable, "-m", "benchmarks.torture.fuzz")

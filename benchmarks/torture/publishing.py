@@ -26,9 +26,13 @@ ERRORS = dict.fromkeys(("write", "read", "close", "lseek", "getdents64"), OF_CON
 }
 """What the kernel answers to a call, on a local disk or one behind a network; to those that are not here: OF_NAMES."""
 
-AGAIN = 3
+SHARE = 0.55
+"""Of the cases, drawn by chance."""
+
+AGAIN = 4
 """One in so many is followed by an undisturbed publication."""
 CODES = {"SIGKILL": (-9,), "SIGTERM": (143,), "SIGINT": (130,)}
+SIGNALS = {name: (f"signal={name}", codes) for name, codes in CODES.items()}
 PUBLISHER = (sys.executable, "-m", "benchmarks.torture.publisher")
 CALL = re.compile(r"^(?:\d+ +)?(\w+)\(")
 
@@ -39,22 +43,14 @@ def unavailable() -> str:
 
 
 def cases(base: Path, chance: random.Random) -> Iterator[Case]:
-    """Return the cases: each call of a publication, with each error and each signal."""
+    """Return the cases: each call of a publication, with some of the errors and signals."""
     for call, number in _of_a_publication(base):
-        for error in ERRORS.get(call, OF_NAMES):
-            inject = f"{call}:error={error}:when={number}"
-            yield Case(
-                "publishing",
-                f"{call} {number}: {error}",
-                partial(_injected, inject, (0, 3), chance.randrange(AGAIN) == 0),
-            )
-        for signal, codes in CODES.items():
-            inject = f"{call}:signal={signal}:when={number}"
-            yield Case(
-                "publishing",
-                f"{call} {number}: {signal}",
-                partial(_injected, inject, codes, chance.randrange(AGAIN) == 0),
-            )
+        errors = {error: (f"error={error}", (0, 3)) for error in ERRORS.get(call, OF_NAMES)}
+        for what, (fault, codes) in (errors | SIGNALS).items():
+            again = chance.randrange(AGAIN) == 0
+            if chance.random() < SHARE:
+                inject = f"{call}:{fault}:when={number}"
+                yield Case("publishing", f"{call} {number}: {what}", partial(_injected, inject, codes, again))
 
 
 def _of_a_publication(base: Path) -> list[tuple[str, int]]:

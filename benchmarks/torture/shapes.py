@@ -15,7 +15,7 @@ from pipeline.artifacts import PUBLISHED, FileRecord
 from pipeline.artifacts.store import MANIFEST, Store
 from pipeline.errors import ArtifactError
 
-CHANGES = 100
+CHANGES = 140
 """For each JSON file, read by its model."""
 
 COMMANDS = 3

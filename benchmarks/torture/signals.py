@@ -15,7 +15,7 @@ from benchmarks.torture.cases import Case, Place
 from benchmarks.torture.commands import HEAVY, LIGHT
 from pipeline.errors import Preempted
 
-MOMENTS = {"heavy": 3, "light": 5}
+MOMENTS = {"heavy": 2, "light": 3}
 """Moments for each command and signal."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)

@@ -14,7 +14,7 @@ from benchmarks.torture.publishing import PUBLISHER
 from pipeline.artifacts.store import Store
 from pipeline.errors import ArtifactError
 
-ROUNDS = 20
+ROUNDS = 12
 PUBLICATIONS = "40"
 
 

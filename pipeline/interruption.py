@@ -24,6 +24,9 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 AGAIN_S = 1.0
 """A SIGTERM or SIGHUP so soon after another is the same: a closed terminal sends one by the shell and one itself."""
 
+LOST_S = 0.05
+"""After so long a signal that was lost comes again: no longer in the midst of what lost it."""
+
 SAID = "interrupted; what was published before is unchanged"
 
 Handler = Callable[[int, FrameType | None], object]
@@ -72,8 +75,17 @@ def starting() -> None:
 
 
 def begin() -> None:
-    """Raise KeyboardInterrupt from now on."""
+    """Raise KeyboardInterrupt from now on; where Python passes over it, soon again."""
     _received.number = None
+    passed_over = sys.unraisablehook
+
+    def unraisable(what: "sys.UnraisableHookArgs") -> None:
+        if received() and isinstance(what.exc_value, KeyboardInterrupt):
+            _send_again()
+        else:
+            passed_over(what)
+
+    sys.unraisablehook = unraisable
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if record(number):
@@ -163,6 +175,14 @@ def restore(before: dict[int, Any]) -> None:
     if threading.current_thread() is threading.main_thread():  # which alone may take signals
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _send_again() -> None:
+    """Send the last signal to this process once more: what a finaliser or the collector's callback raises is lost."""
+    _received.at = -AGAIN_S
+    again = threading.Timer(LOST_S, os.kill, (os.getpid(), _received.number))
+    again.daemon = True
+    again.start()
 
 
 def _handle(handler: Handler) -> None:

@@ -146,6 +146,31 @@ def test_a_signal_in_what_a_library_runs_as_a_string_has_its_own_exit_code(tmp_p
     assert (done.returncode, done.stdout, done.stderr) == (129, "", SAID)
 
 
+IN_THE_COLLECTOR = """
+import gc, os, signal, sys, time
+
+def interrupt(phase, about):
+    gc.callbacks.remove(interrupt)
+    os.kill(os.getpid(), signal.SIGHUP)
+    time.sleep(0)
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pipeline.config.writing":
+            gc.callbacks.append(interrupt)
+            gc.collect()
+            time.sleep(60)
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+def test_a_signal_that_python_passes_over_comes_again(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(IN_THE_COLLECTOR, encoding="utf-8")
+    done = run_pipeline("config", cwd=tmp_path, timeout=30, PYTHONPATH=f"{tmp_path}{os.pathsep}{PYTHONPATH}")
+    assert (done.returncode, done.stdout, done.stderr) == (129, "", SAID)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
 def test_doctors_probes_end_with_it(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pipeline", "doctor"]

@@ -103,6 +103,7 @@ def run(
     mark = uuid.uuid4().hex
     command = list(arguments) if Path(arguments[0]).is_absolute() else [sys.executable, "-m", "pipeline", *arguments]
     output = place.folder / f"said-{mark}"
+    before = _temporary(place)
     variables = {MARK: mark, **variables}
     with output.open("wb") as said:
         process = subprocess.Popen(
@@ -130,7 +131,7 @@ def run(
         raise Broken(f"{len(left)} processes are left ({ended})")
     if b"Traceback (most recent call last)" in output.read_bytes():
         raise Broken(f"a traceback, exit code {ended.code}: {ended.said}")
-    if not killed and (there := sorted(path.name for path in (place.folder / "tmp").glob("*"))):
+    if not killed and (there := sorted(_temporary(place) - before)):
         raise Broken(f"temporary files are left: {there[:5]} ({ended})")
     return ended
 
@@ -139,6 +140,10 @@ def expect(ended: Ended, codes: Collection[int]) -> None:
     """Raise Broken where a command ended with another exit code."""
     if ended.code not in codes:
         raise Broken(f"exit code {ended.code}: {ended.said}")
+
+
+def _temporary(place: Place) -> set[str]:
+    return {path.name for path in (place.folder / "tmp").glob("*")}
 
 
 def _tail(output: Path) -> str:

@@ -89,6 +89,8 @@ def begin() -> None:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if record(number):
+            if _being_imported("numpy"):  # whose C code prints whatever cuts its import short
+                return _send_again()
             raise KeyboardInterrupt
 
     _handle(interrupt)
@@ -177,8 +179,16 @@ def restore(before: dict[int, Any]) -> None:
             signal.signal(number, handler)
 
 
+def _being_imported(name: str) -> bool:
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
+
+
 def _send_again() -> None:
-    """Send the last signal to this process once more: what a finaliser or the collector's callback raises is lost."""
+    """Send the last signal to this process once more, for a moment in which it cannot be obeyed.
+
+    What a finaliser or the collector's callback raises is lost.
+    """
     _received.at = -AGAIN_S
     again = threading.Timer(LOST_S, os.kill, (os.getpid(), _received.number))
     again.daemon = True

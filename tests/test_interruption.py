@@ -146,6 +146,28 @@ def test_a_signal_in_what_a_library_runs_as_a_string_has_its_own_exit_code(tmp_p
     assert (done.returncode, done.stdout, done.stderr) == (129, "", SAID)
 
 
+IN_NUMPY = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy.linalg":
+            os.kill(os.getpid(), signal.SIGHUP)
+        if name == "pipeline.config.writing":
+            import numpy, time
+            time.sleep(60)
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+def test_a_signal_while_numpy_is_imported_is_obeyed_after_it(tmp_path: Path) -> None:
+    # Its C code would print the traceback of what cut the import short.
+    (tmp_path / "sitecustomize.py").write_text(IN_NUMPY, encoding="utf-8")
+    done = run_pipeline("config", cwd=tmp_path, timeout=30, PYTHONPATH=f"{tmp_path}{os.pathsep}{PYTHONPATH}")
+    assert (done.returncode, done.stdout, done.stderr) == (129, "", SAID)
+
+
 IN_THE_COLLECTOR = """
 import gc, os, signal, sys, time
 

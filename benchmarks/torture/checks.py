@@ -7,8 +7,8 @@ from benchmarks.torture.cases import USERS, Broken
 from pipeline.artifacts.store import Store
 from pipeline.errors import ArtifactError
 
-BESIDE = (".lock", ".timing-cache", "schemas", "README.md")
-"""What lies beside the stages and is no leftover."""
+BESIDE = (".lock", ".timing-cache", ".train.kept", "schemas", "README.md")
+"""What lies beside the stages and is no leftover; from what is kept an interrupted training goes on."""
 
 
 def whole(artifacts: Path, stages: Sequence[str], *, interrupted: bool = False) -> None:

@@ -26,7 +26,7 @@ ERRORS = dict.fromkeys(("write", "read", "close", "lseek", "getdents64"), OF_CON
 }
 """What the kernel answers to a call, on a local disk or one behind a network; to those that are not here: OF_NAMES."""
 
-SHARE = 0.55
+SHARE = 0.4
 """Of the cases, drawn by chance."""
 
 AGAIN = 4

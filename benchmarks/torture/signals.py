@@ -42,6 +42,8 @@ def cases(base: Path, chance: random.Random) -> Iterator[Case]:
     for of, some in (("heavy", HEAVY), ("light", LIGHT | SERVE)):
         for command in some:
             for number in SIGNALS:
+                if number == signal.SIGHUP and command in SERVE:  # by which it takes a new bundle
+                    continue
                 for moment in range(MOMENTS[of]):
                     after_s = chance.uniform(0, LONGEST_S.get(command, 6.0 if of == "heavy" else 2.5))
                     name = f"{command}: {number.name} {moment}"

@@ -4,33 +4,30 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterable
-from fnmatch import fnmatch
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from pipeline.artifacts import PUBLISHED
-from pipeline.artifacts.store import MANIFEST
-from pipeline.config import loading
-from pipeline.data import idx, npy, npz, pictures
 from pipeline.errors import PipelineError
-from pipeline.graphs import files
-from pipeline.models import bombs, programs
-from pipeline.serving import bodies, datatypes, http
-from pipeline.serving.refusals import Refused
 
 
 class Parser(NamedTuple):
-    """What is fuzzed: how it is called with a file that holds the bytes, and valid files to begin with.
+    """What is fuzzed: a module, how it is called with a file that holds the bytes, and valid files to begin with.
 
-    `may` are its errors besides the project's own.
+    `may` are errors of the module's own, besides the project's.
     """
 
-    call: Callable[[Path], object]
+    module: str
+    call: Callable[[Any, Path], object]
     corpus: Callable[[Path], Iterable[bytes]]
-    may: tuple[type[Exception], ...] = ()
+    may: tuple[str, ...] = ()
+
+    def errors(self, module: Any) -> tuple[type[BaseException], ...]:
+        """Return what may come out of it, but for a value."""
+        return (PipelineError, *(getattr(module, name) for name in self.may))
 
 
 def _saved(*arrays: np.ndarray) -> list[bytes]:
@@ -90,7 +87,7 @@ def _records(run: Path) -> list[bytes]:
 
 
 def _manifests(run: Path) -> list[bytes]:
-    return [path.read_bytes() for path in (run / "artifacts").glob(f"*/{MANIFEST}")]
+    return [path.read_bytes() for path in (run / "artifacts").glob("*/manifest.json")]
 
 
 def _graphs(run: Path) -> list[bytes]:
@@ -135,60 +132,54 @@ def _compressed(run: Path) -> list[bytes]:
     return [gzip.compress(b"{}" * 50), zlib.compress(b"{}" * 50)]
 
 
-def _parse_records(file: Path) -> None:
-    for kind in PUBLISHED:
-        if not fnmatch(MANIFEST, kind.PATH):
-            try:
-                kind.read(file)
-            except PipelineError:
-                continue
+def _any_record(module: Any, file: Path) -> None:
+    for kind in module.PUBLISHED:
+        with suppress(PipelineError):
+            kind.read(file)
 
 
-def _parse_graph(file: Path) -> None:
-    files.load(file)
+def _request(module: Any, file: Path) -> None:
+    from pipeline.serving import datatypes
 
-
-def _request(file: Path) -> None:
-    tree = http._object(file.read_bytes())
-    for value in tree.values():
+    for value in module._object(file.read_bytes()).values():
         for shape in ((1, 2), (3,)):
-            try:
+            with suppress(module.Refused):
                 datatypes.from_json(value, np.dtype(np.float32), shape, "image")
-            except Refused:
-                continue
 
 
-def _decompressed(file: Path) -> None:
-    content = file.read_bytes()
+def _decompressed(module: Any, file: Path) -> None:
     for encoding in (b"gzip", b"deflate"):
-        try:
-            bodies._decompressed(content, encoding, 1 << 20)
-        except Refused:
-            continue
+        with suppress(module.Refused):
+            module._decompressed(file.read_bytes(), encoding, 1 << 20)
 
 
-def _archive(file: Path) -> None:
-    with zipfile.ZipFile(file) as archive:
-        bombs.refuse_zip(file, archive)
+def _archive(module: Any, file: Path) -> None:
+    with suppress(ValueError, zipfile.BadZipFile, NotImplementedError), zipfile.ZipFile(file) as archive:
+        module.refuse_zip(file, archive)
 
 
-def _assignment(file: Path) -> None:
-    loading.load(None, file.read_bytes().decode(errors="surrogateescape").split("\x01"))
+def _picture(module: Any, file: Path) -> None:
+    with suppress(OSError):
+        module.pixels(file, 3, (None, None))
+
+
+def _assignment(module: Any, file: Path) -> None:
+    module.load(None, file.read_bytes().decode(errors="surrogateescape").split("\x01"))
 
 
 PARSERS: dict[str, Parser] = {
-    "IDX": Parser(idx.read, _idx),
-    "npy": Parser(npy.load, _npy),
-    "npz": Parser(lambda file: npz.load(str(file)), _npz),
-    "pictures": Parser(lambda file: pictures.pixels(file, 3, (None, None)), _pictures, (pictures.Unreadable, OSError)),
-    "configuration": Parser(loading.load, _configurations),
-    "--set": Parser(_assignment, _assignments),
-    "records": Parser(_parse_records, _records),
-    "manifests": Parser(lambda file: PUBLISHED[-1].read(file), _manifests),
-    "ONNX": Parser(_parse_graph, _graphs),
-    "keras archives": Parser(_archive, _archives, (ValueError, zipfile.BadZipFile, NotImplementedError)),
-    "SavedModel": Parser(programs.reaching_out, _programs),
-    "requests": Parser(_request, _requests, (Refused,)),
-    "compressed requests": Parser(_decompressed, _compressed),
+    "IDX": Parser("pipeline.data.idx", lambda idx, file: idx.read(file), _idx),
+    "npy": Parser("pipeline.data.npy", lambda npy, file: npy.load(file), _npy),
+    "npz": Parser("pipeline.data.npz", lambda npz, file: npz.load(str(file)), _npz),
+    "pictures": Parser("pipeline.data.pictures", _picture, _pictures, ("Unreadable",)),
+    "configuration": Parser("pipeline.config.loading", lambda loading, file: loading.load(file), _configurations),
+    "--set": Parser("pipeline.config.loading", _assignment, _assignments),
+    "records": Parser("pipeline.artifacts", _any_record, _records),
+    "manifests": Parser("pipeline.artifacts", lambda artifacts, file: artifacts.Manifest.read(file), _manifests),
+    "ONNX": Parser("pipeline.graphs.files", lambda files, file: files.load(file), _graphs),
+    "keras archives": Parser("pipeline.models.bombs", _archive, _archives),
+    "SavedModel": Parser("pipeline.models.programs", lambda programs, file: programs.reaching_out(file), _programs),
+    "requests": Parser("pipeline.serving.http", _request, _requests, ("Refused",)),
+    "compressed requests": Parser("pipeline.serving.bodies", _decompressed, _compressed, ("Refused",)),
 }
 """By name."""

@@ -369,6 +369,7 @@ def group_ends(group: int) -> bool:
     return False
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", ["loading the model", "samples/s expected"])
 def test_ctrl_c_ends_loadgen_and_leaves_what_was_published(copy: Path, moment: str) -> None:
     assert scenario(copy, "offline").returncode == 0

@@ -136,6 +136,7 @@ def saved_elsewhere(module: str, name: str, *, registered: bool) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_a_layer_whose_module_is_not_named(refused: Refused, stage: Stage) -> None:
     path = saved_elsewhere("twice_layers", "Twice", registered=True)
     error = refused("train", {"model.source": str(path)})

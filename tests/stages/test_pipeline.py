@@ -221,6 +221,7 @@ def test_the_harness_own_cost_is_published_beside_the_results(main_job: Path) ->
     assert "The harness itself" in (main_job / "artifacts/report/report.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_a_regression_is_told_and_fails_only_where_asked(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(copy)
     timed = (*QUICK, "--set=benchmark.rounds=6", "--set=benchmark.batch_sizes=16")
@@ -440,6 +441,7 @@ def test_a_full_disk_leaves_the_previous_artifacts_whole(copy: Path) -> None:
     assert "up to date" in run_pipeline("engine", *MAIN_JOB, cwd=copy).stdout
 
 
+@pytest.mark.long
 def test_an_engine_that_cannot_be_built_is_recorded_in_the_builders_words(copy: Path) -> None:
     if not environment.version("tensorrt-rtx-cu12"):
         pytest.skip("TensorRT for RTX is not installed")

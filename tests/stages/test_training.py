@@ -117,9 +117,9 @@ def disturbed(train: Train, step: int, what: str, error: type[PipelineError], **
     "options",
     [
         {},
-        {"early_stopping": 5},
+        pytest.param({"early_stopping": 5}, marks=pytest.mark.long),
         {"early_stopping": 5, "learning_rate": 0.5, "schedule": "constant"},  # whose first epochs are the best
-        {"schedule": "constant"},
+        pytest.param({"schedule": "constant"}, marks=pytest.mark.long),
     ],
 )
 def test_a_training_that_was_interrupted_ends_as_one_that_was_not(
@@ -374,7 +374,7 @@ def test_devices_that_are_none(train: Train, devices: str, error: type[PipelineE
         train(devices=devices)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_devices_share_each_batch_and_end_with_the_weights_of_one(train: Train, tmp_path: Path) -> None:
     source = Path("own_training.py")
     source.write_text(source.read_text().replace("Dropout(0.3)", "Dropout(0.0)"))

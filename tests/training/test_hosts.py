@@ -135,8 +135,8 @@ def test_a_process_that_dies_ends_the_others(folder: Path) -> None:
     assert not (folder / "artifacts/train").exists()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not JAX, reason="JAX is not installed (the extra hosts)")
-@pytest.mark.slow
 def test_what_is_said_where_another_process_is_gone(folder: Path) -> None:
     """Two processes as mpirun would start them, without it: it ends the others at once."""
     as_started = {"OMPI_MCA_orte_hnp_uri": f"{os.getpid()}.0;tcp://127.0.0.1:1", "OMPI_COMM_WORLD_SIZE": "2"}

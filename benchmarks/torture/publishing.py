@@ -2,7 +2,7 @@
 
 import random
 import re
-import shutil
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -41,7 +41,11 @@ CALL = re.compile(r"^(?:\d+ +)?(\w+)\(")
 
 def unavailable() -> str:
     """Say why these cases cannot be run here, or nothing."""
-    return "" if shutil.which("strace") else "strace is not installed"
+    try:
+        done = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, timeout=60)
+    except OSError as error:
+        return f"strace cannot be run: {error.strerror}"
+    return "" if done.returncode == 0 else "strace may not trace processes here"
 
 
 def cases(base: Path, chance: random.Random) -> Iterator[Case]:

@@ -81,7 +81,7 @@ ODD: dict[str, Odd] = {
         variables={"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
     ),
 }
-SHARE = 0.25
+SHARE = 0.15
 """Of the commands, in each of the surroundings, drawn by chance: all would take an hour."""
 
 

@@ -23,7 +23,8 @@ exec "$@"
 """
 ARTIFACTS = """
 set -e
-cp -a artifacts kept
+mv artifacts kept
+mkdir artifacts
 mount -t tmpfs tmpfs artifacts
 cp -a kept/. artifacts/
 used=$(du -sk artifacts | cut -f1)

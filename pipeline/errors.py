@@ -115,6 +115,6 @@ class Interrupted(PipelineError):  # noqa: N818  an interruption is no error of 
     exit_code = 130
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return an error in one line, for a reason in a table: a library's own may have many, or none."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pipeline import environment
-from pipeline.errors import LimitReached
+from pipeline.errors import LimitReached, first_line
 
 GIB = 2**30
 
@@ -94,8 +94,7 @@ def told(error: BaseException) -> LimitReached | None:
     """Return an error as what ran out, where it or what it came of says so; None where it is anything else."""
     for one in _chain(error):
         if kind := _kind(one):
-            said = (str(one).splitlines() or [type(one).__name__])[0]
-            return LimitReached(f"{kind.what} ran out: {said}{_allowed(kind)}", _hint(kind))
+            return LimitReached(f"{kind.what} ran out: {first_line(one)}{_allowed(kind)}", _hint(kind))
     return None
 
 

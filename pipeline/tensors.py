@@ -18,6 +18,10 @@ Ranges = Mapping[str, Mapping[int, Range]]
 """By input and axis."""
 
 
+MOST_AXES = 64
+"""NumPy has no arrays of more."""
+
+
 class Rows(Protocol):
     """The samples of one input or target, [samples, …]: an array, a memory map, or what reads them when asked for."""
 

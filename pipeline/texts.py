@@ -21,6 +21,11 @@ def whole(text: str) -> str:
     return text if text.isascii() else SURROGATES.sub(_escaped, text)
 
 
+def is_whole(name: object) -> bool:
+    """Tell whether UTF-8 can write a name as it is."""
+    return not SURROGATES.search(str(name))
+
+
 def harmless(text: str) -> str:
     """Return a text that a terminal shows and does not obey: what it would obey is shown as `\\x1b`."""
     return text if text.isprintable() else CONTROL.sub(_escaped, whole(text))

@@ -33,11 +33,19 @@ def run_pipeline(
     *arguments: str, cwd: Path, timeout: float = 300, **variables: str
 ) -> "subprocess.CompletedProcess[str]":
     """Run `python -m pipeline` as a user does, in `cwd`."""
-    environment_variables = os.environ | {"PYTHONPATH": PYTHONPATH} | variables
+    return _run("-m", "pipeline", *arguments, cwd=cwd, timeout=timeout, **variables)
+
+
+def run_python(program: str, cwd: Path, timeout: float = 120, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run a program of a few lines in a process of its own, in `cwd`."""
+    return _run("-c", program, cwd=cwd, timeout=timeout, **variables)
+
+
+def _run(*arguments: str, cwd: Path, timeout: float, **variables: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "pipeline", *arguments],
+        [sys.executable, *arguments],
         cwd=cwd,
-        env=environment_variables,
+        env=os.environ | {"PYTHONPATH": PYTHONPATH} | variables,
         capture_output=True,
         text=True,
         timeout=timeout,

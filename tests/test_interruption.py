@@ -8,20 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import PYTHONPATH, run_pipeline, started
+from commands import PYTHONPATH, run_pipeline, run_python, started
 
 SAID = "interrupted; what was published before is unchanged\n"
-
-
-def python(program: str, cwd: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": PYTHONPATH} | variables,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 WHILE_IT_IS_IMPORTED = """
@@ -40,7 +29,7 @@ runpy.run_module("pipeline", run_name="__main__", alter_sys=True)
 
 @pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_while_the_command_is_imported_ends_it_in_a_line(number: str, code: int, tmp_path: Path) -> None:
-    done = python(WHILE_IT_IS_IMPORTED.format(number=number), tmp_path)
+    done = run_python(WHILE_IT_IS_IMPORTED.format(number=number), tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", SAID)
 
 
@@ -60,14 +49,14 @@ __main__.main()
 
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_after_the_work_leaves_its_exit_code(number: str, tmp_path: Path) -> None:
-    done = python(AFTER_THE_WORK.format(number=number), tmp_path)
+    done = run_python(AFTER_THE_WORK.format(number=number), tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "[train]" in done.stdout
 
 
 def test_what_is_to_be_ignored_stays_ignored(tmp_path: Path) -> None:
     ignoring = "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-    done = python(ignoring + WHILE_IT_IS_IMPORTED.format(number="SIGHUP"), tmp_path)
+    done = run_python(ignoring + WHILE_IT_IS_IMPORTED.format(number="SIGHUP"), tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -125,6 +114,13 @@ def test_sigterm_in_a_benchmark_keeps_what_is_measured_and_leaves_no_process(
     assert not list(temporary.iterdir())
 
 
+def printing_the_configuration(interrupting: str, tmp_path: Path) -> tuple[int, str, str]:
+    """Return how `config` ends where Python runs another program first, as its `sitecustomize`."""
+    (tmp_path / "sitecustomize.py").write_text(interrupting, encoding="utf-8")
+    done = run_pipeline("config", cwd=tmp_path, timeout=30, PYTHONPATH=f"{tmp_path}{os.pathsep}{PYTHONPATH}")
+    return done.returncode, done.stdout, done.stderr
+
+
 IN_A_STRING = """
 import ctypes, sys
 
@@ -141,9 +137,7 @@ sys.meta_path.insert(0, Finder())
 
 def test_a_signal_in_what_a_library_runs_as_a_string_has_its_own_exit_code(tmp_path: Path) -> None:
     # The interpreter notes it as unhandled there, and `python -m` would end by SIGINT.
-    (tmp_path / "sitecustomize.py").write_text(IN_A_STRING, encoding="utf-8")
-    done = run_pipeline("config", cwd=tmp_path, PYTHONPATH=f"{tmp_path}{os.pathsep}{PYTHONPATH}")
-    assert (done.returncode, done.stdout, done.stderr) == (129, "", SAID)
+    assert printing_the_configuration(IN_A_STRING, tmp_path) == (129, "", SAID)
 
 
 IN_NUMPY = """
@@ -163,9 +157,7 @@ sys.meta_path.insert(0, Finder())
 
 def test_a_signal_while_numpy_is_imported_is_obeyed_after_it(tmp_path: Path) -> None:
     # Its C code would print the traceback of what cut the import short.
-    (tmp_path / "sitecustomize.py").write_text(IN_NUMPY, encoding="utf-8")
-    done = run_pipeline("config", cwd=tmp_path, timeout=30, PYTHONPATH=f"{tmp_path}{os.pathsep}{PYTHONPATH}")
-    assert (done.returncode, done.stdout, done.stderr) == (129, "", SAID)
+    assert printing_the_configuration(IN_NUMPY, tmp_path) == (129, "", SAID)
 
 
 IN_THE_COLLECTOR = """
@@ -188,9 +180,7 @@ sys.meta_path.insert(0, Finder())
 
 
 def test_a_signal_that_python_passes_over_comes_again(tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(IN_THE_COLLECTOR, encoding="utf-8")
-    done = run_pipeline("config", cwd=tmp_path, timeout=30, PYTHONPATH=f"{tmp_path}{os.pathsep}{PYTHONPATH}")
-    assert (done.returncode, done.stdout, done.stderr) == (129, "", SAID)
+    assert printing_the_configuration(IN_THE_COLLECTOR, tmp_path) == (129, "", SAID)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")

@@ -1,7 +1,5 @@
 """Functions of the user's own that raise, exit, fork or close standard output: told as theirs, and never a success."""
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from commands import PYTHONPATH, Run
+from commands import Run, run_python
 
 from pipeline import data, user_code
 from pipeline.config import Data, Model
@@ -151,7 +149,7 @@ def test_standard_output_closed_by_a_users_function_is_open_afterwards(tmp_path:
         "from pipeline import data; from pipeline.config import Data\n"
         "print(len(data.load(Data(source='closing:load')).test)); print('well', file=sys.stderr)"
     )
-    done = run(program, tmp_path)
+    done = run_python(program, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "4\n", "well\n")
 
 
@@ -175,16 +173,5 @@ def test_a_process_that_a_users_function_forks_goes_no_further(tmp_path: Path) -
         "from pipeline import data; from pipeline.config import Data\n"
         "data.load(Data(source='forking:load')); print('went on')"
     )
-    done = run(program, tmp_path)
+    done = run_python(program, tmp_path)
     assert (done.returncode, done.stdout) == (0, "went on\n"), done.stderr
-
-
-def run(program: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": PYTHONPATH},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )

@@ -34,7 +34,6 @@ AGAIN = 4
 CODES = {"SIGKILL": (-9,), "SIGTERM": (143, 0), "SIGINT": (130, 0)}
 """0: the signal came when all was done, as the number of calls before the last one is not the same in each run."""
 
-SIGNALS = {name: (f"signal={name}", codes) for name, codes in CODES.items()}
 PUBLISHER = (sys.executable, "-m", "benchmarks.torture.publisher")
 CALL = re.compile(r"^(?:\d+ +)?(\w+)\(")
 
@@ -51,11 +50,11 @@ def unavailable() -> str:
 def cases(base: Path, chance: random.Random) -> Iterator[Case]:
     """Return the cases: each call of a publication, with some of the errors and signals."""
     for call, number in _of_a_publication(base):
-        errors = {error: (f"error={error}", (0, 3)) for error in ERRORS.get(call, OF_NAMES)}
-        for what, (fault, codes) in (errors | SIGNALS).items():
+        for what in (*ERRORS.get(call, OF_NAMES), *CODES):
             again = chance.randrange(AGAIN) == 0
             if chance.random() < SHARE:
-                inject = f"{call}:{fault}:when={number}"
+                inject = f"{call}:{'signal' if what in CODES else 'error'}={what}:when={number}"
+                codes = CODES.get(what, (0, 3))
                 yield Case("publishing", f"{call} {number}: {what}", partial(_injected, inject, codes, again))
 
 

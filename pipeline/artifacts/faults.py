@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import ArtifactError, PipelineError
+from pipeline.errors import ArtifactError, PipelineError, first_line
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """What is wrong with the disk, wherever below it: temporary files may be on it, too."""
@@ -91,7 +91,7 @@ def _said(error: Exception) -> str:
         return ": ".join([error.strerror, *map(str, _names(error)[-1:])])
     # A library says it in the middle of much else, as TensorFlow with its own names of operations.
     known = (os.strerror(number) for number in FULL if os.strerror(number) in str(error))
-    return next(known, (str(error).splitlines() or [type(error).__name__])[0])
+    return next(known, first_line(error))
 
 
 def _names(error: Exception) -> list[Path]:

@@ -77,7 +77,7 @@ def _refuse_impossible_names(config: Config) -> None:
 
 
 def _refuse_impossible_name(key: str, name: str | Path) -> None:
-    if key in SOURCES and texts.whole(str(name)) != str(name):
+    if key in SOURCES and not texts.is_whole(name):
         raise ConfigError(
             f"{key} = {texts.whole(str(name))!r} has bytes that are not UTF-8",
             "Rename it: artifacts record it as text.",

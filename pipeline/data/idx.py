@@ -14,7 +14,7 @@ from pipeline.data import spool
 from pipeline.data.assembling import assemble, split
 from pipeline.data.splits import Dataset
 from pipeline.errors import DataError
-from pipeline.tensors import Array
+from pipeline.tensors import MOST_AXES, Array
 
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: "i2", 0x0C: "i4", 0x0D: "f4", 0x0E: "f8"}
 """By the third byte; numbers are big-endian (format: the MNIST page of Y. LeCun)."""
@@ -24,9 +24,6 @@ DEFLATE_AT_MOST = 1032
 """So many bytes one compressed byte can hold (zlib's technical details)."""
 
 AGAIN = "Download the file again."
-
-MOST_AXES = 64
-"""What NumPy takes."""
 
 
 def files(folder: Path) -> dict[tuple[str, str], Path]:

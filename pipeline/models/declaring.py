@@ -9,16 +9,13 @@ import tensorflow as tf
 
 from pipeline.errors import DataError
 from pipeline.models import bombs
-from pipeline.tensors import Signature, TensorSpec
+from pipeline.tensors import MOST_AXES, Signature, TensorSpec
 
 DECLARE = "Say so with model.inputs, as --set 'model.inputs.image=\"uint8[?, 28, 28, 1]\"': ? is a dynamic axis."
 
 _DECLARED = re.compile(r"\s*(\w+)\s*\[([^\]]*)\]\s*")
 NUMBERS = "biufV"
 """NumPy's kinds of the types that a pipeline carries; it calls bfloat16's kind V."""
-
-AXES = 64
-"""NumPy has no arrays of more."""
 
 _DYNAMIC = ("?", "None")
 
@@ -78,10 +75,11 @@ def check(inputs: Mapping[str, str], signature: Signature) -> None:
                 )
             sizes = [size for size in spec.shape if isinstance(size, int)]
             room = bombs.memory_bytes() // spec.dtype.itemsize
-            if len(spec.shape) > AXES or min(sizes, default=1) < 1 or math.prod(sizes) > room:
+            if len(spec.shape) > MOST_AXES or min(sizes, default=1) < 1 or math.prod(sizes) > room:
                 raise DataError(
                     f"the model's {what} {str(spec)[:200]} is of a shape that no array here can have",
-                    f"Give a model of at most {AXES} axes, each of 1 or more, and no more numbers than memory holds.",
+                    f"Give a model of at most {MOST_AXES} axes, each of 1 or more, and no more numbers than memory "
+                    "holds.",
                 )
 
 

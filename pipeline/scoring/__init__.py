@@ -42,7 +42,7 @@ def score(folder: Path, source: Path, target: Path, config: Config, *, ray: str 
 
     source, target = source.resolve(), target.resolve()
     for path in (source, target):
-        if texts.SURROGATES.search(str(path)):
+        if not texts.is_whole(path):
             raise ConfigError(f"{path} has a name that is not UTF-8: Parquet's library takes none", "Rename it.")
     if target == source or source in target.parents:
         raise ConfigError(f"OUTPUT {target} lies in INPUT", "Name a folder beside it.")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import MAIN_JOB, PYTHONPATH, QUICK, ROOT, Run, read, run_here, run_pipeline, started
+from commands import MAIN_JOB, PYTHONPATH, QUICK, ROOT, Run, read, run_here, run_pipeline, run_python, started
 from pages import list_anew
 
 from pipeline import environment, precisions
@@ -293,14 +293,7 @@ def test_a_validation_in_which_nothing_ran_fails_and_leaves_the_good_one(copy: P
         f"sys.argv[1:] = ['validate', '--force', *{QUICK!r}]\n"
         "cli.main()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=copy,
-        env=os.environ | {"PYTHONPATH": PYTHONPATH},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = run_python(program, copy)
     assert done.returncode == 4, done.stdout + done.stderr
     assert "nothing was judged: no runner ran" in done.stderr
     assert "not today" in done.stderr
@@ -426,14 +419,7 @@ def test_a_full_disk_leaves_the_previous_artifacts_whole(copy: Path) -> None:
         f"sys.argv = ['pipeline', 'engine', '--force', *{QUICK!r}]\n"
         "from pipeline import cli; cli.main()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=copy,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = run_python(code, copy)
     assert done.returncode == 3, done.stderr
     assert "cannot write below" in done.stderr
     assert "Traceback" not in done.stderr
